@@ -1,0 +1,303 @@
+"""The shape of a study: what a file under `params/` may say, checked, frozen, and printed as resolved.
+
+- A file is YAML. It is read strictly: unknown and duplicate keys, wrong types and numbers that YAML takes for
+  text are refused in one line that names the file, the key, the value and what is allowed.
+- This module knows no dataset and no checkpoint; `cells.check` holds a study against those.
+- Types are pydantic models in strict mode; the YAML is passed as JSON, where a list may become a tuple and an
+  integer a float, but never a text a number.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import field_validator, model_validator
+
+from pretune import paths
+
+Rate = Annotated[float, Field(gt=0, le=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+
+
+class StudyError(ValueError):
+    """A study that cannot be: one line naming file, key, value and what is allowed."""
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Optimisation(Frozen):
+    """AdamW (betas .9, .95) on batches of rows."""
+
+    learning_rate: Rate  # peak
+    epochs: PositiveInt = 1
+    batch_size: PositiveInt  # rows per optimizer step
+    schedule: Literal["linear", "cosine"] = "linear"  # to 0, or to a tenth of the peak
+    warmup: Share = 0.03  # share of all steps
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    clip: PositiveFloat | None = 1.0  # largest gradient norm; null for none
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 autocast where the hardware has it
+
+
+class Architecture(Frozen):
+    """An OLMo transformer (weightless layer norms, SwiGLU, rotary positions, tied embeddings)."""
+
+    layers: PositiveInt = 4
+    width: PositiveInt = 128
+    heads: PositiveInt = 4
+    intermediate: PositiveInt = 384  # inner width of the feed-forward blocks
+    context: PositiveInt = 512  # tokens
+    vocabulary: Annotated[int, Field(ge=300)] = 1024  # entries of the byte-level BPE
+
+    @model_validator(mode="after")
+    def _divides(self):
+        if self.width % (2 * self.heads):
+            raise ValueError(f"width {self.width} must be a multiple of twice the heads ({2 * self.heads})")
+        return self
+
+
+class World(Frozen):
+    """Which microworld, and how large."""
+
+    seed: NonNegativeInt
+    people: Annotated[int, Field(ge=8, le=400)] = 80
+    towns: Annotated[int, Field(ge=8, le=96)] = 40
+    countries: Annotated[int, Field(ge=4, le=16)] = 8
+
+
+class Pretraining(Optimisation):
+    """A run from scratch. Batches are `batch_size` rows of `length` tokens; `epochs` stays 1, the text is endless."""
+
+    run: NonNegativeInt = 0  # seed of initialisation and of the order of text
+    length: PositiveInt = 256  # tokens per row
+    schedule: Literal["linear", "cosine"] = "cosine"
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    epochs: Literal[1] = 1
+    architecture: Architecture = Architecture()
+
+
+class Saved(Frozen):
+    """Which points of a run become checkpoints."""
+
+    steps: Annotated[tuple[NonNegativeInt, ...], Field(min_length=2)]  # optimizer steps; the last ends the run
+    late: PositiveInt = 3  # the last so many are neighbours: "late" is their mean, their spread the noise floor
+    pretraining: Pretraining
+
+    @field_validator("steps")
+    @classmethod
+    def _rising(cls, steps):
+        if list(steps) != sorted(set(steps)):
+            raise ValueError("steps must rise")
+        return steps
+
+    @model_validator(mode="after")
+    def _leaves_an_early_one(self):
+        if self.late >= len(self.steps):
+            raise ValueError(f"late ({self.late}) must leave at least one of the {len(self.steps)} steps before it")
+        return self
+
+
+class Microworld(Saved):
+    """Checkpoints of a run on the text of a generated world."""
+
+    source: Literal["microworld"]
+    world: World
+
+
+class Corpus(Saved):
+    """Checkpoints of a run on a folder of text: *.jsonl, *.jsonl.xz (one object with `text` a line) or *.txt."""
+
+    source: Literal["corpus"]
+    folder: str
+
+
+class MicroworldData(Frozen):
+    """Datasets of a generated world under their real names and columns."""
+
+    source: Literal["microworld"]
+    world: World
+
+
+class FolderData(Frozen):
+    """Datasets as JSON-Lines with the Hub's columns: FOLDER/<dataset>/<split>.jsonl."""
+
+    source: Literal["folder"]
+    folder: str
+
+
+class Tuning(Optimisation):
+    """What every recipe does unless it says otherwise."""
+
+    seeds: PositiveInt = 1  # each with its own training subset, order and shot draw
+    examples: PositiveInt  # training rows drawn from the train split
+    warmup: Share = 0.03
+
+
+class Recipe(Frozen):
+    """What is done to a checkpoint: nothing, or tuning on one dataset. What is null is taken from `tuning`."""
+
+    dataset: Name | None = None
+    examples: PositiveInt | None = None
+    learning_rate: Rate | None = None
+    epochs: PositiveInt | None = None
+    batch_size: PositiveInt | None = None
+
+
+class Probing(Frozen):
+    """How models are looked at."""
+
+    datasets: Annotated[tuple[Name, ...], Field(min_length=1)]
+    shots: NonNegativeInt = 4  # examples before the question; lowered for a dataset whose prompts do not fit
+    items: PositiveInt = 200  # evaluation items per dataset, the same for all models
+    new_tokens: PositiveInt = 60  # longest generation, tokens
+
+
+class Cache(Frozen):
+    max_gb: PositiveFloat = 4.0  # tuned weights kept, so that a new probe need not train again
+
+
+class Study(Frozen):
+    """One file under `params/`, resolved."""
+
+    title: str
+    checkpoints: Annotated[Microworld | Corpus, Field(discriminator="source")]
+    datasets: Annotated[MicroworldData | FolderData, Field(discriminator="source")]
+    recipes: Annotated[dict[Name, Recipe], Field(min_length=1)]
+    tuning: Tuning
+    probing: Probing
+    findings: Annotated[tuple[Name, ...], Field(min_length=1)]  # notebooks, in the order of the report
+    cache: Cache = Cache()
+    name: str = Field(default="", exclude=True)  # the file's name without ending
+    file: str = Field(default="", exclude=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_world(cls, raw: Any) -> Any:
+        """Datasets of the microworld that the checkpoints come from need not be said twice."""
+        if isinstance(raw, dict) and "datasets" not in raw and isinstance(raw.get("checkpoints"), dict):
+            if "world" in raw["checkpoints"]:
+                return {**raw, "datasets": {"source": "microworld", "world": raw["checkpoints"]["world"]}}
+        return raw
+
+    @model_validator(mode="after")
+    def _has_base(self):
+        if [name for name, recipe in self.recipes.items() if recipe.dataset is None] != ["base"]:
+            raise ValueError("recipes must hold `base: {}`, and a dataset for every other recipe")
+        return self
+
+    def tuning_of(self, recipe: str) -> Tuning:
+        """The hyper-parameters of a recipe: its own where it says them, else those of `tuning`."""
+        own = self.recipes[recipe].model_dump(exclude_none=True, exclude={"dataset"})
+        return self.tuning.model_copy(update=own)
+
+    def refuse(self, key: str, value: object, allowed: str) -> StudyError:
+        """The error to raise for a value that is well-formed but impossible."""
+        return StudyError(f"{self.file}: {key}: {value!r} is refused; {allowed}")
+
+
+def load_study(study: str, overrides: tuple[str, ...] = ()) -> Study:
+    """The study of `params/<study>.yaml`, or of a YAML file; `overrides` are `a.b=value` texts.
+
+    Raises StudyError, one line, for anything that is not a study.
+    """
+    file = Path(study) if study.endswith((".yaml", ".yml")) else paths.PARAMS / f"{study}.yaml"
+    if not file.is_file():
+        known = ", ".join(sorted(path.stem for path in paths.PARAMS.glob("*.yaml")))
+        raise StudyError(f"{study}: no such study; known: {known}, or the path of a .yaml file")
+    shown = str(file.relative_to(paths.ROOT)) if file.is_relative_to(paths.ROOT) else str(file)
+    try:
+        raw = yaml.load(file.read_text(encoding="utf-8"), Loader=_Strict)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise StudyError(f"{shown}: not readable as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise StudyError(f"{shown}: must be keys and values, allowed keys: {', '.join(_keys(Study))}")
+    for text in overrides:
+        _override(raw, text)
+    try:
+        return Study.model_validate_json(json.dumps({**raw, "name": file.stem, "file": shown}, default=str))
+    except ValidationError as error:
+        raise StudyError(_explain(shown, error)) from None
+
+
+def resolved(study: Study) -> str:
+    """Every value of the study, defaults included, as YAML."""
+    return yaml.safe_dump(json.loads(study.model_dump_json()), sort_keys=False, allow_unicode=True)
+
+
+class _Strict(yaml.SafeLoader):
+    """Safe YAML that refuses duplicate keys, which PyYAML would let win silently, and aliases, which can explode."""
+
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.constructor.ConstructorError(None, None, "aliases are refused", self.peek_event().start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key.value!r}", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _override(raw: dict, text: str) -> None:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise StudyError(f"--set {text}: must be KEY=VALUE, for example tuning.seeds=3")
+    *parents, last = key.split(".")
+    for parent in parents:
+        raw = raw.setdefault(parent, {}) if isinstance(raw, dict) else raw
+    if not isinstance(raw, dict):
+        raise StudyError(f"--set {text}: {'.'.join(parents)} holds no keys")
+    try:
+        raw[last] = yaml.load(value, Loader=_Strict)
+    except yaml.YAMLError:
+        raise StudyError(f"--set {text}: {value!r} is not a YAML value") from None
+
+
+def _explain(file: str, error: ValidationError) -> str:
+    """The first complaint as one line: file, key, value, what is allowed."""
+    first = error.errors()[0]
+    place = [str(part) for part in first["loc"] if part not in ("microworld", "corpus", "folder", "[key]") or
+             part == first["loc"][-1]]
+    key, value = ".".join(place) or "the whole", first["input"]
+    told = json.dumps(value, ensure_ascii=False) if not isinstance(value, dict) else "{...}"
+    if first["type"] == "extra_forbidden":
+        allowed = _keys(_model_at(first["loc"][:-1]))
+        near = difflib.get_close_matches(place[-1], allowed, 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        return f"{file}: {key}: unknown key; {hint}allowed: {', '.join(allowed)}"
+    if first["type"] == "missing":
+        return f"{file}: {key}: missing; it must be given"
+    hint = ""
+    if isinstance(value, str) and first["type"] in ("float_type", "int_type"):
+        hint = " (YAML reads it as text: write 2.0e-6, not 2e-6)" if "e" in value.lower() else " (it is text)"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{file}: {key}: {told} is refused; {message[0].lower()}{message[1:]}{hint}"
+
+
+def _model_at(loc: tuple) -> type[BaseModel]:
+    """The model whose key is at `loc`, by the path pydantic reports (a union's tag is part of it)."""
+    model: Any = Study
+    for part in loc:
+        if isinstance(model, type) and issubclass(model, BaseModel) and part in model.model_fields:
+            model = model.model_fields[part].annotation
+        else:  # a union's tag or a mapping's key
+            options = [one for one in getattr(model, "__args__", ()) if isinstance(one, type)
+                       and issubclass(one, BaseModel)]
+            tagged = [one for one in options if "source" in one.model_fields
+                      and part in one.model_fields["source"].annotation.__args__]
+            model = (tagged or options)[-1]
+    return model
+
+
+def _keys(model: type[BaseModel]) -> list[str]:
+    return [name for name, field in model.model_fields.items() if not field.exclude]

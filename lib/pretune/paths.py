@@ -1,0 +1,18 @@
+"""The only place that knows folders. All are absolute and do not depend on the working directory.
+
+`PRETUNE_OUTPUTS` moves everything that is written; nothing is written anywhere else.
+"""
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PARAMS = ROOT / "params"
+NOTEBOOKS = ROOT / "notebooks"
+OUTPUTS = Path(os.environ.get("PRETUNE_OUTPUTS", ROOT / "outputs")).resolve()
+CACHE = OUTPUTS / "cache"  # pre-trained checkpoints, microworld datasets, tuned weights: shared by all studies
+
+
+def study_folder(name: str) -> Path:
+    """Where everything measured and shown of one study lies."""
+    return OUTPUTS / name

@@ -1,0 +1,71 @@
+"""From examples to token sequences: the few-shot prefix, the completion's span, and what fits the context.
+
+One function, `split`, decides where a completion begins, for training and for scoring alike. It tokenises prompt and
+completion together and reads the border off the character offsets, so it holds for any fast tokenizer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pretune.tasks.example import Example
+from pretune.training import Row
+
+FITTING = 0.95  # share of items that must fit the context before a number of shots is used
+
+
+@dataclass(frozen=True)
+class Request:
+    """A full sequence: `ids` (length,) of prompt and completion; the completion begins at token `start`."""
+
+    ids: np.ndarray
+    start: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a dataset fits the context: the prefix of `shots` examples, and the numbers of the items that fit."""
+
+    prefix: str
+    shots: int
+    kept: list[int]
+    left_out: list[int]
+
+
+def split(tokenizer, prompt: str, completion: str) -> Request:
+    """Tokens of prompt and completion; a token that reaches into the completion belongs to it."""
+    coded = tokenizer(prompt + completion, return_offsets_mapping=True)
+    ends = np.array([end for _, end in coded["offset_mapping"]])
+    return Request(np.array(coded["input_ids"], dtype=np.int32), int(np.argmax(ends > len(prompt))))
+
+
+def training_row(tokenizer, example: Example, context: int) -> Row | None:
+    """Prompt, completion and end token as a training row that counts completion and end; None if it does not fit."""
+    request = split(tokenizer, example.prompt, example.completion)
+    ids = np.append(request.ids, tokenizer.eos_token_id)
+    return Row(ids, np.arange(len(ids)) >= request.start) if len(ids) <= context else None
+
+
+def lay_out(tokenizer, shots: list[Example], items: list[Example], context: int, new_tokens: int) -> Layout:
+    """The largest number of `shots` at which 95 % of `items` fit `context` tokens, and which of them do.
+
+    An item needs its prompt and its longest completion, or `new_tokens` where it has one completion only, because
+    then it is generated.
+    """
+    needs = np.array([_need(tokenizer, item, new_tokens) for item in items])
+    for count in range(len(shots), -1, -1):
+        prefix = "".join(f"{shot.prompt}{shot.completion}\n" for shot in shots[:count])
+        fits = needs + len(tokenizer(prefix)["input_ids"]) <= context
+        if fits.mean() >= FITTING or count == 0:
+            return Layout(prefix, count, np.flatnonzero(fits).tolist(), np.flatnonzero(~fits).tolist())
+    raise AssertionError("unreachable: no shots is always tried")
+
+
+def _need(tokenizer, item: Example, new_tokens: int) -> int:
+    """Tokens from the item's first to the last that may follow it."""
+    if len(item.choices) == 1:
+        longest = max(new_tokens, len(tokenizer(item.completion)["input_ids"]))
+        return len(tokenizer(item.prompt)["input_ids"]) + longest
+    return max(len(tokenizer(item.prompt + choice)["input_ids"]) for choice in item.choices)

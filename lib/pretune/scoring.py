@@ -1,0 +1,217 @@
+"""Scoring a model: log-likelihoods of completions, and greedy generation.
+
+- What requests share is computed once, by tokens and not by text, so it is right for any tokenizer: the *root* (the
+  few-shot prefix) once per probe, an item's *context* once for all its completions, then only the *tails*.
+- Keys and values of what is shared are kept (`DynamicCache`) and repeated for the rows of a batch. Contexts are padded on
+  the right and masked; positions are given explicitly, so padding moves nothing.
+- The head is applied where a logit is read, and nowhere else.
+- All in float32: values agree with scoring each sequence alone within 1e-4 nats a token, whatever the batch.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers import DynamicCache
+
+from pretune.prompts import Request
+
+VERSION = 1  # raise by hand when the meaning of a score changes: all probes are then scored anew
+BATCH_TOKENS = 16_384  # tokens, cached ones included, that one forward pass may hold
+
+
+@dataclass(frozen=True)
+class Generation:
+    """Greedy output up to a newline. `length` counts its tokens, `stop` says what ended it: newline, end or length."""
+
+    text: str
+    length: int
+    stop: str
+
+
+@torch.inference_mode()
+def log_likelihoods(
+    model, items: Sequence[Sequence[Request]], batch_tokens: int = BATCH_TOKENS,
+    after_batch: Callable[[int], None] = lambda _: None,
+) -> list[list[float]]:
+    """Summed log-probability, in nats, of every completion of every item.
+
+    `items` holds per item its requests, which differ in the completion. `after_batch` is told how many items are done.
+    """
+    contexts = [_shared(requests) for requests in items]
+    root = _root([requests[0].ids[:size] for requests, size in zip(items, contexts, strict=True)])
+    cache = _read_root(model, items[0][0].ids[:root])
+    totals: list[list[float]] = [[] for _ in items]
+    sizes = [max(len(request.ids) for request in requests) * len(requests) for requests in items]
+    for batch in _batches(sizes, batch_tokens):
+        starts = [items[i][0].ids[root : contexts[i]] for i in batch]
+        state = _State(model, cache, len(starts))
+        first = state.extend(starts).log_softmax(-1)
+        tails = [[request.ids[contexts[i] :] for request in items[i]] for i in batch]
+        found = _tail_scores(state, first, tails)
+        for i, scores in zip(batch, found, strict=True):
+            skip = [request.start - contexts[i] for request in items[i]]
+            totals[i] = [float(score[drop:].sum()) for score, drop in zip(scores, skip, strict=True)]
+        after_batch(len(batch))
+    return totals
+
+
+@torch.inference_mode()
+def generate(
+    model, tokenizer, prompts: Sequence[np.ndarray], new_tokens: int, batch_tokens: int = BATCH_TOKENS,
+    after_batch: Callable[[int], None] = lambda _: None,
+) -> list[Generation]:
+    """Greedy continuation of each prompt (token ids), stopped at a newline, the end token or `new_tokens`."""
+    newline = _newline_tokens(tokenizer, model.config.vocab_size, model.device)
+    root = _root(prompts)
+    cache = _read_root(model, prompts[0][:root])
+    made: list[Generation | None] = [None] * len(prompts)
+    for batch in _batches([len(prompt) + new_tokens for prompt in prompts], batch_tokens):
+        state = _State(model, cache, len(batch))
+        logits = state.extend([prompts[i][root:] for i in batch])
+        tokens = _decode(state, logits, newline, tokenizer.eos_token_id, new_tokens)
+        for i, row in zip(batch, tokens, strict=True):
+            made[i] = _finish(tokenizer, row, newline, new_tokens)
+        after_batch(len(batch))
+    return made
+
+
+class _State:
+    """A batch of sequences being read: their keys and values, which of those are real, how long each is."""
+
+    def __init__(self, model, root: DynamicCache, rows: int):
+        self.model, self.cache = model, copy.deepcopy(root)
+        read = root.get_seq_length()
+        if read:
+            self.cache.batch_repeat_interleave(rows)
+        self.real = torch.ones(rows, read, dtype=torch.bool, device=model.device)
+        self.lengths = torch.full((rows,), read, device=model.device)
+
+    def feed(self, ids: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+        """Read `ids` (rows, n), padding where `real` is False; hidden states (rows, n, width)."""
+        positions = self.lengths[:, None] + torch.arange(ids.shape[1], device=ids.device)
+        self.real = torch.cat([self.real, real], dim=1)
+        out = self.model.base_model(
+            ids, attention_mask=self.real, position_ids=positions, past_key_values=self.cache, use_cache=True
+        )
+        self.lengths = self.lengths + real.sum(1)
+        return out.last_hidden_state
+
+    def extend(self, sequences: Sequence[np.ndarray]) -> torch.Tensor:
+        """Read one sequence a row; logits (rows, vocabulary) of the token after each."""
+        ids, real = _padded(sequences, self.model.device)
+        hidden = self.feed(ids, real)
+        return self.head(hidden[torch.arange(len(ids)), real.sum(1) - 1])
+
+    def head(self, hidden: torch.Tensor) -> torch.Tensor:
+        return self.model.get_output_embeddings()(hidden).float()
+
+    def select(self, rows: torch.Tensor) -> None:
+        """Go on with these rows only; a row may come more than once."""
+        self.cache.batch_select_indices(rows)
+        self.real, self.lengths = self.real[rows], self.lengths[rows]
+
+
+def _tail_scores(state: _State, first: torch.Tensor, tails: list[list[np.ndarray]]) -> list[list[np.ndarray]]:
+    """Log-probability of every token of every tail; `first` (items, vocabulary) predicts their first tokens."""
+    owner = [item for item, some in enumerate(tails) for _ in some]
+    flat = [tail for some in tails for tail in some]
+    heads = torch.tensor([int(tail[0]) for tail in flat], device=first.device)
+    scores = [[value] for value in first[owner, heads].tolist()]
+    long = [row for row, tail in enumerate(flat) if len(tail) > 1]
+    if long:
+        state.select(torch.tensor([owner[row] for row in long], device=first.device))
+        ids, real = _padded([flat[row][:-1] for row in long], first.device)
+        targets, _ = _padded([flat[row][1:] for row in long], first.device)
+        logits = state.head(state.feed(ids, real)[real])
+        values = logits.log_softmax(-1).gather(1, targets[real][:, None])[:, 0]
+        for row, part in zip(long, values.split(real.sum(1).tolist()), strict=True):
+            scores[row] += part.tolist()
+    flat_scores = iter(np.array(score) for score in scores)
+    return [[next(flat_scores) for _ in some] for some in tails]
+
+
+def _decode(state: _State, logits: torch.Tensor, newline: torch.Tensor, end: int, new_tokens: int) -> list[list[int]]:
+    """Greedy tokens of each row, up to and with the one that ends it; rows that ended leave the batch."""
+    made: list[list[int]] = [[] for _ in range(len(logits))]
+    alive = torch.arange(len(logits), device=logits.device)
+    for _ in range(new_tokens):
+        chosen = logits.argmax(-1)
+        for row, token in zip(alive.tolist(), chosen.tolist(), strict=True):
+            made[row].append(token)
+        going = ~(newline[chosen] | (chosen == end))
+        if not going.any():
+            break
+        if not going.all():
+            state.select(going.nonzero()[:, 0])
+            alive, chosen = alive[going], chosen[going]
+        one = torch.ones(len(chosen), 1, dtype=torch.bool, device=chosen.device)
+        logits = state.head(state.feed(chosen[:, None], one)[:, 0])
+    return made
+
+
+def _finish(tokenizer, tokens: list[int], newline: torch.Tensor, new_tokens: int) -> Generation:
+    last = tokens[-1]
+    stop = "end" if last == tokenizer.eos_token_id else "newline" if newline[last] else "length"
+    text = tokenizer.decode(tokens, skip_special_tokens=True).split("\n")[0].strip()
+    return Generation(text, len(tokens), stop)
+
+
+def _newline_tokens(tokenizer, vocabulary: int, device) -> torch.Tensor:
+    """(vocabulary,) True for tokens whose text holds a newline."""
+    texts = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
+    mask = torch.zeros(vocabulary, dtype=torch.bool, device=device)
+    mask[[token for token, text in enumerate(texts) if "\n" in text]] = True
+    return mask
+
+
+def _shared(requests: Sequence[Request]) -> int:
+    """Length of the context the requests of one item share; it ends no later than a completion begins."""
+    return min(_common([request.ids for request in requests]), *(request.start for request in requests))
+
+
+def _root(contexts: Sequence[np.ndarray]) -> int:
+    """Length of the prefix all contexts share, leaving each at least one token of its own."""
+    return min(_common(contexts), min(len(context) for context in contexts) - 1)
+
+
+def _common(sequences: Sequence[np.ndarray]) -> int:
+    shortest = min(len(sequence) for sequence in sequences)
+    table = np.stack([sequence[:shortest] for sequence in sequences])
+    differs = (table != table[0]).any(0)
+    return int(differs.argmax()) if differs.any() else shortest
+
+
+def _read_root(model, ids: np.ndarray) -> DynamicCache:
+    cache = DynamicCache(config=model.config)
+    if len(ids):
+        tokens = torch.from_numpy(ids.astype(np.int64))[None].to(model.device)
+        model.base_model(tokens, past_key_values=cache, use_cache=True)
+    return cache
+
+
+def _batches(sizes: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Numbers of items, longest first so that memory is found short at once, in batches of at most `budget` tokens."""
+    batch, widest = [], 0
+    for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        widest = max(widest, sizes[i])
+        if batch and widest * (len(batch) + 1) > budget:
+            yield batch
+            batch, widest = [], sizes[i]
+        batch.append(i)
+    if batch:
+        yield batch
+
+
+def _padded(sequences: Sequence[np.ndarray], device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids (rows, longest) padded on the right with 0, and which of them are real."""
+    longest = max(len(sequence) for sequence in sequences)
+    ids = np.zeros((len(sequences), longest), dtype=np.int64)
+    real = np.zeros(ids.shape, dtype=bool)
+    for row, sequence in enumerate(sequences):
+        ids[row, : len(sequence)], real[row, : len(sequence)] = sequence, True
+    return torch.from_numpy(ids).to(device), torch.from_numpy(real).to(device)

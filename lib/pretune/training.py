@@ -1,0 +1,245 @@
+"""One training loop, for pre-training and for fine-tuning.
+
+- A `Row` is a token sequence with a mask of the tokens that count. Pre-training counts all, fine-tuning the completion
+  and its end-of-sequence token. Padding is a matter of the batch and never of the mask, so it cannot hide that token.
+- The loss of a step is the mean over all counted tokens of its batch, whatever the micro-batch: sums are
+  divided by the count of the whole batch, not averaged over parts. On out-of-memory the micro-batch is halved.
+- The head is applied to the positions that count only; a large vocabulary is most of a small model.
+- Nothing here is random but the order of rows, which follows from seed and epoch. With the periodic state
+  (weights, moments, step) a killed run ends with the weights it would have had.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch.nn.functional import cross_entropy
+
+from pretune.params import Optimisation
+
+VERSION = 1  # raise by hand when the meaning of training changes: tuned models are then made anew
+STATE_EVERY = 60.0  # seconds between two saved states of a running training
+log = logging.getLogger(__name__)
+
+
+class TrainingFailed(RuntimeError):
+    """Training cannot go on: the message holds the step and the values."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """`ids` (length,) token ids; `counted` (length,) True where the loss counts the token. The first never counts."""
+
+    ids: np.ndarray
+    counted: np.ndarray
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line of the training log: loss in nats per counted token, tokens fed so far without padding."""
+
+    step: int
+    tokens: int
+    loss: float
+    learning_rate: float
+
+
+def pick_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """`auto` is bfloat16 autocast where the hardware multiplies in it, float32 elsewhere. Weights stay float32."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    return "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"
+
+
+def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager:
+    enabled = resolve_precision(precision, device) == "bfloat16"
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+
+
+def counted_logits(model, ids: torch.Tensor, where: torch.Tensor, attention: torch.Tensor | None) -> torch.Tensor:
+    """Logits (n, vocabulary) that predict the tokens at `where` (batch, length), first column False."""
+    hidden = model.base_model(ids, attention_mask=attention, use_cache=False).last_hidden_state
+    return model.get_output_embeddings()(hidden[:, :-1][where[:, 1:]])
+
+
+def batch_order(rows: int, settings: Optimisation, seed: int) -> list[np.ndarray]:
+    """The row numbers of every optimizer step: each epoch a permutation cut into batches, the last may be short."""
+    order = []
+    for epoch in range(settings.epochs):
+        shuffled = np.random.default_rng([seed, epoch]).permutation(rows)
+        order += [shuffled[i : i + settings.batch_size] for i in range(0, rows, settings.batch_size)]
+    return order
+
+
+def rate_share(step: int, total: int, settings: Optimisation) -> float:
+    """Share of the peak learning rate at `step` of `total`: linear warm-up, then linear to 0 or cosine to a tenth."""
+    warm = math.ceil(settings.warmup * total)
+    if step < warm:
+        return (step + 1) / warm
+    done = (step - warm) / max(1, total - warm)
+    return 1 - done if settings.schedule == "linear" else 0.1 + 0.45 * (1 + math.cos(math.pi * done))
+
+
+def train(
+    model,
+    rows: Sequence[Row],
+    settings: Optimisation,
+    seed: int,
+    state: Path | None = None,
+    state_every: float = STATE_EVERY,
+    after_step: Callable[[Step], None] = lambda _: None,
+) -> list[Step]:
+    """Train `model` in place on `rows` and return the log.
+
+    `state` is a file that is written every `state_every` seconds, continued from when it belongs to this very
+    training, and removed at the end. `after_step` sees each finished step, those before a resume excepted.
+    Raises TrainingFailed on a loss that is not finite or runs away, and when one row does not fit the memory.
+    """
+    if not rows:
+        raise TrainingFailed("no training rows")
+    device = next(model.parameters()).device
+    order = batch_order(len(rows), settings, seed)
+    optimizer = torch.optim.AdamW(
+        [p for p in model.parameters() if p.requires_grad], lr=settings.learning_rate, betas=(0.9, 0.95),
+        weight_decay=settings.weight_decay, fused=True,
+    )
+    mark = _fingerprint(rows, settings, seed)
+    steps = _restore(state, mark, model, optimizer) if state else []
+    micro, saved = settings.batch_size, time.monotonic()
+    model.train()
+    for number in range(len(steps), len(order)):
+        batch = [rows[i] for i in order[number]]
+        rate = settings.learning_rate * rate_share(number, len(order), settings)
+        loss, micro = _gradients(model, batch, settings.precision, micro, device)
+        tokens = (steps[-1].tokens if steps else 0) + sum(len(row.ids) for row in batch)
+        steps.append(Step(number + 1, tokens, loss, rate))
+        _check_loss(steps)
+        _apply(optimizer, rate, settings.clip)
+        after_step(steps[-1])
+        if state and time.monotonic() - saved >= state_every:
+            _save(state, mark, model, optimizer, steps)
+            saved = time.monotonic()
+    if state:
+        state.unlink(missing_ok=True)
+    model.eval()
+    return steps
+
+
+def _gradients(model, batch: list[Row], precision: str, micro: int, device) -> tuple[float, int]:
+    """Loss of the batch, its gradient in the parameters, and the micro-batch that fitted the memory."""
+    while True:
+        try:
+            return _accumulate(model, batch, precision, micro, device), micro
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+                raise
+            model.zero_grad()
+            if micro == 1:
+                longest = max(len(row.ids) for row in batch)
+                raise TrainingFailed(f"out of memory with a single row of {longest} tokens on {device}") from error
+            micro //= 2
+            log.warning("out of memory on %s: micro-batch lowered to %d rows", device, micro)
+
+
+def _accumulate(model, batch: list[Row], precision: str, micro: int, device) -> float:
+    total = sum(int(row.counted.sum()) for row in batch)
+    ordered, loss = sorted(batch, key=lambda row: len(row.ids)), 0.0
+    for start in range(0, len(ordered), micro):
+        ids, counted, attention = collate(ordered[start : start + micro], device)
+        with autocast(precision, device):
+            logits = counted_logits(model, ids, counted, attention)
+        part = cross_entropy(logits.float(), ids[counted], reduction="sum") / total
+        part.backward()
+        loss += part.item()
+    return loss
+
+
+def collate(rows: list[Row], device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Ids, counted mask and attention mask (None without padding), each (rows, longest), padded on the right with 0."""
+    longest = max(len(row.ids) for row in rows)
+    ids = np.zeros((len(rows), longest), dtype=np.int64)
+    counted, real = np.zeros((2, len(rows), longest), dtype=bool)
+    for i, row in enumerate(rows):
+        ids[i, : len(row.ids)], counted[i, : len(row.ids)], real[i, : len(row.ids)] = row.ids, row.counted, True
+    attention = None if real.all() else torch.from_numpy(real).to(device)
+    return torch.from_numpy(ids).to(device), torch.from_numpy(counted).to(device), attention
+
+
+def _apply(optimizer, rate: float, clip: float | None) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+        if clip is not None:
+            torch.nn.utils.clip_grad_norm_(group["params"], clip)
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def _check_loss(steps: list[Step]) -> None:
+    """Stop on a loss that is not finite, or whose mean over 10 steps is more than twice the first loss plus one nat."""
+    last = steps[-1]
+    recent = np.mean([step.loss for step in steps[-10:]])
+    if not math.isfinite(last.loss) or recent > 2 * steps[0].loss + 1:
+        raise TrainingFailed(
+            f"loss {last.loss:.4g} at step {last.step} (first {steps[0].loss:.4g}, mean of the last ten {recent:.4g}, "
+            f"learning rate {last.learning_rate:.3g}): lower the learning rate"
+        )
+
+
+def _fingerprint(rows: Sequence[Row], settings: Optimisation, seed: int) -> str:
+    """What a saved state must share with this training to be continued."""
+    digest = hashlib.sha256(f"{VERSION} {seed} {settings.model_dump_json()}".encode())
+    for row in rows:
+        digest.update(np.asarray(row.ids, dtype=np.int32).tobytes() + row.counted.tobytes())
+    return digest.hexdigest()
+
+
+def _tensors(model, optimizer) -> dict[str, torch.Tensor]:
+    """Trained weights and their moments by name, the very tensors in use."""
+    tensors = {}
+    for name, weight in model.named_parameters():
+        if weight.requires_grad:
+            tensors[name] = weight.data
+            tensors |= {f"{name}|{key}": value for key, value in optimizer.state[weight].items()}
+    return tensors
+
+
+def _save(state: Path, mark: str, model, optimizer, steps: list[Step]) -> None:
+    state.parent.mkdir(parents=True, exist_ok=True)
+    lines = json.dumps([[s.step, s.tokens, s.loss, s.learning_rate] for s in steps])
+    partial = state.with_suffix(".partial")
+    save_file(_tensors(model, optimizer), partial, {"mark": mark, "steps": lines})
+    partial.replace(state)
+
+
+def _restore(state: Path, mark: str, model, optimizer) -> list[Step]:
+    """Load a state that belongs to this training into model and optimizer; the steps it had done, none without one."""
+    if not state.exists():
+        return []
+    with safe_open(state, "pt") as saved:
+        if saved.metadata()["mark"] != mark:
+            log.warning("%s is of another training and is not used", state)
+            return []
+        for name, weight in model.named_parameters():
+            if weight.requires_grad:
+                weight.data.copy_(saved.get_tensor(name))
+                moments = (key.rsplit("|", 1)[1] for key in saved.keys() if key.startswith(f"{name}|"))
+                optimizer.state[weight] = {m: saved.get_tensor(f"{name}|{m}").to(weight.device) for m in moments}
+        return [Step(*line) for line in json.loads(saved.metadata()["steps"])]
