@@ -20,7 +20,6 @@ from transformers import DynamicCache
 
 from pretune.prompts import Request
 
-VERSION = 1  # raise by hand when the meaning of a score changes: all probes are then scored anew
 BATCH_TOKENS = 16_384  # tokens, cached ones included, that one forward pass may hold
 
 

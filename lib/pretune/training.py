@@ -29,7 +29,6 @@ from torch.nn.functional import cross_entropy
 
 from pretune.params import Optimisation
 
-VERSION = 1  # raise by hand when the meaning of training changes: tuned models are then made anew
 STATE_EVERY = 60.0  # seconds between two saved states of a running training
 log = logging.getLogger(__name__)
 
@@ -205,7 +204,7 @@ def _check_loss(steps: list[Step]) -> None:
 
 def _fingerprint(rows: Sequence[Row], settings: Optimisation, seed: int) -> str:
     """What a saved state must share with this training to be continued."""
-    digest = hashlib.sha256(f"{VERSION} {seed} {settings.model_dump_json()}".encode())
+    digest = hashlib.sha256(f"{seed} {settings.model_dump_json()}".encode())
     for row in rows:
         digest.update(np.asarray(row.ids, dtype=np.int32).tobytes() + row.counted.tobytes())
     return digest.hexdigest()

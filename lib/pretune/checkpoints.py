@@ -1,0 +1,89 @@
+"""The checkpoints of a study: what they are called, where they lie, what pins them. Loads no model.
+
+A microworld or corpus run is determined by its settings, so a checkpoint's revision is known before it exists: the
+hash of the source, the settings, the version of the code and the step. The weights found there are held against the
+checksum written beside them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from pretune import paths
+from pretune.microworld import world
+from pretune.params import Corpus, FolderData, Study
+from pretune.params import World as WorldSize
+
+PRETRAINING_VERSION = 1  # raise by hand when the same settings would give other weights
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One point of a pre-training run. `tokens` were read up to it; `late` marks the replicate set at the end."""
+
+    name: str
+    run: int
+    stage: str
+    step: int
+    tokens: int
+    revision: str
+    folder: Path
+    late: bool
+
+    def exists(self) -> bool:
+        return self.folder.is_dir()
+
+
+def checkpoints(study: Study) -> tuple[Checkpoint, ...]:
+    """All checkpoints of `study`, in the order of their steps."""
+    saved, run = study.checkpoints, run_folder(study)
+    per_step = saved.pretraining.batch_size * saved.pretraining.length
+    late = saved.steps[-saved.late :]
+    return tuple(
+        Checkpoint(
+            name=f"step-{step}", run=saved.pretraining.run, stage="pretraining", step=step, tokens=step * per_step,
+            revision=short_hash(run.name, step), folder=run / f"step-{step}", late=step in late,
+        )
+        for step in saved.steps
+    )
+
+
+def run_folder(study: Study) -> Path:
+    """Where the pre-training run of `study` leaves its checkpoints; studies with the same run share it."""
+    saved = study.checkpoints
+    if isinstance(saved, Corpus):
+        source = ["corpus", str(Path(saved.folder).resolve()), *_listing(Path(saved.folder))]
+    else:
+        source = ["microworld", world.VERSION, saved.world.model_dump()]
+    key = short_hash(PRETRAINING_VERSION, source, saved.pretraining.model_dump(), saved.steps[-1])
+    return paths.CACHE / "pretrained" / f"{saved.source}-{key}"
+
+
+def data_folder(study: Study) -> Path:
+    """Where the datasets of `study` lie as FOLDER/<dataset>/<split>.jsonl."""
+    data = study.datasets
+    return Path(data.folder).resolve() if isinstance(data, FolderData) else world_folder(data.world)
+
+
+def data_key(study: Study) -> str:
+    """What pins the datasets: the world, or names and sizes of the files in the folder."""
+    data = study.datasets
+    if isinstance(data, FolderData):
+        return short_hash("folder", *_listing(Path(data.folder)))
+    return short_hash("microworld", world.VERSION, data.world.model_dump())
+
+
+def world_folder(size: WorldSize) -> Path:
+    return paths.CACHE / "microworld" / short_hash(world.VERSION, size.model_dump())
+
+
+def short_hash(*parts: object) -> str:
+    """Twelve hexadecimal digits that stand for `parts`."""
+    return hashlib.sha256(json.dumps(parts, default=str, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _listing(folder: Path) -> list[tuple[str, int]]:
+    return sorted((str(path.relative_to(folder)), path.stat().st_size) for path in folder.rglob("*") if path.is_file())
