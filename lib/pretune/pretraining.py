@@ -20,7 +20,7 @@ import torch
 from tokenizers import ByteLevelBPETokenizer
 from transformers import OlmoConfig, OlmoForCausalLM, PreTrainedTokenizerFast
 
-from pretune import training
+from pretune import models, training
 from pretune.params import Architecture, Pretraining
 
 END, PAD = "<|endoftext|>", "<|padding|>"
@@ -106,7 +106,8 @@ def save_checkpoint(model, tokenizer, folder: Path, step: int, tokens: int) -> N
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(partial)
     tokenizer.save_pretrained(partial)
-    (partial / "checkpoint.json").write_text(json.dumps({"step": step, "tokens": tokens}))
+    about = {"step": step, "tokens": tokens, "sha256": models.weights_checksum(partial)}
+    (partial / "checkpoint.json").write_text(json.dumps(about))
     partial.replace(folder)
 
 

@@ -1,0 +1,94 @@
+"""Loading checkpoints and keeping tuned weights.
+
+- Weights are safetensors and code is never taken from a checkpoint; a missing or unexpected weight is fatal, because
+  `transformers` would otherwise go on with random ones.
+- Tuned weights lie in a cache of bounded size under the model's key, so that a new probe need not train again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from pretune import paths
+from pretune.checkpoints import Checkpoint
+from pretune.training import pick_device
+
+transformers_logging.disable_progress_bar()
+TUNED = paths.CACHE / "tuned"
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be used; the message names it and what is wrong."""
+
+
+def load_checkpoint(checkpoint: Checkpoint) -> tuple[torch.nn.Module, object]:
+    """Model (float32, in evaluation mode, on the device) and tokenizer of a checkpoint folder that verifies."""
+    expected = json.loads((checkpoint.folder / "checkpoint.json").read_text())["sha256"]
+    found = weights_checksum(checkpoint.folder)
+    if found != expected:
+        raise CheckpointError(f"{checkpoint.folder}: weights have sha256 {found[:12]}, not {expected[:12]}; "
+                              "remove the folder to have it made again")
+    return _load(checkpoint.folder), AutoTokenizer.from_pretrained(checkpoint.folder)
+
+
+def load_tuned(key: str) -> torch.nn.Module | None:
+    """The tuned model kept under `key`, None if it is not there or damaged."""
+    folder = TUNED / key
+    if not (folder / "sha256").is_file():
+        return None
+    if (folder / "sha256").read_text() != weights_checksum(folder):
+        shutil.rmtree(folder)
+        return None
+    (folder / "sha256").touch()  # the oldest use is evicted first
+    return _load(folder)
+
+
+def keep_tuned(key: str, model: torch.nn.Module, log: list, max_gb: float) -> None:
+    """Keep tuned weights and their training log, and evict the longest unused ones beyond `max_gb`."""
+    partial = TUNED / f"{key}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    model.save_pretrained(partial)
+    (partial / "training.json").write_text(json.dumps(log))
+    (partial / "sha256").write_text(weights_checksum(partial))
+    shutil.rmtree(TUNED / key, ignore_errors=True)
+    partial.replace(TUNED / key)
+    _evict(max_gb)
+
+
+def tuned_log(key: str) -> list:
+    return json.loads((TUNED / key / "training.json").read_text())
+
+
+def weights_checksum(folder: Path) -> str:
+    """One sha256 over all safetensors files of a model folder, in order of name."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*.safetensors")):
+        with file.open("rb") as data:
+            digest.update(hashlib.file_digest(data, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _load(folder: Path) -> torch.nn.Module:
+    model, report = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+    )
+    wrong = {kind: sorted(report[kind]) for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") if report[kind]}
+    if wrong:
+        raise CheckpointError(f"{folder}: weights do not match the model: {wrong}")
+    return model.to(pick_device()).eval()
+
+
+def _evict(max_gb: float) -> None:
+    kept = sorted(TUNED.glob("*/sha256"), key=lambda file: -file.stat().st_mtime)
+    total = 0
+    for file in kept:
+        total += sum(part.stat().st_size for part in file.parent.iterdir())
+        if total > max_gb * 1e9:
+            shutil.rmtree(file.parent, ignore_errors=True)

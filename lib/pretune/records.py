@@ -1,0 +1,197 @@
+"""What running a cell leaves, and the one way to read it.
+
+- A record is three files under the model's folder: `<part>.parquet` with one wide row per scored item, `<part>.texts.parquet`
+  with prompts and outputs (not read by default), and `<part>.json` with provenance and the checksums of the two.
+  Each is written beside its place and renamed; the JSON comes last, so a record without it does not exist.
+- A record whose checksums do not hold is set aside with a warning and its probes count as missing.
+- Rows hold log-likelihoods and counts; accuracies under each normalisation are derived when read (`scored`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pretune import paths
+from pretune.params import Study
+from pretune.plan import Cell, Model, cells
+from pretune.tasks.registry import REGISTRY
+
+log = logging.getLogger(__name__)
+
+SCHEMA = pa.schema([
+    ("run", pa.int32()), ("checkpoint", pa.string()), ("revision", pa.string()), ("step", pa.int64()),
+    ("tokens", pa.int64()), ("stage", pa.string()), ("late", pa.bool_()), ("recipe", pa.string()), ("seed", pa.int32()),
+    ("probe", pa.string()), ("dataset", pa.string()), ("split", pa.string()), ("format", pa.string()),
+    ("shots_asked", pa.int32()), ("shots", pa.int32()), ("draw", pa.int32()),
+    ("item", pa.int32()),  # row number in the split
+    ("gold", pa.int32()),  # index of the right completion
+    ("baseline", pa.float64()),  # score of the best answer without a skill on this item
+    ("log_likelihood", pa.list_(pa.float64())),  # nats, one per completion
+    ("blank_log_likelihood", pa.list_(pa.float64())),  # the same after the content-free prompt
+    ("choice_tokens", pa.list_(pa.int32())), ("choice_characters", pa.list_(pa.int32())),
+    ("rouge_l", pa.float64()), ("length", pa.int32()),  # generated tokens
+    ("stop", pa.string()),  # newline, end or length
+])  # fmt: skip
+TEXTS = pa.schema([("probe", pa.string()), ("item", pa.int32()), ("prompt", pa.string()),
+                   ("choices", pa.list_(pa.string())), ("output", pa.string())])  # fmt: skip
+MODEL = ("checkpoint", "recipe", "seed")
+NORMALISATIONS = ("headline", "sum", "tokens", "characters", "calibrated")
+
+
+def record_folder(study: Study, model: Model) -> Path:
+    return paths.study_folder(study.name) / "records" / f"{model.name}.{model.key}"
+
+
+def write_record(folder: Path, rows: list[dict], texts: list[dict], provenance: dict) -> None:
+    """Leave the record of one run of a cell. The part is named by its probes: writing the same again changes nothing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    probes = sorted({row["probe"] for row in rows} | set(provenance["left_out"]))
+    part = folder / hashlib.sha256(" ".join(probes).encode()).hexdigest()[:12]
+    sums = {}
+    for file, schema, table in ((f"{part.name}.parquet", SCHEMA, rows), (f"{part.name}.texts.parquet", TEXTS, texts)):
+        pq.write_table(pa.Table.from_pylist(table, schema), folder / f"{file}.partial", compression="zstd")
+        (folder / f"{file}.partial").replace(folder / file)
+        sums[file] = _checksum(folder / file)
+    partial = part.with_suffix(".partial")
+    partial.write_text(json.dumps({"probes": probes, "sha256": sums, **provenance}, indent=1))
+    partial.replace(part.with_suffix(".json"))
+
+
+def finished(folder: Path) -> dict[str, Path]:
+    """The probes that are done, each with the JSON of its record; only records that verify count."""
+    done = {}
+    for file in sorted(folder.glob("*.json")):
+        if (about := _verified(file)) is not None:
+            done |= dict.fromkeys(about["probes"], file)
+    return done
+
+
+def missing(study: Study, only: tuple[str, ...] = ()) -> list[Cell]:
+    """The cells of `study` with the probes they still lack; cells that lack none are left out."""
+    lacking = []
+    for cell in cells(study, only):
+        done = finished(record_folder(study, cell.model))
+        probes = tuple(probe for probe in cell.probes if probe.key not in done)
+        if probes:
+            lacking.append(Cell(cell.model, probes))
+    return lacking
+
+
+def record_files(study: Study, only: tuple[str, ...] = ()) -> list[Path]:
+    """The JSON of every record that the study's probes stand in."""
+    return sorted({
+        file for cell in cells(study, only) for key, file in finished(record_folder(study, cell.model)).items()
+        if key in {probe.key for probe in cell.probes}
+    })
+
+
+def load(study: Study, columns: Iterable[str] | None = None, where: dict | None = None) -> pd.DataFrame:
+    """All rows the study planned and has, as one frame.
+
+    `columns` are names of `SCHEMA`; `where` maps a column to a value or a list of values. Raises KeyError for a
+    name that does not exist and LookupError for a value that no row has.
+    """
+    return _read(study, ".parquet", SCHEMA, columns, where)
+
+
+def load_texts(study: Study, where: dict | None = None) -> pd.DataFrame:
+    """Prompts, completions and generated outputs of the rows that `load` gives, with the model they came from."""
+    return _read(study, ".texts.parquet", TEXTS, None, where)
+
+
+def provenance(study: Study) -> pd.DataFrame:
+    """One row per record: who measured it, with what, for how long."""
+    rows = []
+    for file in record_files(study):
+        about = json.loads(file.read_text())
+        rows.append({key: value for key, value in about.items() if key not in ("probes", "sha256", "training")})
+    return pd.DataFrame(rows)
+
+
+def training_log(study: Study, model: Model) -> pd.DataFrame:
+    """The tuning curve of a model: step, tokens, loss (nats per counted token), learning rate; empty for base."""
+    for file in sorted(record_folder(study, model).glob("*.json")):
+        if (about := _verified(file)) is not None:
+            return pd.DataFrame(about["training"], columns=["step", "tokens", "loss", "learning_rate"])
+    raise LookupError(f"{model.name}: no record in {record_folder(study, model)}; run the study first")
+
+
+def scored(rows: pd.DataFrame, normalisation: str = "headline") -> pd.DataFrame:
+    """`rows` with `prediction` (index of the answer; -1 for generation) and `score` in [0, 1].
+
+    `headline` is each dataset's own normalisation, `calibrated` subtracts the content-free log-likelihood. ROUGE-L is
+    the score of generation under each.
+    """
+    if normalisation not in NORMALISATIONS:
+        raise KeyError(f"{normalisation!r} is no normalisation; allowed: {', '.join(NORMALISATIONS)}")
+    predicted = [_prediction(row, normalisation) for row in rows.itertuples()]
+    right = (np.array(predicted, dtype=int) == rows["gold"].to_numpy()).astype(float)
+    generated = rows["rouge_l"].notna().to_numpy()
+    return rows.assign(
+        prediction=np.where(generated, -1, predicted), score=np.where(generated, rows["rouge_l"].to_numpy(), right)
+    )
+
+
+def _prediction(row, normalisation: str) -> int:
+    likelihood = np.asarray(row.log_likelihood)
+    if normalisation == "calibrated":
+        return int(np.argmax(likelihood - np.asarray(row.blank_log_likelihood)))
+    by = REGISTRY[row.dataset].normalisation if normalisation == "headline" else normalisation
+    size = {"sum": 1, "tokens": row.choice_tokens, "characters": row.choice_characters}[by]
+    return int(np.argmax(likelihood / np.asarray(size)))
+
+
+def _read(study: Study, ending: str, schema: pa.Schema, columns, where) -> pd.DataFrame:
+    known = [*schema.names, *(name for name in MODEL if name not in schema.names)]
+    for name in [*(columns or ()), *(where or ())]:
+        if name not in known:
+            raise KeyError(f"{name!r} is no column; allowed: {', '.join(known)}")
+    frames = [frame for cell in cells(study) for frame in _cell_frames(study, cell, ending)]
+    table = pd.concat(frames, ignore_index=True) if frames else schema.empty_table().to_pandas()
+    for name, value in (where or {}).items():
+        values = list(value) if isinstance(value, (list, tuple, set)) else [value]
+        absent = [one for one in values if one not in set(table[name])]
+        if absent:
+            raise LookupError(f"no row of {study.name} has {name} = {absent[0]!r}")
+        table = table[table[name].isin(values)]
+    return table[list(columns)] if columns else table
+
+
+def _cell_frames(study: Study, cell: Cell, ending: str) -> Iterable[pd.DataFrame]:
+    """What the records of a cell hold of the probes it is planned with."""
+    folder, planned = record_folder(study, cell.model), {probe.key for probe in cell.probes}
+    for file in sorted(set(finished(folder).values())):
+        frame = pq.read_table(file.with_name(file.stem + ending)).to_pandas()
+        frame = frame[frame["probe"].isin(planned)]
+        if ending != ".parquet":
+            model = cell.model
+            frame = frame.assign(checkpoint=model.checkpoint.name, recipe=model.recipe, seed=model.seed)
+        yield frame
+
+
+def _verified(file: Path) -> dict | None:
+    """What a record's JSON says, or None after setting the record aside because its files are not what it says."""
+    try:
+        about = json.loads(file.read_text())
+        good = all(_checksum(file.parent / name) == value for name, value in about["sha256"].items())
+        reason = "its checksums do not hold"
+    except (OSError, ValueError, KeyError) as error:
+        good, reason = False, str(error)
+    if good:
+        return about
+    log.warning("%s is damaged (%s): set aside, to be measured again", file, reason)
+    file.replace(file.with_suffix(".damaged"))
+    return None
+
+
+def _checksum(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
