@@ -168,7 +168,7 @@ class Study(Frozen):
 
     title: str
     checkpoints: Annotated[Microworld | Corpus, Field(discriminator="source")]
-    datasets: Annotated[MicroworldData | FolderData, Field(discriminator="source")]
+    datasets: Annotated[MicroworldData | FolderData, Field(discriminator="source")]  # left out: the checkpoints' world
     recipes: Annotated[dict[Name, Recipe], Field(min_length=1)]
     tuning: Tuning
     probing: Probing
@@ -176,15 +176,6 @@ class Study(Frozen):
     cache: Cache = Cache()
     name: str = Field(default="", exclude=True)  # the file's name without ending
     file: str = Field(default="", exclude=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_world(cls, raw: Any) -> Any:
-        """Datasets of the microworld that the checkpoints come from need not be said twice."""
-        if isinstance(raw, dict) and "datasets" not in raw and isinstance(raw.get("checkpoints"), dict):
-            if "world" in raw["checkpoints"]:
-                return {**raw, "datasets": {"source": "microworld", "world": raw["checkpoints"]["world"]}}
-        return raw
 
     @model_validator(mode="after")
     def _has_base(self):
@@ -220,6 +211,8 @@ def load_study(study: str, overrides: tuple[str, ...] = ()) -> Study:
         raise StudyError(f"{shown}: must be keys and values, allowed keys: {', '.join(_keys(Study))}")
     for text in overrides:
         _override(raw, text)
+    if "datasets" not in raw and isinstance(raw.get("checkpoints"), dict) and "world" in raw["checkpoints"]:
+        raw["datasets"] = {"source": "microworld", "world": raw["checkpoints"]["world"]}
     try:
         return Study.model_validate_json(json.dumps({**raw, "name": file.stem, "file": shown}, default=str))
     except ValidationError as error:

@@ -1,0 +1,204 @@
+"""Running what is missing of a study, in worker processes, in any order, as often as it takes.
+
+- A cell is done when its record verifies; nothing else is remembered, so a killed run goes on by being run again.
+- Pre-training is one job among the others: cells start as soon as their checkpoint appears. On two cores two
+  processes of one thread each do 1.2 to 1.35 times the work of one process of two threads.
+- The parent never imports torch; workers do, and end when the parent is gone, however it went.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import multiprocessing
+import os
+import resource
+import signal
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from pretune import checkpoints as points
+from pretune import costs, paths, records
+from pretune.params import Study
+from pretune.plan import Cell
+from pretune.progress import Progress
+
+log = logging.getLogger(__name__)
+PREPARE = "prepare"
+_messages = None  # in a worker: where it says what it does
+
+
+class RunError(RuntimeError):
+    """A run that could not do all it should; the message lists what failed and what to do."""
+
+
+@dataclass
+class Outcome:
+    """What one run did: wall seconds of process per phase, tokens, peak memory of each process, what failed."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    memory_gb: dict[int, float] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def add(self, done: dict) -> None:
+        for phase, value in done["seconds"].items():
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + value
+        self.memory_gb[done["process"]] = max(done["memory_gb"], self.memory_gb.get(done["process"], 0.0))
+
+
+def measure(study: Study, only: tuple[str, ...] = (), jobs: int | None = None) -> Outcome:
+    """Prepare checkpoints and run every missing cell of `study`, or of the checkpoints `only`.
+
+    Returns at once when nothing is missing. A cell that fails is listed in the outcome and the others go on. Raises
+    RunError when another run holds the study or a worker was killed.
+    """
+    work, outcome = records.missing(study, only), Outcome()
+    if not work:
+        return outcome
+    folder = paths.study_folder(study.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / "run.lock", timeout=0):
+            _Pool(study, records.missing(study, only), jobs or _default_jobs(), outcome).run()
+    except Timeout:
+        raise RunError(f"{folder / 'run.lock'} is held: another run of {study.name} is at work; wait for it") from None
+    return outcome
+
+
+def need(study: Study, only: tuple[str, ...] = ()) -> None:
+    """`measure`, for notebooks: what cannot be done is an error here."""
+    failed = measure(study, only).failed
+    if failed:
+        raise RunError("; ".join(f"{name}: {why}" for name, why in failed.items()))
+
+
+def cores() -> int:
+    """The processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def write_run(study: Study, outcome: Outcome, wall: dict[str, float]) -> None:
+    """Leave `run.json`: what the last run that did any work took."""
+    about = {
+        "study": study.name,
+        "wall_seconds": {name: round(value, 2) for name, value in wall.items()},
+        "process_seconds": {name: round(value, 2) for name, value in outcome.seconds.items()},
+        "tokens": vars(costs.total(study, records.cells(study))) | {
+            "pretrained": points.checkpoints(study)[-1].tokens,
+        },
+        "peak_memory_gb": sorted(outcome.memory_gb.values(), reverse=True),
+        "failed": outcome.failed,
+    }
+    file = paths.study_folder(study.name) / "run.json"
+    file.with_suffix(".partial").write_text(json.dumps(about, indent=1))
+    file.with_suffix(".partial").replace(file)
+
+
+def _default_jobs() -> int:
+    return 1 if Path("/dev/nvidia0").exists() else cores()
+
+
+class _Pool:
+    """The jobs of one run: what waits, what is at work, what is done."""
+
+    def __init__(self, study: Study, work: list[Cell], jobs: int, outcome: Outcome):
+        self.study, self.waiting, self.jobs, self.outcome = study, list(work), jobs, outcome
+        self.prepared = all(cell.model.checkpoint.exists() for cell in work) and points.data_folder(study).is_dir()
+        self.running: dict[Future, str] = {}
+        expected = {} if self.prepared else {PREPARE: costs.preparation(study).seconds}
+        expected |= {cell.model.name: costs.cell_cost(study, cell).seconds for cell in work}
+        self.progress = Progress(expected, "cells" if self.prepared else "parts")
+
+    def run(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        queue = context.Queue()
+        threads = max(1, cores() // self.jobs)
+        pool = ProcessPoolExecutor(self.jobs, context, _start_worker, (queue, threads))
+        try:
+            if not self.prepared:
+                self.running[pool.submit(_prepare, self.study)] = PREPARE
+            while self.running or self.waiting:
+                self._submit(pool)
+                done, _ = wait(self.running, timeout=0.2, return_when=FIRST_COMPLETED)
+                self._listen(queue)
+                for future in done:
+                    self._finish(future)
+        except BrokenProcessPool:
+            raise RunError("a worker process was killed (out of memory?); what is done is kept, run again") from None
+        finally:
+            for process in multiprocessing.active_children():
+                process.terminate()
+            pool.shutdown(wait=True, cancel_futures=True)
+            self.progress.close()
+
+    def _submit(self, pool: ProcessPoolExecutor) -> None:
+        """Start cells whose checkpoint is there, as many as there are free processes."""
+        ready = [cell for cell in self.waiting if cell.model.checkpoint.exists()]
+        for cell in ready[: self.jobs - len(self.running)]:
+            self.waiting.remove(cell)
+            self.running[pool.submit(_run_cell, self.study, cell)] = cell.model.name
+        if not self.running:  # preparation failed or left a checkpoint out: what waits for it cannot be done
+            for cell in self.waiting:
+                self.outcome.failed[cell.model.name] = f"checkpoint {cell.model.checkpoint.name} was not made"
+            self.waiting.clear()
+
+    def _finish(self, future: Future) -> None:
+        name = self.running.pop(future)
+        error = future.exception()
+        if isinstance(error, BrokenProcessPool):
+            raise error
+        if error is None:
+            self.outcome.add(future.result())
+        else:
+            self.outcome.failed[name] = f"{type(error).__name__}: {error}"
+            log.error("%s failed: %s", name, self.outcome.failed[name])
+        self.progress.part(name, 1.0)
+
+    def _listen(self, queue) -> None:
+        while not queue.empty():
+            name, phase, share = queue.get()
+            if name in self.running.values():
+                self.progress.part(name, min(share, 0.999), phase)
+
+
+def _start_worker(queue, threads: int) -> None:
+    """Set a worker up: it leaves Ctrl-C to the parent, ends with the parent, and uses its share of the cores."""
+    global _messages
+    _messages = queue
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _prepare(study: Study) -> dict:
+    cells, start = importlib.import_module("pretune.cells"), time.perf_counter()
+    cells.prepare_data(study)
+    cells.prepare_checkpoints(study, _reporter(PREPARE))
+    return _done({"prepare": time.perf_counter() - start})
+
+
+def _run_cell(study: Study, cell: Cell) -> dict:
+    cells = importlib.import_module("pretune.cells")  # torch is loaded in workers only
+    return _done(cells.run_cell(study, cell, _reporter(cell.model.name)))
+
+
+def _reporter(name: str) -> Callable[[str, float], None]:
+    return lambda phase, share: _messages.put((name, phase, share))
+
+
+def _done(seconds: dict[str, float]) -> dict:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    return {"seconds": seconds, "process": os.getpid(), "memory_gb": round(peak, 3)}

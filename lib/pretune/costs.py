@@ -1,0 +1,86 @@
+"""What a study is expected to cost: tokens, floating-point operations, seconds, memory, disk.
+
+Operations are 6 per parameter and token of training and 2 of scoring, plus attention. Seconds follow from rates that
+were measured on two cores of an AMD EPYC with AVX512-BF16 (`RATES`), one thread a process, one process a core:
+they are a first guess elsewhere, and the progress bar corrects itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pretune import checkpoints as points
+from pretune.params import Study
+from pretune.plan import Cell, cells
+from pretune.tasks.registry import REGISTRY
+
+ROW_TOKENS = 60  # tokens of a typical example of the microworld, prompt and completion
+RATES = {"train": 70e9, "score": 25e9}  # floating-point operations per second and process
+CELL_SECONDS = 0.3  # loading, writing
+PAGE_SECONDS = 6.0  # executing one notebook: most of it is starting the kernel
+PROCESS_GB = 0.6  # memory of a process before it holds a model
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Expected cost of one part. `seconds` are of one process."""
+
+    trained_tokens: int
+    scored_tokens: int
+    flops: float
+    seconds: float
+
+
+def parameters(study: Study) -> int:
+    """Weights of the model, embeddings counted once."""
+    shape = study.checkpoints.pretraining.architecture
+    block = 4 * shape.width**2 + 3 * shape.width * shape.intermediate
+    return shape.vocabulary * shape.width + shape.layers * block
+
+
+def preparation(study: Study) -> Cost:
+    """Pre-training of what is missing of the checkpoints."""
+    saved = study.checkpoints
+    if all(point.exists() for point in points.checkpoints(study)):
+        return Cost(0, 0, 0.0, 0.0)
+    tokens = saved.steps[-1] * saved.pretraining.batch_size * saved.pretraining.length
+    return _cost(study, tokens, 0, saved.pretraining.length)
+
+
+def cell_cost(study: Study, cell: Cell) -> Cost:
+    """Tuning and scoring of one cell. An item is read once for itself and once for each completion."""
+    tuning = study.tuning_of(cell.model.recipe)
+    trained = 0 if cell.model.recipe == "base" else tuning.examples * tuning.epochs * ROW_TOKENS
+    scored = 0
+    for probe in cell.probes:
+        extra = probe.new_tokens if REGISTRY[probe.dataset].kind == "generation" else ROW_TOKENS // 2
+        scored += probe.shots * ROW_TOKENS + probe.items * (ROW_TOKENS + extra)
+    cost = _cost(study, trained, scored, ROW_TOKENS)
+    return Cost(cost.trained_tokens, cost.scored_tokens, cost.flops, cost.seconds + CELL_SECONDS)
+
+
+def total(study: Study, work: list[Cell]) -> Cost:
+    """Preparation and all of `work`."""
+    parts = [preparation(study), *(cell_cost(study, cell) for cell in work)]
+    return Cost(*(sum(getattr(part, name) for part in parts) for name in Cost.__dataclass_fields__))
+
+
+def memory_gb(study: Study) -> float:
+    """Peak of one process: weights, gradients and two moments in float32, activations of one batch."""
+    saved, shape = study.checkpoints.pretraining, study.checkpoints.pretraining.architecture
+    activations = saved.batch_size * saved.length * (shape.layers * 24 * shape.width + 3 * shape.vocabulary) * 4
+    return PROCESS_GB + (16 * parameters(study) + activations) / 1e9
+
+
+def disk_gb(study: Study) -> float:
+    """Checkpoints and tuned weights in float32, the latter capped by the cache."""
+    size = 4e-9 * parameters(study)
+    tuned = len({cell.model.key for cell in cells(study) if cell.model.recipe != "base"})
+    return len(study.checkpoints.steps) * size + min(tuned * size, study.cache.max_gb)
+
+
+def _cost(study: Study, trained: int, scored: int, length: int) -> Cost:
+    shape = study.checkpoints.pretraining.architecture
+    forward = 2 * parameters(study) + 2 * shape.layers * shape.width * length
+    train, score = 3 * forward * trained, forward * scored
+    return Cost(trained, scored, train + score, train / RATES["train"] + score / RATES["score"])

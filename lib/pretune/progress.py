@@ -1,0 +1,51 @@
+"""One bar over all work, with the time left and the phase inside.
+
+In a terminal and in a notebook it is a tqdm bar; in a log file it is a plain line every `LINE_EVERY` seconds. Work is
+weighted by its expected cost, so that the estimate of the time left does not jump between long and short cells.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from tqdm.auto import tqdm
+
+LINE_EVERY = 15.0  # seconds
+BAR = "{desc} {percentage:3.0f}%|{bar:20}| {elapsed}, left {remaining}{postfix}"
+
+
+class Progress:
+    """A bar over parts of known cost. `part` sets the share done of a part, 0 to 1."""
+
+    def __init__(self, costs: dict[str, float], unit: str):
+        self.costs, self.shares, self.unit = costs, dict.fromkeys(costs, 0.0), unit
+        self.started, self.spoken = time.monotonic(), 0.0
+        self.plain = not (sys.stderr.isatty() or "ipykernel" in sys.modules)
+        self.bar = tqdm(total=1.0, bar_format=BAR, file=sys.stderr, disable=self.plain, leave=True)
+
+    def part(self, name: str, share: float, phase: str = "") -> None:
+        self.shares[name] = share
+        total = sum(self.costs.values()) or 1.0
+        done = sum(self.costs[one] * share for one, share in self.shares.items()) / total
+        finished = sum(share >= 1 for share in self.shares.values())
+        head = f"{finished} of {len(self.shares)} {self.unit}"
+        if self.plain:
+            self._line(head, done, phase)
+        else:
+            self.bar.set_description_str(head, refresh=False)
+            self.bar.set_postfix_str(phase, refresh=False)
+            self.bar.n = done
+            self.bar.update(0)
+
+    def _line(self, head: str, done: float, phase: str) -> None:
+        now = time.monotonic()
+        if now - self.spoken < LINE_EVERY and done < 1:
+            return
+        self.spoken, elapsed = now, now - self.started
+        left = f"{elapsed * (1 - done) / done:.0f} s left" if done > 0.02 else "time left not known yet"
+        print(f"{head}, {done:.0%}, {elapsed:.0f} s, {left}: {phase}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        self.bar.refresh()
+        self.bar.close()
