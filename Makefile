@@ -1,0 +1,43 @@
+# Each target says the plain commands it runs. `make` alone is `make report`.
+PYTHON ?= python3
+BIN := .venv/bin
+STUDY ?= quick
+
+.PHONY: report test lab notebooks lock
+
+# The main job: measure what is missing, execute the notebooks, render, print the path of the page.
+#   .venv/bin/pretune run quick
+report: .venv/ready
+	$(BIN)/pretune run $(STUDY)
+
+#   .venv/bin/ruff check && .venv/bin/pytest
+test: .venv/ready
+	$(BIN)/ruff check
+	$(BIN)/pytest
+
+# A .ipynb opens as a notebook by itself; its percent script opens as one by "Open With > Notebook".
+#   .venv/bin/jupyter lab --notebook-dir=. notebooks/01_dataset_dichotomy.ipynb
+lab: .venv/ready
+	$(BIN)/jupyter lab --notebook-dir=. notebooks/01_dataset_dichotomy.ipynb
+
+# The output-free .ipynb beside every percent script.
+#   .venv/bin/python -m pretune.pairs
+notebooks: .venv/ready
+	$(BIN)/python -m pretune.pairs
+
+# Renew environment.yml: the newest versions that pyproject.toml allows, but torch as it is pinned.
+#   .venv/bin/python tests/lock.py
+lock: .venv/ready
+	$(BIN)/python tests/lock.py
+
+# The environment, from the very lines that conda would read: everything below `- pip:`. torch comes first and
+# alone, so that no other package can ask for another build of it.
+#   python3 -m venv .venv
+#   .venv/bin/pip install torch==2.13.0
+#   .venv/bin/pip install -r .venv/lock.txt
+.venv/ready: environment.yml pyproject.toml
+	$(PYTHON) -m venv .venv
+	sed -n 's/^ *- \(.*==.*\|-e \..*\)$$/\1/p' environment.yml > .venv/lock.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' .venv/lock.txt)"
+	$(BIN)/pip install --quiet --disable-pip-version-check -r .venv/lock.txt
+	touch $@
