@@ -1,0 +1,146 @@
+"""What a notebook shows: figures in one theme, tables, and sentences with computed numbers.
+
+Every drawing function takes an `Axes` and returns it. A figure is shown as SVG: sharp at any zoom, text selectable, and
+its alternative text inside it.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from IPython.display import HTML, Markdown, display
+
+PALETTE = sns.color_palette("colorblind")
+COLOURS = {"learned": PALETTE[2], "not learned": PALETTE[3], "undecided": PALETTE[7], "base": PALETTE[7],
+           "tuned": PALETTE[0], "baseline": "black"}
+LABEL_COLOURS = [PALETTE[0], PALETTE[1], PALETTE[4], PALETTE[5], PALETTE[8], PALETTE[9]]
+
+
+def use_theme() -> None:
+    """One look for all pages."""
+    sns.set_theme(context="notebook", style="whitegrid", palette=PALETTE, rc={
+        "svg.fonttype": "none", "svg.hashsalt": "pretune", "font.family": "sans-serif",
+        "font.sans-serif": ["DejaVu Sans", "Helvetica", "Arial", "sans-serif"],
+        "axes.titlesize": "medium", "axes.titlelocation": "left", "figure.constrained_layout.use": True,
+        "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
+    })
+
+
+def panels(count: int, columns: int = 3, height: float = 2.6, share_y: bool = True) -> tuple[plt.Figure, list[plt.Axes]]:
+    """A figure of `count` panels side by side, and its axes in reading order."""
+    columns = min(columns, count)
+    lines = -(-count // columns)
+    figure, grid = plt.subplots(lines, columns, figsize=(3.3 * columns, height * lines), sharey=share_y, squeeze=False)
+    axes = list(grid.flat)
+    for spare in axes[count:]:
+        spare.remove()
+    return figure, axes[:count]
+
+
+def show(figure: plt.Figure, alt: str) -> None:
+    """Display `figure` with `alt`, the text for readers who cannot see it."""
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    plt.close(figure)
+    svg = text.getvalue()
+    svg = re.sub(r"<svg ", f'<svg role="img" aria-label="{html.escape(alt)}" ', svg[svg.index("<svg") :], count=1)
+    display({"image/svg+xml": svg, "text/plain": alt}, raw=True)
+
+
+def say(text: str) -> None:
+    """Display a computed sentence as prose. Text from datasets and models must come through `quote`."""
+    display(Markdown(text))
+
+
+def quote(text: str, limit: int = 400) -> str:
+    """Text from a dataset or a model, safe to show in `say` and `table`: escaped, shortened, its line ends visible."""
+    short = text if len(text) <= limit else f"{text[: limit // 2]} […] {text[-limit // 2 :]}"
+    escaped = html.escape(short).replace("\n", " ↵ ")
+    return re.sub(r"([\\`*_{}\[\]()#+!|$~])", lambda found: f"&#{ord(found[0])};", escaped)
+
+
+def table(frame: pd.DataFrame, digits: int = 2) -> None:
+    """Display a table, numbers with `digits` decimals, everything escaped but what `quote` made."""
+    shown = frame.map(lambda cell: f"{cell:.{digits}f}" if isinstance(cell, float) and not np.isnan(cell) else cell)
+    display(HTML(shown.to_html(border=0, na_rep="–", escape=False, justify="left")))
+
+
+def score_curve(axes: plt.Axes, line: pd.DataFrame, floor: float, colour="base", label: str = "score") -> plt.Axes:
+    """Score against tokens with item interval, baseline, and a band of one noise floor around the last score."""
+    ink = COLOURS[colour]
+    axes.axhline(line["baseline"].iloc[0], color=COLOURS["baseline"], lw=1, ls="--", label="no skill")
+    axes.fill_between(line["tokens"], line["low"], line["high"], color=ink, alpha=0.2, lw=0)
+    axes.plot(line["tokens"], line["score"], color=ink, marker="o", ms=4, label=label)
+    if not np.isnan(floor):
+        last = line["score"].iloc[-1]
+        axes.axhspan(last - floor, last + floor, color=PALETTE[8], alpha=0.35, lw=0, label="noise floor")
+    return token_axis(axes, line["tokens"])
+
+
+def token_axis(axes: plt.Axes, tokens: pd.Series) -> plt.Axes:
+    """A logarithmic axis of pre-training tokens that still has room for 0."""
+    first = tokens[tokens > 0].min()
+    axes.set_xscale("symlog", linthresh=first, linscale=0.3)
+    ticks = [0, *(first * 4.0**k for k in range(8) if first * 4.0**k <= tokens.max() * 1.2)]
+    axes.set_xticks(ticks, [_short(tick) for tick in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel("pre-training tokens")
+    return axes
+
+
+def intervals(axes: plt.Axes, names: list[str], estimates: list, groups: list[str], margin: float) -> plt.Axes:
+    """One horizontal interval per name, coloured by group, with the band of changes too small to count."""
+    axes.axvspan(-margin, margin, color="0.9", lw=0, zorder=0)
+    axes.axvline(0, color="0.5", lw=1)
+    for place, (found, group) in enumerate(zip(estimates, groups, strict=True)):
+        axes.plot([found.low, found.high], [place, place], color=COLOURS[group], lw=2)
+        axes.plot(found.value, place, "o", color=COLOURS[group])
+    for group in dict.fromkeys(groups):
+        axes.plot([], [], "o-", color=COLOURS[group], label=group)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.grid(False, axis="y")
+    return axes
+
+
+def label_shares(axes: plt.Axes, shares: pd.DataFrame, labels: tuple[str, ...]) -> plt.Axes:
+    """Stacked shares of predicted labels, one bar per checkpoint; `shares` has steps as index."""
+    places, bottom = np.arange(len(shares)), np.zeros(len(shares))
+    for number, label in enumerate(labels):
+        part = shares[number].to_numpy() if number in shares else np.zeros(len(shares))
+        axes.bar(places, part, bottom=bottom, color=LABEL_COLOURS[number], label=label, width=0.85, lw=0)
+        bottom += part
+    axes.set_xticks(places, [str(step) for step in shares.index], rotation=90, fontsize="small")
+    axes.set_xlabel("pre-training step")
+    axes.set_ylim(0, 1)
+    axes.grid(False, axis="x")
+    return axes
+
+
+def before_after(axes: plt.Axes, names: list[str], before: list, after: list, baseline: list[float]) -> plt.Axes:
+    """Score before and after tuning with intervals, one line per name, and the score without a skill."""
+    for place, (one, two, level) in enumerate(zip(before, after, baseline, strict=True)):
+        for found, key, shift in ((one, "base", -0.12), (two, "tuned", 0.12)):
+            axes.plot([found.low, found.high], [place + shift] * 2, color=COLOURS[key], lw=2)
+            axes.plot(found.value, place + shift, "o", color=COLOURS[key], label=key if place == 0 else None)
+        axes.plot([level] * 2, [place - 0.35, place + 0.35], color=COLOURS["baseline"], lw=1, ls="--",
+                  label="no skill" if place == 0 else None)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xlim(-0.02, 1.02)
+    axes.grid(False, axis="y")
+    return axes
+
+
+def _short(number: float) -> str:
+    """1200000 as 1.2M."""
+    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.2g}{letter}"
+    return f"{number:g}"
