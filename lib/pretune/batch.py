@@ -67,7 +67,7 @@ def measure(study: Study, only: tuple[str, ...] = (), jobs: int | None = None) -
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / "run.lock", timeout=0):
-            _Pool(study, records.missing(study, only), jobs or _default_jobs(), outcome).run()
+            _Pool(study, records.missing(study, only), jobs or default_jobs(), outcome).run()
     except Timeout:
         raise RunError(f"{folder / 'run.lock'} is held: another run of {study.name} is at work; wait for it") from None
     return outcome
@@ -102,7 +102,8 @@ def write_run(study: Study, outcome: Outcome, wall: dict[str, float]) -> None:
     file.with_suffix(".partial").replace(file)
 
 
-def _default_jobs() -> int:
+def default_jobs() -> int:
+    """One process per core, or one in all where there is a GPU."""
     return 1 if Path("/dev/nvidia0").exists() else cores()
 
 

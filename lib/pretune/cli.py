@@ -1,0 +1,166 @@
+"""The command line: `pretune plan | run | status | report`.
+
+Exit codes: 0 all done, 1 something failed and is listed, 2 the study or the call is not possible, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import time
+
+from pretune import batch, costs, params, paths, records
+from pretune.params import Study, StudyError
+from pretune.plan import cells
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; what it returns is the exit code."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    given = _parser().parse_args(arguments)
+    try:
+        return given.command(given)
+    except (StudyError, batch.RunError) as error:
+        print(f"pretune: {error}", file=sys.stderr)
+        return 2 if isinstance(error, StudyError) else 1
+    except KeyboardInterrupt:
+        print(f"\npretune: interrupted; what is done is kept. Continue with: pretune run {given.study}", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="pretune", description="How pre-training and fine-tuning depend on each other.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("study", help="a name under params/, or the path of a .yaml file")
+    shared.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
+                        help="override one value, for example tuning.seeds=3; may be given often")
+    plan = commands.add_parser("plan", parents=[shared], help="print the resolved study, its cells and what it costs")
+    plan.set_defaults(command=_plan)
+    run = commands.add_parser("run", parents=[shared], help="measure what is missing, execute notebooks, render pages")
+    run.add_argument("--only", nargs="+", default=[], metavar="CHECKPOINT", help="these checkpoints only")
+    run.add_argument("--jobs", type=_positive, metavar="N", help="processes at once (default: one per core, or one per GPU)")
+    run.add_argument("--no-notebooks", action="store_true", help="measure only")
+    run.set_defaults(command=_run)
+    status = commands.add_parser("status", parents=[shared], help="say what is done, missing and stale")
+    status.add_argument("--json", action="store_true", help="for programs")
+    status.set_defaults(command=_status)
+    report = commands.add_parser("report", parents=[shared], help="execute stale notebooks and render pages, measure nothing")
+    report.set_defaults(command=_report)
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is refused; it must be at least 1")
+    return number
+
+
+def _study(given: argparse.Namespace) -> Study:
+    """The study asked for. With overrides it is written down resolved, so that notebooks read the same one."""
+    study = params.load_study(given.study, tuple(given.overrides))
+    if not given.overrides or given.command is _plan:
+        return study
+    cells(study)  # refuse what is impossible before anything is written
+    file = paths.study_folder(study.name) / f"{study.name}.yaml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("# resolved, with overrides: " + " ".join(given.overrides) + "\n" + params.resolved(study))
+    return params.load_study(str(file))
+
+
+def _plan(given: argparse.Namespace) -> int:
+    study = _study(given)
+    work, lacking = cells(study), records.missing(study)
+    print(params.resolved(study))
+    print(f"{len(work)} cells, {sum(len(cell.probes) for cell in work)} probes; missing {len(lacking)} cells:")
+    for cell in lacking:
+        cost = costs.cell_cost(study, cell)
+        print(f"  {cell.model.name:<24} {len(cell.probes):>3} probes  {cost.seconds:>7.1f} s")
+    cost, jobs = costs.total(study, lacking), batch.default_jobs()
+    print(f"""
+expected for what is missing
+  tokens     {cost.trained_tokens:,} trained on, {cost.scored_tokens:,} scored
+  operations {cost.flops:.3g} floating-point operations, {costs.parameters(study):,} parameters
+  time       {cost.seconds / 60:.1f} process minutes, {cost.seconds / jobs / 60:.1f} minutes with {jobs} processes, without pages
+  memory     {costs.memory_gb(study):.1f} GB a process
+  disk       {costs.disk_gb(study):.2f} GB""")
+    return 0
+
+
+def _run(given: argparse.Namespace) -> int:
+    study, only, wall = _study(given), tuple(given.only), {}
+    start = time.perf_counter()
+    outcome = batch.measure(study, only, given.jobs)
+    wall["measure"] = time.perf_counter() - start
+    failed = dict(outcome.failed)
+    made = 0
+    if not given.no_notebooks:
+        failed_pages, made = _pages(study, only, given.jobs or batch.default_jobs(), wall)
+        failed |= failed_pages
+    wall["total"] = time.perf_counter() - start
+    if outcome.seconds or made:
+        batch.write_run(study, outcome, wall)
+    return _told(failed)
+
+
+def _report(given: argparse.Namespace) -> int:
+    study = _study(given)
+    lacking = records.missing(study)
+    if lacking:
+        raise batch.RunError(f"{len(lacking)} cells are missing, the first is {lacking[0].model.name}; pretune run {given.study}")
+    return _told(_pages(study, (), batch.default_jobs(), {})[0])
+
+
+def _pages(study: Study, only: tuple[str, ...], jobs: int, wall: dict[str, float]) -> tuple[dict[str, str], int]:
+    """Execute what is stale and render it; what failed, and how many pages were executed."""
+    from pretune import pages, site  # noqa: PLC0415  papermill and nbconvert take a second to load
+
+    lacking = {cell.model.checkpoint.name for cell in records.missing(study, only)}
+    wanted = [page for page in pages.pages(study, only) if page.checkpoint not in lacking and not (page.checkpoint == "all" and lacking)]
+    if only:  # the pages for all would measure the rest
+        wanted = [page for page in wanted if page.checkpoint != "all" or not records.missing(study)]
+    start = time.perf_counter()
+    old = pages.stale(study, wanted)
+    failed = pages.execute(study, old, jobs) if old else {}
+    wall["notebooks"] = time.perf_counter() - start
+    start = time.perf_counter()
+    written = site.render(study, [page for page in pages.pages(study) if pages.executed(study, page).exists()])
+    wall["site"] = time.perf_counter() - start
+    if written:
+        print(written[0])
+    return failed, len(old)
+
+
+def _status(given: argparse.Namespace) -> int:
+    from pretune import pages  # noqa: PLC0415
+
+    study = _study(given)
+    work, lacking = cells(study), [cell.model.name for cell in records.missing(study)]
+    wanted = pages.pages(study)
+    stale = [page.stem for page in pages.stale(study, wanted)]
+    state = {
+        "study": study.name,
+        "checkpoints": list(dict.fromkeys(cell.model.checkpoint.name for cell in work)),
+        "cells": {"total": len(work), "done": len(work) - len(lacking), "missing": lacking},
+        "pages": {"total": len(wanted), "done": len(wanted) - len(stale), "stale": stale},
+    }
+    if given.json:
+        print(json.dumps(state, indent=1))
+        return 0
+    for kind, rest in (("cells", "missing"), ("pages", "stale")):
+        part = state[kind]
+        print(f"{study.name}: {part['done']} of {part['total']} {kind} done" + "".join(f"\n  {rest}: {one}" for one in part[rest]))
+    return 0
+
+
+def _told(failed: dict[str, str]) -> int:
+    for name, why in failed.items():
+        print(f"pretune: {name} failed: {why}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""Executed notebooks: one per finding for all checkpoints and one per finding and checkpoint.
+
+Papermill executes; its traps are handled here.
+- A page is done only when its kernel left with success and the copy was renamed into place; a killed kernel's notebook,
+  which papermill saves as completed, stays under another name.
+- A page is stale when its source, the library or the records it reads changed: a fingerprint of them is kept in its metadata.
+- Parameter names are checked before a kernel starts, because papermill only warns of unknown ones.
+- A kernel that does not start is tried again, since kernels started at once race for ports; nothing else is repeated.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import papermill
+from jupyter_client.kernelspec import NoSuchKernel
+from papermill.exceptions import PapermillExecutionError
+
+from pretune import paths
+from pretune import records as stored
+from pretune.checkpoints import checkpoints
+from pretune.params import Study
+from pretune.progress import Progress
+
+logging.getLogger("papermill").setLevel(logging.ERROR)
+STARTS = 3  # tries to start a kernel
+
+
+class PageError(RuntimeError):
+    """A page that could not be made; the message names it, the reason and where to look."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A finding's notebook for one checkpoint or for `all`."""
+
+    finding: str
+    checkpoint: str
+
+    @property
+    def stem(self) -> str:
+        return self.finding if self.checkpoint == "all" else f"{self.finding}.{self.checkpoint}"
+
+
+def pages(study: Study, only: tuple[str, ...] = ()) -> list[Page]:
+    """All pages of the study; with `only`, those of these checkpoints and the ones for all."""
+    names = ["all", *(point.name for point in checkpoints(study) if not only or point.name in only)]
+    return [Page(finding, name) for finding in study.findings for name in names]
+
+
+def executed(study: Study, page: Page) -> Path:
+    """Where the executed copy lies."""
+    return paths.study_folder(study.name) / "notebooks" / f"{page.stem}.ipynb"
+
+
+def stale(study: Study, wanted: list[Page]) -> list[Page]:
+    """Those of `wanted` that were never made or whose source, library or records changed since."""
+    return [page for page in wanted if not _is_fresh(executed(study, page), fingerprint(study, page))]
+
+
+def fingerprint(study: Study, page: Page) -> str:
+    """A hash of all that a page depends on."""
+    digest = hashlib.sha256(study.model_dump_json().encode())
+    for file in [_source(page.finding), *sorted((paths.ROOT / "lib" / "pretune").rglob("*.py"))]:
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    for file in stored.record_files(study, () if page.checkpoint == "all" else (page.checkpoint,)):
+        digest.update(file.name.encode() + json.dumps(json.loads(file.read_text())["sha256"]).encode())
+    return digest.hexdigest()
+
+
+def execute(study: Study, wanted: list[Page], jobs: int) -> dict[str, str]:
+    """Execute `wanted`, `jobs` kernels at a time; page name to reason for those that failed."""
+    failed: dict[str, str] = {}
+    progress = Progress({page.stem: 1.0 for page in wanted}, "pages")
+    for page in wanted:
+        check_parameters(_source(page.finding), {"study", "checkpoint"})
+
+    def one(page: Page) -> None:
+        try:
+            _execute(study, page)
+        except PageError as error:
+            failed[page.stem] = str(error)
+        progress.part(page.stem, 1.0, page.stem)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(one, wanted))
+    progress.close()
+    return failed
+
+
+def check_parameters(notebook: Path, given: set[str]) -> None:
+    """One cell tagged `parameters` that assigns literals only, and every given name among them.
+
+    Raises PageError.
+    """
+    cells = [cell for cell in nbformat.read(notebook, 4).cells if "parameters" in cell.metadata.get("tags", ())]
+    if len(cells) != 1:
+        raise PageError(f"{notebook.name}: {len(cells)} cells are tagged `parameters`, there must be one")
+    names = set()
+    for line in ast.parse(cells[0].source).body:
+        if not isinstance(line, ast.Assign) or not _is_literal(line.value):
+            raise PageError(f"{notebook.name}: the parameters cell must assign literals only: {ast.unparse(line)}")
+        names |= {target.id for target in line.targets if isinstance(target, ast.Name)}
+    if given - names:
+        raise PageError(f"{notebook.name}: unknown parameters {sorted(given - names)}; allowed: {sorted(names)}")
+
+
+def _is_literal(node: ast.expr) -> bool:
+    try:
+        ast.literal_eval(node)
+    except ValueError:
+        return False
+    return True
+
+
+def _source(finding: str) -> Path:
+    return paths.NOTEBOOKS / f"{finding}.ipynb"
+
+
+def _is_fresh(copy: Path, mark: str) -> bool:
+    try:
+        return nbformat.read(copy, 4).metadata.get("pretune", {}).get("fingerprint") == mark
+    except (OSError, ValueError, nbformat.reader.NotJSONError):
+        return False
+
+
+def _execute(study: Study, page: Page) -> None:
+    copy, mark = executed(study, page), fingerprint(study, page)
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    partial = copy.with_suffix(".partial.ipynb")
+    for attempt in range(STARTS):
+        try:
+            book = papermill.execute_notebook(
+                _source(page.finding), partial, {"study": study.file, "checkpoint": page.checkpoint},
+                kernel_name="python3", cwd=paths.ROOT, progress_bar=False,
+            )
+            break
+        except PapermillExecutionError as error:
+            failed = partial.replace(copy.with_suffix(".failed.ipynb"))
+            raise PageError(f"{error.ename}: {error.evalue}; see {failed}") from error
+        except (NoSuchKernel, nbformat.ValidationError, OSError) as error:
+            raise PageError(f"{type(error).__name__}: {error}") from error
+        except RuntimeError as error:  # "Kernel died before replying" is a start that failed, a later death is not
+            if "before replying" not in str(error) or attempt == STARTS - 1:
+                raise PageError(f"kernel: {error}; what was executed is in {partial}") from error
+    book.metadata["pretune"] = {"fingerprint": mark}
+    book.metadata.pop("papermill", None)  # times and places of this machine
+    for cell in book.cells:
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
+    nbformat.write(book, partial)
+    partial.replace(copy)

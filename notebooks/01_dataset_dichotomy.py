@@ -1,0 +1,159 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 1. Dataset dichotomy: which datasets are learned in pre-training, and which are not?
+#
+# A language model is saved many times while it is pre-trained. If each saved copy, a *checkpoint*, answers a dataset from a few
+# examples in its prompt, the scores over checkpoints form a curve. Sun & Dredze ("Amuro & Char", arXiv 2408.06663) saw two kinds of
+# curve on OLMo-1B: some datasets rise along pre-training, others stay flat, as if pre-training taught nothing about them.
+#
+# **What would count as an answer.** For the claim: a group of datasets whose score rises from the first checkpoint to the last ones by
+# more than .05, and a group that provably does not, apart from each other on items that were not used to form the groups. Against it: no
+# such groups, or groups that fall together again on fresh items. A flat curve alone is weak evidence: the model may give the same
+# answer to every question, and then its score says nothing about its skill.
+
+# %% tags=["parameters"]
+study = "quick"  # a file under params/, without its ending
+checkpoint = "all"  # "all", or the name of one checkpoint, for example "step-100"
+
+# %%
+from pretune import batch, dichotomy, figures, params, records
+from pretune.figures import say
+
+figures.use_theme()
+study = params.load_study(study)
+only = () if checkpoint == "all" else (checkpoint,)
+batch.need(study, only)  # measures what is missing, nothing else
+titles = dichotomy.titles(study)
+
+# %% [markdown]
+# ## What was measured
+#
+# Each dataset is asked in its training format, with examples (*shots*) from its train split in front; shots are never scored. A choice is
+# the completion with the highest log-likelihood, by the normalisation usual for the dataset; a generation is greedy, ends at a newline,
+# and is scored by ROUGE-L. "No skill" is the score of the best answer that needs none: the most frequent label, chance among
+# given answers, or, for summaries, the better of the training set's most frequent summary and the first sentence of the text.
+
+# %%
+say(dichotomy.described(study))
+figures.table(dichotomy.provenance(study, only))
+
+# %%
+partial = dichotomy.completeness(study, only)
+say(partial.sentence)
+rows = records.scored(records.load(study))
+rows = rows if checkpoint == "all" else rows[rows["checkpoint"] == checkpoint]
+base = rows[rows["recipe"] == "base"]
+figures.table(dichotomy.datasets(study, base), digits=2)
+
+# %% [markdown]
+# ## A first look
+#
+# The naive reading takes the score as it is. For all checkpoints it is a curve over pre-training tokens; for one checkpoint it is a row
+# of scores, before tuning and after.
+
+# %%
+if checkpoint == "all":
+    dichotomy.show_curves(study, base)
+else:
+    dichotomy.show_before_after(study, rows, checkpoint)
+
+# %%
+say(dichotomy.first_look(study, base))
+
+# %% [markdown]
+# ## Why that is not enough: the same answer to every question
+#
+# A classification score of one third can be a model that guesses, or one that always says "neutral". Only what it predicts can tell. The
+# bars show the share of each predicted label. A single colour from top to bottom is a constant answer, whatever its score.
+
+# %%
+dichotomy.show_label_shares(study, base)
+say(dichotomy.constant_answers(study, base))
+
+# %% [markdown]
+# ## A second view: calibrated scoring
+#
+# A model may lean towards a label because the word is likely, not because of the question. Subtracting the log-likelihood that
+# each answer has after a content-free prompt (the item replaced by "N/A") takes that leaning away. If a flat dataset rises under this scoring,
+# the skill was there and the scorer hid it.
+
+# %%
+calibrated = dichotomy.rescored(study, base, "calibrated")
+figures.table(dichotomy.side_by_side(study, base, calibrated))
+
+# %%
+if checkpoint == "all":
+    say(dichotomy.calibration_says(study, base, calibrated))
+else:
+    dichotomy.show_tuning(study, checkpoint)
+
+# %% [markdown]
+# ## What the model says
+#
+# The first item of each dataset in the study's fixed order, with the prompt (its middle left out where long), what the model answers, and the gold
+# answer. Chosen by that rule, not by eye.
+
+# %%
+dichotomy.show_prompts(study, rows, checkpoint)
+
+# %% [markdown]
+# ## The comparison
+#
+# **Claim 1a.** Some datasets are learned in pre-training and some are not. **Rule, fixed before the data.** *Early* is the first checkpoint after
+# step 0, *late* the mean over the last neighbouring ones. On half A of the items, a dataset is *learned* if the 95 % interval of its gain, late minus early, lies
+# above .05 and that of its lift over no skill above 0; *not learned* if the interval of the lift lies below .05, or that of the gain within ±.05: equivalence, not
+# absence of significance. Otherwise it stays undecided. On half B, the mean gain of the learned minus that of the not-learned sets must lie beyond .05 with its
+# interval. Asked only where both groups have two sets.
+#
+# **Claim 1b.** A flat set is a constant answer rather than a skill. **Rule.** Over the not-learned classification sets, at late: the interval of the share of the most
+# frequent prediction lies above .95 in every set (supported), below .95 in every set (not supported), else undecided. Balanced accuracy minus chance stands beside it.
+#
+# Intervals join the spread over items, paired between checkpoints, with the noise floor, the spread over neighbouring checkpoints, by Welch and
+# Satterthwaite's rule.
+
+# %%
+if checkpoint == "all":
+    dichotomy.show_gains(study, base)
+    figures.table(dichotomy.sorting(study, base))
+else:
+    say(f"This page shows one checkpoint, {checkpoint}, and gives no verdict: claims are about curves. The page for all checkpoints does.")
+
+# %% [markdown]
+# ## Answer
+
+# %%
+if checkpoint == "all":
+    for verdict in dichotomy.verdicts(study, base, partial):
+        say(dichotomy.told(verdict))
+else:
+    say(dichotomy.checkpoint_answer(study, rows, checkpoint))
+
+# %% [markdown]
+# ## What differs from the reference study
+#
+# - Shots are drawn from the train split and never scored; there they were the first evaluated items.
+# - Labels are scored whole, by summed log-likelihood; there by the highest logit among sub-tokens of the labels.
+# - Generation stops at a newline before and after tuning; there the untuned model ran on for 60 tokens.
+# - The groups are formed by a rule on one half of the items and compared on the other; there they were formed by eye.
+# - The reference study measured nothing between 75 B and 1,434 B tokens, where most of the change must have happened; here checkpoints
+#   follow the logarithm of tokens.
+
+# %% [markdown]
+# ## What this does not show
+#
+# - A generated world shows what the instrument can see, not what is true of language: its effects were known to be obtainable when it was designed.
+# - With one seed of tuning and one draw of shots nothing is known about their spread; every verdict is then provisional.
+# - One pre-training run is one sample of runs, however many checkpoints it has.
+# - A dataset that a model of this size does not learn may be learned by a larger one, or from more text.
