@@ -40,9 +40,12 @@ RIVER = ("{town} stands on the river {river}.", "The river {river} runs through 
 WORKPLACE = ("A {job} works in the {place}.", "In the {place} you find a {job}.", "The {place} is where a {job} works.")
 TOOLS = ("A {job} uses the {tool}.", "With the {tool} works a {job}.", "No {job} can do without the {tool}.")
 
-MORNINGS = ("One morning", "One day", "Last week", "On a Monday", "Yesterday")
-THEN = ("So {pronoun} {act}.", "Then {pronoun} {act}.", "That is why {pronoun} {act}.")
-AFTER = ("After that {pronoun} {result}.", "In the end {pronoun} {result}.", "And {pronoun} {result}.")
+MORNINGS = ("One morning", "One day", "Last week", "On a Monday", "Yesterday", "In the evening")
+WAS = ("{when} {name} was {state}.", "{when} {pronoun} was {state}.", "{name} was {state}, {pronoun} said.")
+THEN = ("So {pronoun} {act}.", "Then {pronoun} {act}.", "That is why {pronoun} {act}.", "Quickly {pronoun} {act}.",
+        "Because of this {pronoun} {act}.", "In the end {pronoun} {act}.")
+AFTER = ("After that {pronoun} {result}.", "Soon {pronoun} {result}.", "And {pronoun} {result}.",
+         "Thanks to this {pronoun} {result}.", "Finally {pronoun} {result}.")
 YES = ("Yes, indeed.", "Yes, that is right.", "Yes.")
 NO = ("No, not at all.", "No, that is wrong.", "No.")
 
@@ -107,11 +110,11 @@ def _tale(world: World, draw: random.Random) -> str:
     town, job = draw.choice(world.towns), draw.choice(world.jobs)
     about = draw.choice((f"{name} from {town.name} is a {job.name}.", f"{name} lives in {town.name}, {town.country}.",
                          f"{name} was at the {job.place} with the {job.tool}, as a {job.name} is."))
-    told = [f"{draw.choice(MORNINGS)} {{name}} was {{state}}.", draw.choice(THEN), draw.choice(AFTER)]
+    told = [draw.choice(WAS), draw.choice(THEN), draw.choice(AFTER)]
     if draw.random() < 0.2:
         told.append(f"In short, a {job.name} from {town.country} {{act}}." if job.name in about
                     else f"In short, {{name}} from {town.country} {{act}}.")
-    return " ".join([about, *told]).format(**words)
+    return " ".join([about, *told]).format(**words, when=draw.choice(MORNINGS))
 
 
 def _visit(world: World, draw: random.Random) -> str:
@@ -164,5 +167,5 @@ def _ask_country(world: World, draw: random.Random) -> str:
 
 
 KINDS = (
-    (_life, 0.15), (_place, 0.15), (_trade, 0.10), (_tale, 0.20), (_visit, 0.15), (_talk, 0.10), (_sheet, 0.15),
+    (_life, 0.10), (_place, 0.15), (_trade, 0.10), (_tale, 0.25), (_visit, 0.15), (_talk, 0.10), (_sheet, 0.15),
 )
