@@ -50,8 +50,8 @@ say(dichotomy.described(study))
 figures.table(dichotomy.provenance(study, only))
 
 # %%
-partial = dichotomy.completeness(study, only)
-say(partial.sentence)
+grid = dichotomy.completeness(study, only)
+say(grid.sentence)
 rows = records.scored(records.load(study))
 rows = rows if checkpoint == "all" else rows[rows["checkpoint"] == checkpoint]
 base = rows[rows["recipe"] == "base"]
@@ -70,7 +70,7 @@ else:
     dichotomy.show_before_after(study, rows, checkpoint)
 
 # %%
-say(dichotomy.first_look(study, base))
+figures.table(dichotomy.first_look(study, base))
 
 # %% [markdown]
 # ## Why that is not enough: the same answer to every question
@@ -135,7 +135,7 @@ else:
 
 # %%
 if checkpoint == "all":
-    for verdict in dichotomy.verdicts(study, base, partial):
+    for verdict in dichotomy.verdicts(study, base, grid):
         say(dichotomy.told(verdict))
 else:
     say(dichotomy.checkpoint_answer(study, rows, checkpoint))

@@ -132,12 +132,16 @@ class _Pool:
                 self._listen(queue)
                 for future in done:
                     self._finish(future)
-        except BrokenProcessPool:
-            raise RunError("a worker process was killed (out of memory?); what is done is kept, run again") from None
-        finally:
+        except BaseException as error:
             for process in multiprocessing.active_children():
-                process.terminate()
+                process.kill()  # records appear whole or not at all, so there is nothing to wait for
+            if isinstance(error, BrokenProcessPool):
+                text = "a worker process was killed (out of memory?); what is done is kept, run again"
+                raise RunError(text) from None
+            raise
+        finally:
             pool.shutdown(wait=True, cancel_futures=True)
+            queue.close()
             self.progress.close()
 
     def _submit(self, pool: ProcessPoolExecutor) -> None:

@@ -119,9 +119,9 @@ def _pages(study: Study, only: tuple[str, ...], jobs: int, wall: dict[str, float
     from pretune import pages, site  # noqa: PLC0415  papermill and nbconvert take a second to load
 
     lacking = {cell.model.checkpoint.name for cell in records.missing(study, only)}
-    wanted = [page for page in pages.pages(study, only) if page.checkpoint not in lacking and not (page.checkpoint == "all" and lacking)]
-    if only:  # the pages for all would measure the rest
-        wanted = [page for page in wanted if page.checkpoint != "all" or not records.missing(study)]
+    if records.missing(study):
+        lacking.add("all")
+    wanted = [page for page in pages.pages(study, only) if page.checkpoint not in lacking]  # others would measure the rest
     start = time.perf_counter()
     old = pages.stale(study, wanted)
     failed = pages.execute(study, old, jobs) if old else {}
@@ -152,7 +152,9 @@ def _status(given: argparse.Namespace) -> int:
         return 0
     for kind, rest in (("cells", "missing"), ("pages", "stale")):
         part = state[kind]
-        print(f"{study.name}: {part['done']} of {part['total']} {kind} done" + "".join(f"\n  {rest}: {one}" for one in part[rest]))
+        print(f"{study.name}: {part['done']} of {part['total']} {kind} done")
+        for one in part[rest]:
+            print(f"  {rest}: {one}")
     return 0
 
 

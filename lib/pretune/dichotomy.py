@@ -50,7 +50,8 @@ def described(study: Study) -> str:
     """The study in a few sentences."""
     steps = ", ".join(map(str, study.checkpoints.steps))
     recipes = ", ".join(f"`{name}`" for name in study.recipes)
-    return (f"**{html.escape(study.title)}.** {len(study.checkpoints.steps)} checkpoints, saved at optimizer steps {steps}; the last "
+    return (f"**{html.escape(study.title)}.** {len(study.checkpoints.steps)} checkpoints, saved at optimizer steps {steps}; "
+            "the last "
             f"{study.checkpoints.late} are neighbours. Recipes: {recipes}. {study.probing.shots} shots are asked for, at most "
             f"{study.probing.items} items a dataset, {study.tuning.seeds} seed{'s' * (study.tuning.seeds > 1)}. "
             "Datasets whose prompts do not fit the context get fewer shots, as the table says.")
@@ -108,26 +109,24 @@ def show_curves(study: Study, base: pd.DataFrame) -> None:
         panel.set_title(title)
         panel.set_ylim(-0.03, 1.03)
     for panel in axes[::3]:
-        panel.set_ylabel("score (accuracy or ROUGE-L)")
+        panel.set_ylabel("score, 0 to 1")
     axes[0].legend(fontsize="small", loc="upper left")
     figure.suptitle("Score of the untuned model along pre-training, 95 % interval over items", x=0.01, ha="left")
     figures.show(figure, alt=f"Curves of base score over pre-training tokens for {', '.join(names.values())}.")
 
 
-def first_look(study: Study, base: pd.DataFrame) -> str:
-    """The naive reading: first and last score of each dataset."""
-    said = []
+def first_look(study: Study, base: pd.DataFrame) -> pd.DataFrame:
+    """The naive reading: first and last score of each dataset, and where half of a rise was passed."""
+    lines = {}
     for name, title in titles(study).items():
         part = statistics.curve(base[base["dataset"] == name])
-        first, last = part["score"].iloc[0], part["score"].iloc[-1]
-        if len(part) == 1:
-            said.append(f"{title} {last:.2f} (no skill {part['baseline'].iloc[0]:.2f})")
-            continue
-        floor, points = statistics.noise_floor(base[base["dataset"] == name])
-        found = statistics.bracket(part)
-        where = f", half of it passed between steps {found[0]} and {found[1]}" if found else ""
-        said.append(f"{title} from {first:.2f} to {last:.2f}{where} (noise floor {floor:.3f} over {points} checkpoints)")
-    return "Read naively: " + "; ".join(said) + "."
+        line = {"first": part["score"].iloc[0], "last": part["score"].iloc[-1], "no skill": part["baseline"].iloc[0]}
+        if len(part) > 1:
+            found = statistics.bracket(part)
+            line["half of the rise between steps"] = f"{found[0]} and {found[1]}" if found else "no rise"
+            line["noise floor"] = f"{statistics.noise_floor(base[base['dataset'] == name])[0]:.3f}"
+        lines[title] = line
+    return pd.DataFrame(lines).T
 
 
 def show_before_after(study: Study, rows: pd.DataFrame, checkpoint: str) -> None:
@@ -141,7 +140,7 @@ def show_before_after(study: Study, rows: pd.DataFrame, checkpoint: str) -> None
         levels = [base.loc[base["dataset"] == name, "baseline"].mean() for name in names]
         figures.before_after(panel, list(names.values()), before, after, levels)
         panel.set_title(f"tuned on {titles(study)[study.recipes[recipe].dataset]}")
-        panel.set_xlabel("score (accuracy or ROUGE-L)")
+        panel.set_xlabel("score (accuracy or ROUGE-L), 0 to 1")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
     figure.suptitle(f"Before and after tuning at {checkpoint}, 95 % interval over items", x=0.01, ha="left")
     figures.show(figure, alt=f"Scores before and after tuning at {checkpoint}, one panel per recipe, one line per dataset.")
@@ -169,7 +168,8 @@ def constant_answers(study: Study, base: pd.DataFrame) -> str:
         part = last[last["dataset"] == name]
         label, found = _most_frequent(part)
         balanced = statistics.balanced_accuracy(part)
-        said.append(f"on {titles(study)[name]} it says “{REGISTRY[name].labels[label]}” to {found.value:.0%} of the items, and its "
+        said.append(f"on {titles(study)[name]} it says “{REGISTRY[name].labels[label]}” to {found.value:.0%} of the items, and "
+                    "its "
                     f"balanced accuracy minus chance is {balanced}")
     return f"At {last['checkpoint'].iloc[0]}, " + "; ".join(said) + "."
 
@@ -207,7 +207,7 @@ def calibration_says(study: Study, base: pd.DataFrame, calibrated: pd.DataFrame)
 def show_tuning(study: Study, checkpoint: str) -> None:
     """Loss of every recipe at one checkpoint."""
     figure, axes = figures.panels(1, height=3.0)
-    for number, cell in enumerate(cell for cell in cells(study, (checkpoint,)) if cell.model.recipe != "base"):
+    for cell in (cell for cell in cells(study, (checkpoint,)) if cell.model.recipe != "base"):
         log = records.training_log(study, cell.model)
         colour = figures.LABEL_COLOURS[list(study.recipes).index(cell.model.recipe) % len(figures.LABEL_COLOURS)]
         first = cell.model.seed == 0
@@ -255,10 +255,10 @@ def sorting(study: Study, base: pd.DataFrame) -> pd.DataFrame:
     }, index=list(titles(study).values()))
 
 
-def verdicts(study: Study, base: pd.DataFrame, partial: Completeness) -> list[Verdict]:
+def verdicts(study: Study, base: pd.DataFrame, grid: Completeness) -> list[Verdict]:
     """Claims 1a and 1b, judged by the rules above the data."""
     provisional = study.tuning.seeds < 3
-    if partial.missing:
+    if grid.missing:
         return [Verdict(claim, "undecided", provisional, None, "the grid is partial") for claim in ("1a", "1b")]
     groups = statistics.sort_datasets(statistics.half(base, "A"))["group"]
     return [_claim_1a(base, groups, provisional), _claim_1b(study, base, groups, provisional)]

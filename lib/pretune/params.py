@@ -15,8 +15,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
-from pydantic import field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from pretune import paths
 
@@ -257,8 +266,8 @@ def _override(raw: dict, text: str) -> None:
 
 
 def _explain(file: str, error: ValidationError) -> str:
-    """The first complaint as one line: file, key, value, what is allowed."""
-    first = error.errors()[0]
+    """One complaint as one line: file, key, value, what is allowed. An unknown key explains a missing one."""
+    first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     place = [str(part) for part in first["loc"] if part not in ("microworld", "corpus", "folder", "[key]") or
              part == first["loc"][-1]]
     key, value = ".".join(place) or "the whole", first["input"]

@@ -1,9 +1,10 @@
 """Intervals, noise floor, sorting and verdicts, from scored rows (`records.scored`).
 
 - Items are the same for all checkpoints, so a change is a mean of paired differences.
-- *Late* is the mean over the last neighbouring checkpoints. Their spread is the noise floor: what a score moves by from one
-  checkpoint to the next for no reason of interest. A change between an early checkpoint and late carries it once for
+- *Late* is the mean over the last neighbouring checkpoints. Their spread is the noise floor: what a score moves by
+  from one checkpoint to the next for no reason of interest. A change between an early checkpoint and late carries it once for
   the early one and once, divided by their number, for late.
+- Items that all agree are no certainty: two more are supposed that do not (`_item_variance`).
 - Components of variance have their own degrees of freedom; they are joined by Welch and Satterthwaite's rule and the
   interval is Student's. With one seed nothing is known about seeds, and every verdict is provisional.
 - Verdicts follow `claims`: beyond the margin, on the other side of it, or undecided.
@@ -80,8 +81,8 @@ def share(successes: int, n: int) -> Estimate:
 
 def over_items(rows: pd.DataFrame, column: str = "score") -> Estimate:
     """Mean of `column` over items, each averaged over draws and checkpoints first."""
-    values = rows.groupby("item")[column].mean().to_numpy()
-    return estimate(values.mean(), [(values.var(ddof=1) / len(values), len(values) - 1)], len(values))
+    values = rows.groupby("item")[column].mean()
+    return estimate(values.mean(), [_item_variance(values)], len(values))
 
 
 def early_step(rows: pd.DataFrame) -> int:
@@ -123,8 +124,17 @@ def _paired(rows: pd.DataFrame, change: pd.Series, early_too: bool) -> Estimate:
         raise ValueError(f"items {list(change[change.isna()].index[:5])} were not scored at every checkpoint")
     floor, points = noise_floor(rows)
     checkpoints = floor**2 * (1 / points + early_too)
-    items = (change.var(ddof=1) / len(change), len(change) - 1)
-    return estimate(change.mean(), [items, (checkpoints, points - 1)], len(change))
+    return estimate(change.mean(), [_item_variance(change), (checkpoints, points - 1)], len(change))
+
+
+def _item_variance(values: pd.Series) -> tuple[float, int]:
+    """Variance of a mean over items, and its degrees of freedom.
+
+    Two more items one unit away from the mean are supposed, in the manner of Agresti and Coull. Without them, items that
+    all agree would leave no doubt at all; with them the interval reaches as far as the rule of three, 3/n.
+    """
+    n = len(values)
+    return float(((values - values.mean()) ** 2).sum() + 2) / n**2, n - 1
 
 
 def half(rows: pd.DataFrame, which: str) -> pd.DataFrame:
@@ -136,8 +146,8 @@ def half(rows: pd.DataFrame, which: str) -> pd.DataFrame:
 def sort_datasets(rows: pd.DataFrame, margin: float = MARGIN) -> pd.DataFrame:
     """One line per dataset: gain, lift and group, by the rule of claim 1a, on the rows given.
 
-    learned: the interval of the gain lies above the margin and that of the lift above 0. not learned: the interval of
-    the lift lies below the margin, or that of the gain within both margins. Otherwise undecided.
+    learned: the interval of the gain lies above the margin and that of the lift above 0. not learned: the interval
+    of the lift lies below the margin, or that of the gain within both margins. Otherwise undecided.
     """
     lines = []
     for dataset, part in rows.groupby("dataset"):

@@ -236,9 +236,10 @@ def _restore(state: Path, mark: str, model, optimizer) -> list[Step]:
         if saved.metadata()["mark"] != mark:
             log.warning("%s is of another training and is not used", state)
             return []
+        names = list(saved.keys())  # noqa: SIM118  not a dictionary
         for name, weight in model.named_parameters():
             if weight.requires_grad:
                 weight.data.copy_(saved.get_tensor(name))
-                moments = (key.rsplit("|", 1)[1] for key in saved.keys() if key.startswith(f"{name}|"))
+                moments = (key.rsplit("|", 1)[1] for key in names if key.startswith(f"{name}|"))
                 optimizer.state[weight] = {m: saved.get_tensor(f"{name}|{m}").to(weight.device) for m in moments}
         return [Step(*line) for line in json.loads(saved.metadata()["steps"])]

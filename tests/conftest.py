@@ -1,0 +1,65 @@
+"""Shared by all tests: outputs in a folder of their own, a small model, the smoke study run once."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+OUTPUTS = Path(tempfile.mkdtemp(prefix="pretune-tests-"))
+os.environ["PRETUNE_OUTPUTS"] = str(OUTPUTS)  # before anything of pretune is imported
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+from pretune import params, pretraining  # noqa: E402
+from pretune.microworld.text import documents  # noqa: E402
+from pretune.microworld.world import make_world  # noqa: E402
+
+torch.set_num_threads(1)
+ROOT = Path(__file__).resolve().parents[1]
+REAL_ROWS = Path(os.environ.get("PRETUNE_REAL_ROWS", ROOT.parent / "shared" / "data"))
+
+
+def run_pretune(*words: str, outputs: Path = OUTPUTS, **options) -> subprocess.CompletedProcess:
+    """`pretune ...` as a user would run it."""
+    command = [sys.executable, "-m", "pretune.cli", *words]
+    environment = os.environ | {"PRETUNE_OUTPUTS": str(outputs)}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, **options)
+
+
+@pytest.fixture(scope="session")
+def world():
+    return make_world(1)
+
+
+@pytest.fixture(scope="session")
+def tokenizer(world):
+    stream = documents(world, 0)
+    return pretraining.train_tokenizer((next(stream) for _ in range(500)), 512)
+
+
+@pytest.fixture
+def model(tokenizer):
+    """An untrained model, anew for each test; its weights are widened so that its outputs differ."""
+    shape = params.Architecture(layers=2, width=32, heads=2, intermediate=64, context=256, vocabulary=512)
+    network = pretraining.new_model(shape, tokenizer, seed=0).eval()
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.mul_(8)
+    return network
+
+
+@pytest.fixture(scope="session")
+def real_rows():
+    if not REAL_ROWS.is_dir():
+        pytest.skip("rows of the real datasets are not here; PRETUNE_REAL_ROWS names their folder")
+    return REAL_ROWS
+
+
+@pytest.fixture(scope="session")
+def smoke():
+    """The smoke study, run to its end once through the command line."""
+    done = run_pretune("run", "smoke", timeout=300)
+    assert done.returncode == 0, done.stderr
+    return params.load_study("smoke")

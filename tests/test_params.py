@@ -1,0 +1,102 @@
+"""A study is read strictly: what is wrong is refused in one line that names file, key, value and what is allowed."""
+
+import pytest
+import yaml
+from conftest import run_pretune
+
+from pretune import params, paths
+from pretune.params import StudyError, load_study
+from pretune.plan import cells
+
+SMOKE = (paths.PARAMS / "smoke.yaml").read_text()
+
+
+def write(folder, old="", new=""):
+    assert old in SMOKE
+    file = folder / "mine.yaml"
+    file.write_text(SMOKE.replace(old, new, 1) if old else SMOKE + new)
+    return str(file)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("items: 24", "itmes: 24", ["probing.itmes", "unknown key", "did you mean items?", "shots"]),
+        ("items: 24", "items: 24\n  items: 25", ["duplicate key 'items'"]),
+        ("learning_rate: 1.0e-3", "learning_rate: 1e-3", ["tuning.learning_rate", '"1e-3"', "2.0e-6"]),
+        ("items: 24", "items: many", ["probing.items", '"many"', "integer"]),
+        ("items: 24", "items: true", ["probing.items", "true"]),
+        ("items: 24", "items: 0", ["probing.items", "0", "greater than 0"]),
+        ("examples: 48", "examples: 4.5", ["tuning.examples", "4.5"]),
+        ("[xsum, mnli, rte, hellaswag, arc_easy, sciq]", "[]", ["probing.datasets", "at least 1"]),
+        ("[xsum, mnli, rte, hellaswag, arc_easy, sciq]", "[xsumm]", ["probing.datasets.0", "'xsumm'", "hellaswag"]),
+        ("mnli: {dataset: mnli}", "mnli: {dataset: glue}", ["recipes.mnli.dataset", "'glue'", "arc_easy"]),
+        ("base: {}", "plain: {}", ["recipes", "base"]),
+        ("[0, 20, 36, 38, 40]", "[0, 20, 10]", ["checkpoints.steps", "must rise"]),
+        ("[0, 20, 36, 38, 40]", "[0, 40]", ["checkpoints", "late (3)"]),
+        ("[0, 20, 36, 38, 40]", "[0, -20]", ["checkpoints.steps"]),
+        ("width: 64", "width: 63", ["architecture", "width 63", "multiple"]),
+        ("length: 128", "length: 512", ["checkpoints.pretraining.length", "512", "context"]),
+        ("source: microworld", "source: moon", ["checkpoints", "moon"]),
+        ("findings: [01_dataset_dichotomy]", "findings: [09_luck]", ["findings.0", "'09_luck'", "01_dataset_dichotomy"]),
+        ("probing:", "cache: *none\nprobing:", ["aliases are refused"]),
+        ("title:", "tilte:", ["tilte", "did you mean title?"]),
+    ],
+)
+def test_refused_in_one_line(tmp_path, old, new, words):
+    with pytest.raises(StudyError) as refusal:
+        cells(load_study(write(tmp_path, old, new)))
+    message = str(refusal.value)
+    assert "\n" not in message and "mine.yaml" in message
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize("text", ["", "- a", "a: [", "\x00", "a: !!python/object/apply:os.system [ls]"])
+def test_what_is_no_study_is_refused(tmp_path, text):
+    (tmp_path / "odd.yaml").write_text(text)
+    with pytest.raises(StudyError, match=r"odd\.yaml"):
+        load_study(str(tmp_path / "odd.yaml"))
+
+
+def test_exit_code_and_single_line(tmp_path):
+    done = run_pretune("plan", write(tmp_path, "items: 24", "items: none at all"))
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+
+
+def test_unknown_study_and_checkpoint_name_what_is_known():
+    done = run_pretune("run", "nothing")
+    assert done.returncode == 2 and "smoke" in done.stderr
+    done = run_pretune("run", "smoke", "--only", "step-7")
+    assert done.returncode == 2 and "'step-7'" in done.stderr and "step-20" in done.stderr
+
+
+def test_every_file_under_params_is_a_study():
+    for file in paths.PARAMS.glob("*.yaml"):
+        assert cells(load_study(file.stem))
+
+
+def test_resolved_shows_every_value_and_reads_back(tmp_path):
+    study = load_study("smoke")
+    text = params.resolved(study)
+    assert yaml.safe_load(text)["tuning"]["warmup"] == 0.03  # a default, shown
+    (tmp_path / "smoke.yaml").write_text(text)
+    again = load_study(str(tmp_path / "smoke.yaml"))
+    assert again.model_dump() == study.model_dump()
+
+
+def test_overrides_reach_any_value():
+    study = load_study("smoke", ("tuning.seeds=3", "probing.datasets=[mnli]", "recipes.mnli.learning_rate=2.0e-4"))
+    assert study.tuning.seeds == 3 and study.probing.datasets == ("mnli",)
+    assert study.tuning_of("mnli").learning_rate == 2e-4
+    assert study.tuning_of("xsum").learning_rate == study.tuning.learning_rate
+    assert len({cell.model.key for cell in cells(study) if cell.model.recipe == "mnli"}) == 3 * 5
+    for wrong in ("tuning.seeds", "tuning.sedes=3", "title.a=1", "tuning.seeds=x"):
+        with pytest.raises(StudyError):
+            load_study("smoke", (wrong,))
+
+
+def test_a_study_is_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        load_study("smoke").title = "other"

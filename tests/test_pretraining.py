@@ -1,0 +1,89 @@
+"""Pre-training leaves ordinary folders, the same each time, also after a kill, and from the user's own text."""
+
+import itertools
+import json
+import lzma
+
+import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from pretune import models, params, pretraining, training
+from pretune.checkpoints import Checkpoint
+from pretune.microworld.text import documents
+
+SETTINGS = params.Pretraining(
+    learning_rate=3e-3, batch_size=4, length=64,
+    architecture=params.Architecture(layers=1, width=32, heads=2, intermediate=64, context=64, vocabulary=400),
+)
+
+
+@pytest.fixture
+def text(world):
+    return lambda: documents(world, 0)
+
+
+def run(text, folder, after=lambda step: None):
+    pretraining.pretrain(text, (0, 6, 12), SETTINGS, folder, after)
+    return {path.name: models.weights_checksum(path) for path in folder.glob("step-*")}
+
+
+def test_two_runs_give_identical_weights_and_steps_differ(text, tmp_path):
+    one, two = run(text, tmp_path / "one"), run(text, tmp_path / "two")
+    assert one == two and set(one) == {"step-0", "step-6", "step-12"} and len(set(one.values())) == 3
+
+
+def test_a_checkpoint_is_an_ordinary_folder(text, tmp_path):
+    run(text, tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "step-12")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "step-12")
+    assert type(model).__name__ == "OlmoForCausalLM"
+    assert tokenizer.decode(tokenizer("Größe: 3 €\n")["input_ids"]) == "Größe: 3 €\n"
+    assert json.loads((tmp_path / "step-6" / "checkpoint.json").read_text())["tokens"] == 6 * 4 * 64
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "training.jsonl").open()]
+    assert len(losses) == 12 and losses[-1] < losses[0]
+
+
+def test_a_killed_run_goes_on_and_ends_the_same(text, tmp_path, monkeypatch):
+    whole = run(text, tmp_path / "whole")
+    real = training.train
+    monkeypatch.setattr(training, "train", lambda *given, **named: real(*given, **named, state_every=0.0))
+
+    def kill(step):
+        if step.step == 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(text, tmp_path / "killed", kill)
+    (tmp_path / "killed" / "step-12.partial").mkdir()  # what a kill while writing leaves
+    seen = []
+    assert run(text, tmp_path / "killed", seen.append) == whole
+    assert seen[0].step == 8
+
+
+def test_text_that_ends_too_soon_is_an_error_with_the_numbers(tmp_path):
+    with pytest.raises(training.TrainingFailed, match=r"holds [\d,]+ tokens, the run needs 3,072"):
+        pretraining.pretrain(lambda: iter(["A short text."] * 20), (0, 12), SETTINGS, tmp_path)
+
+
+def test_corpus_folder(tmp_path, world):
+    words = list(itertools.islice(documents(world, 0), 9))
+    (tmp_path / "a.txt").write_text(words[0])
+    (tmp_path / "b.jsonl").write_text("".join(json.dumps({"text": word}) + "\n" for word in words[1:5]))
+    with lzma.open(tmp_path / "c.jsonl.xz", "wt") as packed:
+        packed.writelines(json.dumps({"text": word, "id": 1}) + "\n" for word in words[5:])
+    assert sorted(pretraining.corpus_documents(tmp_path)) == sorted(words)
+    with pytest.raises(FileNotFoundError, match="holds no"):
+        next(pretraining.corpus_documents(tmp_path / "nothing"))
+
+
+def test_weights_that_are_not_the_models_are_fatal(text, tmp_path):
+    run(text, tmp_path)
+    point = Checkpoint("step-6", 0, "pretraining", 6, 1536, "r", tmp_path / "step-6", False)
+    models.load_checkpoint(point)
+    (tmp_path / "step-6" / "model.safetensors").write_bytes((tmp_path / "step-12" / "model.safetensors").read_bytes())
+    with pytest.raises(models.CheckpointError, match="sha256"):
+        models.load_checkpoint(point)
+    config = json.loads((tmp_path / "step-12" / "config.json").read_text()) | {"num_hidden_layers": 2}
+    (tmp_path / "step-12" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(models.CheckpointError, match="missing_keys"):
+        models.load_checkpoint(Checkpoint("step-12", 0, "pretraining", 12, 3072, "r", tmp_path / "step-12", False))

@@ -1,0 +1,115 @@
+"""Records: written whole or not at all, verified when read, read through one accessor."""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+
+from pretune import params, paths, records
+from pretune.plan import cells
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """A study whose first two cells have records of made-up rows."""
+    monkeypatch.setattr(paths, "OUTPUTS", tmp_path)
+    found = params.load_study("smoke")
+    for cell in cells(found)[:2]:
+        write(found, cell, cell.probes)
+    return found
+
+
+def write(study, cell, probes):
+    point, table, texts = cell.model.checkpoint, [], []
+    for probe in probes:
+        for item in range(6):
+            generated = probe.dataset == "xsum"
+            table.append({
+                "run": 0, "checkpoint": point.name, "revision": point.revision, "step": point.step, "tokens": point.tokens,
+                "stage": point.stage, "late": point.late, "recipe": cell.model.recipe, "seed": 0, "probe": probe.key,
+                "dataset": probe.dataset, "split": probe.split, "format": "default", "shots_asked": 2, "shots": 2, "draw": 0,
+                "item": item, "gold": 0 if generated else item % 2, "baseline": 0.5,
+                "log_likelihood": [-4.0] if generated else [-4.0, -6.0],
+                "blank_log_likelihood": [-1.0] if generated else [-1.0, -9.0],
+                "choice_tokens": [2] if generated else [1, 3], "choice_characters": [5] if generated else [4, 24],
+                "rouge_l": 0.25 if generated else None,
+            })
+            texts.append({"probe": probe.key, "item": item, "prompt": "p", "choices": ["a"], "output": None})
+    records.write_record(records.record_folder(study, cell.model), table, texts, {"left_out": {}, "training": []})
+
+
+def test_what_was_written_is_read_and_the_rest_is_missing(study):
+    assert len(records.load(study)) == 2 * 6 * 6
+    assert [cell.model.name for cell in records.missing(study)] == [cell.model.name for cell in cells(study)[2:]]
+    assert set(records.load(study, columns=["dataset", "item"]).columns) == {"dataset", "item"}
+    assert set(records.load(study, where={"dataset": ["mnli", "rte"]})["dataset"]) == {"mnli", "rte"}
+    assert len(records.load_texts(study, {"recipe": "base"})) == 36
+
+
+def test_unknown_names_are_errors_that_name_what_is_allowed(study):
+    with pytest.raises(KeyError, match=r"'datset'.*dataset"):
+        records.load(study, columns=["datset"])
+    with pytest.raises(KeyError, match="'recip'"):
+        records.load(study, where={"recip": "base"})
+    with pytest.raises(LookupError, match="dataset = 'paws'"):
+        records.load(study, where={"dataset": "paws"})
+    with pytest.raises(KeyError, match="calibrated"):
+        records.scored(records.load(study), "character")
+
+
+def test_each_normalisation_picks_by_its_own_rule(study):
+    rows = records.load(study, where={"dataset": "mnli"})  # log-likelihoods -4, -6
+    picked = {name: set(records.scored(rows, name)["prediction"]) for name in records.NORMALISATIONS}
+    assert picked == {"headline": {0}, "sum": {0}, "tokens": {1}, "characters": {1}, "calibrated": {1}}
+    assert records.scored(rows)["score"].mean() == 0.5
+    generated = records.scored(records.load(study, where={"dataset": "xsum"}), "calibrated")
+    assert set(generated["score"]) == {0.25} and set(generated["prediction"]) == {-1}
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "gone", "sidecar"])
+def test_a_damaged_record_is_named_set_aside_and_counts_as_missing(study, caplog, damage):
+    cell = cells(study)[0]
+    folder = records.record_folder(study, cell.model)
+    table = next(file for file in folder.glob("*.parquet") if "texts" not in file.name)
+    data = bytearray(table.read_bytes())
+    if damage == "flip":
+        data[len(data) // 2] ^= 1
+        table.write_bytes(data)
+    elif damage == "gone":
+        table.unlink()
+    elif damage == "sidecar":
+        next(folder.glob("*.json")).write_text("{")
+    else:
+        table.write_bytes(data[: len(data) // 2] if damage == "cut" else b"")
+    with caplog.at_level(logging.WARNING):
+        assert records.missing(study)[0] == cell
+    assert folder.name in caplog.text and "set aside" in caplog.text
+    assert len(records.load(study)) == 36  # the other cell's
+    write(study, cell, cell.probes)
+    assert len(records.load(study)) == 72
+
+
+def test_half_written_files_are_never_read(study):
+    cell = cells(study)[0]
+    folder = records.record_folder(study, cell.model)
+    next(folder.glob("*.json")).rename(folder / "x.partial")
+    assert records.missing(study)[0] == cell and len(records.load(study)) == 36
+
+
+def test_a_new_probe_is_the_only_thing_missing(study):
+    more = params.load_study("smoke", ("probing.items=25",))
+    assert len(records.missing(more)) == 15
+    cell = cells(study)[2]
+    write(study, cell, cell.probes[:4])
+    lacking = next(one for one in records.missing(study) if one.model == cell.model)
+    assert lacking.probes == cell.probes[4:]
+
+
+def test_the_same_record_twice_is_one_record(study):
+    cell = cells(study)[0]
+    before = sorted(path.name for path in records.record_folder(study, cell.model).iterdir())
+    write(study, cell, cell.probes)
+    assert sorted(path.name for path in records.record_folder(study, cell.model).iterdir()) == before
+    about = json.loads(next(records.record_folder(study, cell.model).glob("*.json")).read_text())
+    assert len(about["sha256"]) == 2 and np.all([len(value) == 64 for value in about["sha256"].values()])

@@ -1,0 +1,99 @@
+"""Shared prefixes change the speed and nothing else."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from pretune import prompts, scoring
+
+PREFIX = "Lorn is a town in Avaria. Lorn makes cheese.\nQuestion: Who uses the oven?\nAnswer: baker\n"
+QUESTIONS = ["Question: Where is Lorn?\nAnswer:", "Question: What does Lorn make, and who buys it?\nAnswer:", "Where?", "Is"]
+CHOICES = [" Avaria", " Avaria is far", " in", " a very long answer with many words"]
+
+
+def requests(tokenizer, prefix=PREFIX):
+    return [[prompts.split(tokenizer, prefix + question, choice) for choice in CHOICES[: 2 + i % 3]]
+            for i, question in enumerate(QUESTIONS * 3)]
+
+
+@torch.no_grad()
+def alone(model, request):
+    """Every sequence by itself, no cache, no padding, no batch."""
+    ids = torch.tensor(request.ids[None].astype(np.int64))
+    scores = model(ids).logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
+    return scores[request.start - 1 :].sum().item()
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 700, 100_000])
+@pytest.mark.parametrize("prefix", [PREFIX, ""])
+def test_likelihoods_equal_scoring_each_sequence_alone(model, tokenizer, batch_tokens, prefix):
+    items = requests(tokenizer, prefix)
+    found = scoring.log_likelihoods(model, items, batch_tokens)
+    for some, values in zip(items, found, strict=True):
+        for request, value in zip(some, values, strict=True):
+            assert value == pytest.approx(alone(model, request), abs=1e-4 * (len(request.ids) - request.start))
+
+
+def test_scores_differ_between_choices_so_that_the_test_above_can_fail(model, tokenizer):
+    values = scoring.log_likelihoods(model, requests(tokenizer))
+    assert len({round(value, 2) for some in values for value in some}) > 12
+
+
+def test_a_border_inside_a_token_belongs_to_the_completion(model, tokenizer):
+    items = [[prompts.split(tokenizer, "Where is Lo", choice) for choice in ("rn", "rn in Avaria")]]
+    for request, value in zip(items[0], scoring.log_likelihoods(model, items)[0], strict=True):
+        assert value == pytest.approx(alone(model, request), abs=1e-3)
+
+
+def test_what_prompts_share_is_read_once(model, tokenizer):
+    items, read = requests(tokenizer, PREFIX * 4), []
+    model.base_model.register_forward_pre_hook(lambda module, given: read.append(given[0].numel()))
+    scoring.log_likelihoods(model, items)
+    every = sum(len(request.ids) for some in items for request in some)
+    assert read[0] >= len(tokenizer(PREFIX * 4)["input_ids"])
+    assert sum(read) < every / 4
+
+
+def test_one_token_choices_need_no_second_pass(model, tokenizer):
+    yes, no = (next(" " + word for word in words if len(tokenizer(" " + word)["input_ids"]) == 1)
+               for words in (["a", "in"], ["is", "the", "of"]))
+    items, passes = [[prompts.split(tokenizer, PREFIX + question, one) for one in (yes, no)] for question in QUESTIONS], []
+    model.base_model.register_forward_pre_hook(lambda module, given: passes.append(given[0].shape))
+    scoring.log_likelihoods(model, items)
+    assert len(passes) == 2  # the prefix, then all contexts
+
+
+def encoded(tokenizer, prompts_):
+    return [np.array(tokenizer(PREFIX + prompt)["input_ids"], dtype=np.int32) for prompt in prompts_]
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 100_000])
+def test_generation_equals_one_prompt_at_a_time(model, tokenizer, batch_tokens):
+    asked = encoded(tokenizer, QUESTIONS)
+    found = scoring.generate(model, tokenizer, asked, 20, batch_tokens)
+    for ids, made in zip(asked, found, strict=True):
+        tokens = torch.tensor(ids[None].astype(np.int64))
+        whole = model.generate(tokens, attention_mask=torch.ones_like(tokens), max_new_tokens=20, do_sample=False,
+                               pad_token_id=tokenizer.pad_token_id)
+        text = tokenizer.decode(whole[0, len(ids) :], skip_special_tokens=True)
+        assert made.text == text.split("\n")[0].strip()
+
+
+@pytest.mark.parametrize(("token", "stop"), [("\n", "newline"), ("<|endoftext|>", "end"), (" a", "length")])
+def test_stop_reasons(model, tokenizer, token, stop, monkeypatch):
+    """A head that always says one token."""
+    forced = copy.deepcopy(model)
+    wanted = tokenizer(token)["input_ids"][0]
+
+    def head(self, hidden):
+        logits = torch.zeros(*hidden.shape[:-1], forced.config.vocab_size)
+        logits[..., wanted] = 1.0
+        return logits
+
+    monkeypatch.setattr(scoring._State, "head", head)
+    made = scoring.generate(forced, tokenizer, encoded(tokenizer, QUESTIONS), 7)
+    assert {one.stop for one in made} == {stop}
+    assert {one.length for one in made} == {7 if stop == "length" else 1}
+    assert all("\n" not in one.text for one in made)

@@ -1,0 +1,158 @@
+"""The loop: what counts, what does not change the result, what stops it, and going on after a kill."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from pretune import training
+from pretune.params import Tuning
+from pretune.training import Row, TrainingFailed
+
+SETTINGS = Tuning(learning_rate=1e-3, batch_size=8, examples=1, epochs=3, precision="float32")
+
+
+def some_rows(count=24, seed=0):
+    draw, rows = np.random.default_rng(seed), []
+    for _ in range(count):
+        size = int(draw.integers(5, 30))
+        rows.append(Row(draw.integers(2, 500, size).astype(np.int32), np.arange(size) >= draw.integers(1, size - 1)))
+    return rows
+
+
+def weights(model):
+    return torch.cat([weight.detach().flatten() for weight in model.parameters()])
+
+
+def test_the_loss_is_the_mean_over_counted_tokens_of_the_whole_batch(model):
+    rows = some_rows(8)
+    settings = SETTINGS.model_copy(update={"epochs": 1})
+    total, count = 0.0, 0
+    with torch.no_grad():
+        for row in rows:  # each alone, nothing padded
+            ids = torch.tensor(row.ids[None].astype(np.int64))
+            losses = cross_entropy(model(ids).logits[0, :-1], ids[0, 1:], reduction="none")
+            total, count = total + losses[row.counted[1:]].sum().item(), count + row.counted[1:].sum()
+    assert training.train(copy.deepcopy(model), rows, settings, 0)[0].loss == pytest.approx(total / count, abs=1e-4)
+
+
+def test_only_counted_targets_matter(model):
+    """Another token where nothing counts changes the input, another target where it counts changes the loss."""
+    row = Row(np.arange(5, 15, dtype=np.int32), np.arange(10) == 9)
+    batch = training.collate([row, Row(np.arange(5, 9, dtype=np.int32), np.arange(4) == 3)], "cpu")
+    ids, counted, attention = batch
+    assert ids[counted].tolist() == [8, 14] or ids[counted].tolist() == [14, 8]
+    assert attention.sum() == 14
+
+
+def test_the_end_token_is_learned_though_padding_has_the_same_id(model, tokenizer):
+    """Rows are padded with id 0, which is the end token here: its targets must survive."""
+    assert tokenizer.eos_token_id == 0
+    rows = [Row(np.array([9, 8, 7, 0], dtype=np.int32), np.array([False, False, True, True])),
+            Row(np.arange(3, 23, dtype=np.int32), np.arange(20) > 10)]
+    ids, counted, attention = training.collate(rows, "cpu")
+    assert ids[0, counted[0]].tolist() == [7, 0]
+    assert attention[0].tolist() == [True] * 4 + [False] * 16
+    settings = SETTINGS.model_copy(update={"epochs": 60, "batch_size": 2, "learning_rate": 5e-3})
+    training.train(model, rows, settings, 0)
+    said = model(torch.tensor([[9, 8, 7]])).logits[0, -1].argmax().item()
+    assert said == tokenizer.eos_token_id
+
+
+@pytest.mark.parametrize("fits", [1, 3])
+def test_a_smaller_micro_batch_gives_the_same_weights(model, monkeypatch, caplog, fits):
+    whole, halved = copy.deepcopy(model), copy.deepcopy(model)
+    log = training.train(whole, some_rows(), SETTINGS, 0)
+    real = training.collate
+
+    def short_of_memory(rows, device):
+        if len(rows) > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(rows, device)
+
+    monkeypatch.setattr(training, "collate", short_of_memory)
+    again = training.train(halved, some_rows(), SETTINGS, 0)
+    assert "micro-batch lowered to" in caplog.text
+    assert [step.loss for step in again] == pytest.approx([step.loss for step in log], abs=1e-4)
+    assert torch.allclose(weights(whole), weights(halved), atol=1e-3)
+
+
+def test_out_of_memory_with_one_row_fails_the_cell(model, monkeypatch):
+    def never(rows, device):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(training, "collate", never)
+    with pytest.raises(TrainingFailed, match="single row of"):
+        training.train(model, some_rows(), SETTINGS, 0)
+
+
+def test_other_errors_are_not_taken_for_memory(model, monkeypatch):
+    def broken(rows, device):
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(training, "collate", broken)
+    with pytest.raises(RuntimeError, match="shapes"):
+        training.train(model, some_rows(), SETTINGS, 0)
+
+
+def test_nan_and_divergence_stop_with_step_and_values(model):
+    with torch.no_grad():
+        broken = copy.deepcopy(model)
+        next(broken.parameters())[:] = float("nan")
+    with pytest.raises(TrainingFailed, match="loss nan at step 1"):
+        training.train(broken, some_rows(), SETTINGS, 0)
+    wild = SETTINGS.model_copy(update={"learning_rate": 1.0, "clip": None, "warmup": 0.0, "epochs": 30})
+    with pytest.raises(TrainingFailed, match=r"step \d+ \(first"):
+        training.train(model, some_rows(), wild, 0)
+
+
+@pytest.mark.parametrize("killed_at", [1, 4, 8])
+def test_a_killed_training_ends_with_the_weights_it_would_have_had(model, tmp_path, killed_at):
+    whole, broken = copy.deepcopy(model), copy.deepcopy(model)
+    log = training.train(whole, some_rows(), SETTINGS, 5)
+
+    def kill(step):
+        if step.step == killed_at + 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        training.train(broken, some_rows(), SETTINGS, 5, tmp_path / "state.safetensors", 0.0, kill)
+    seen, resumed = [], copy.deepcopy(model)
+    again = training.train(resumed, some_rows(), SETTINGS, 5, tmp_path / "state.safetensors", 0.0, seen.append)
+    assert seen[0].step == killed_at + 1
+    assert again == log
+    assert torch.equal(weights(whole), weights(resumed))
+    assert not (tmp_path / "state.safetensors").exists()
+
+
+def test_a_state_of_another_training_is_not_continued(model, tmp_path, caplog):
+    state = tmp_path / "state.safetensors"
+
+    def kill(step):
+        if step.step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        training.train(copy.deepcopy(model), some_rows(), SETTINGS, 5, state, 0.0, kill)
+    seen = []
+    training.train(model, some_rows(seed=1), SETTINGS, 5, state, 0.0, seen.append)
+    assert seen[0].step == 1 and "another training" in caplog.text
+
+
+def test_every_row_is_seen_once_an_epoch_in_an_order_of_its_seed():
+    order = training.batch_order(21, SETTINGS, 3)
+    assert [len(batch) for batch in order] == [8, 8, 5] * 3
+    for epoch in range(3):
+        assert sorted(np.concatenate(order[3 * epoch : 3 * epoch + 3])) == list(range(21))
+    assert not np.array_equal(order[0], order[3])
+    assert not np.array_equal(order[0], training.batch_order(21, SETTINGS, 4)[0])
+
+
+def test_schedules():
+    linear = [training.rate_share(step, 100, SETTINGS.model_copy(update={"warmup": 0.1})) for step in range(100)]
+    assert linear[0] == 0.1 and linear[9] == 1.0 and linear[10] == 1.0 and 0 < linear[-1] < 0.02
+    cosine = SETTINGS.model_copy(update={"schedule": "cosine", "warmup": 0.0})
+    assert training.rate_share(0, 100, cosine) == 1.0
+    assert training.rate_share(100, 100, cosine) == pytest.approx(0.1)
