@@ -4,8 +4,8 @@ import itertools
 import json
 
 import pytest
-from conftest import ROOT
 
+from conftest import ROOT
 from pretune.microworld.datasets import SPLITS, dataset_rows, write_datasets
 from pretune.microworld.text import documents
 from pretune.microworld.world import make_world

@@ -2,8 +2,8 @@
 
 import pytest
 import yaml
-from conftest import run_pretune
 
+from conftest import run_pretune
 from pretune import params, paths
 from pretune.params import StudyError, load_study
 from pretune.plan import cells

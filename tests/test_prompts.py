@@ -30,7 +30,8 @@ def test_training_counts_the_completion_and_the_end_token_by_token(tokenizer):
 
 def test_shots_are_lowered_for_the_whole_dataset_until_95_percent_fit(tokenizer):
     shots = [Example("Tell me of a day in May:", (" it rained.", " no."), 0, "N/A")] * 4
-    items = [Example("Short:", (" yes.", " no."), 0, "N/A")] * 97 + [Example("Long " * 200 + ":", (" yes.", " no."), 0, "N/A")] * 3
+    items = [Example("Short:", (" yes.", " no."), 0, "N/A")] * 97
+    items += [Example("Long " * 200 + ":", (" yes.", " no."), 0, "N/A")] * 3
     one = len(tokenizer(f"{shots[0].prompt}{shots[0].completion}\n")["input_ids"])
     need = len(tokenizer("Short: yes.")["input_ids"])
     layout = prompts.lay_out(tokenizer, shots, items, context=2 * one + need, new_tokens=5)

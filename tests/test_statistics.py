@@ -15,8 +15,10 @@ def records(chances, items=300, seed=0):
     for dataset, levels in chances.items():
         for (step, late), level in zip(STEPS.items(), levels, strict=True):
             score = (draw.random(items) < level).astype(float)
-            frames.append(pd.DataFrame({"dataset": dataset, "step": step, "tokens": step * 1000, "late": late, "item": range(items),
-                                        "score": score, "baseline": 0.25, "prediction": 0, "gold": np.arange(items) % 2}))
+            frames.append(pd.DataFrame({
+                "dataset": dataset, "step": step, "tokens": step * 1000, "late": late, "item": range(items),
+                "score": score, "baseline": 0.25, "prediction": 0, "gold": np.arange(items) % 2,
+            }))
     return pd.concat(frames, ignore_index=True)
 
 

@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="for programs")
     status.set_defaults(command=_status)
     report = commands.add_parser("report", parents=[shared], help="execute stale notebooks and render pages, measure nothing")
+    report.add_argument("--keep", action="store_true", help="also copy the pages for all checkpoints to outputs/reference")
     report.set_defaults(command=_report)
     return parser
 
@@ -111,7 +112,13 @@ def _report(given: argparse.Namespace) -> int:
     lacking = records.missing(study)
     if lacking:
         raise batch.RunError(f"{len(lacking)} cells are missing, the first is {lacking[0].model.name}; pretune run {given.study}")
-    return _told(_pages(study, (), batch.default_jobs(), {})[0])
+    failed, _ = _pages(study, (), batch.default_jobs(), {})
+    if given.keep and not failed:
+        from pretune import pages  # noqa: PLC0415
+
+        for file in pages.keep_reference(study):
+            print(file)
+    return _told(failed)
 
 
 def _pages(study: Study, only: tuple[str, ...], jobs: int, wall: dict[str, float]) -> tuple[dict[str, str], int]:

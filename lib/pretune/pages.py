@@ -14,6 +14,7 @@ import ast
 import hashlib
 import json
 import logging
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +94,21 @@ def execute(study: Study, wanted: list[Page], jobs: int) -> dict[str, str]:
         list(pool.map(one, wanted))
     progress.close()
     return failed
+
+
+def keep_reference(study: Study) -> list[Path]:
+    """Copy the pages for all checkpoints, and the first figure of each, to the reference that is committed."""
+    folder, kept = paths.OUTPUTS / "reference" / study.name, []
+    folder.mkdir(parents=True, exist_ok=True)
+    for finding in study.findings:
+        source = executed(study, Page(finding, "all"))
+        kept.append(folder / source.name)
+        shutil.copyfile(source, kept[-1])
+        outputs = [output for cell in nbformat.read(source, 4).cells for output in cell.get("outputs", ())]
+        figures = [output.data["image/svg+xml"] for output in outputs if "image/svg+xml" in output.get("data", {})]
+        kept.append(kept[-1].with_suffix(".svg"))
+        kept[-1].write_text(figures[0], encoding="utf-8")
+    return kept
 
 
 def check_parameters(notebook: Path, given: set[str]) -> None:

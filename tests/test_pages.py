@@ -1,0 +1,95 @@
+"""Executed notebooks: done only when the kernel left with success, stale when what they read changed."""
+
+import json
+
+import nbformat
+import pytest
+
+from pretune import pages, params, paths
+from pretune.pages import Page, PageError
+
+PARAMETERS = 'study = "smoke"\ncheckpoint = "all"'
+
+
+def notebook(folder, *sources, parameters=PARAMETERS, tag=True):
+    cells = [nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]} if tag else {})]
+    cells += [nbformat.v4.new_code_cell(source) for source in sources]
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "01_dataset_dichotomy.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    return path
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """A study that reads its notebooks from, and writes its pages to, an empty folder."""
+    monkeypatch.setattr(paths, "OUTPUTS", tmp_path / "outputs")
+    monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path / "notebooks")
+    return params.load_study("smoke")
+
+
+ALL = Page("01_dataset_dichotomy", "all")
+
+
+def test_a_page_gets_its_parameters_and_is_fresh_until_its_source_changes(study):
+    notebook(paths.NOTEBOOKS, "print(study, checkpoint)")
+    page = Page("01_dataset_dichotomy", "step-20")
+    assert pages.stale(study, [ALL, page]) == [ALL, page]
+    assert pages.execute(study, [page], 1) == {}
+    made = nbformat.read(pages.executed(study, page), 4)
+    assert "step-20" in made.cells[-1].outputs[0].text
+    assert "papermill" not in made.metadata and str(paths.ROOT) not in json.dumps(made)
+    assert pages.stale(study, [page]) == []
+    notebook(paths.NOTEBOOKS, "print(1)")
+    assert pages.stale(study, [page]) == [page]
+
+
+def test_a_cut_copy_is_not_fresh(study):
+    notebook(paths.NOTEBOOKS, "print(1)")
+    pages.execute(study, [ALL], 1)
+    copy = pages.executed(study, ALL)
+    copy.write_text(copy.read_text()[:100])
+    assert pages.stale(study, [ALL]) == [ALL]
+
+
+def test_a_cell_that_raises_is_reported_and_leaves_no_page(study):
+    notebook(paths.NOTEBOOKS, "1 / 0")
+    failed = pages.execute(study, [ALL], 1)
+    assert "ZeroDivisionError" in failed["01_dataset_dichotomy"] and ".failed.ipynb" in failed["01_dataset_dichotomy"]
+    assert not pages.executed(study, ALL).exists()
+
+
+def test_a_killed_kernel_is_never_taken_for_finished(study):
+    """papermill saves the notebook of a killed kernel as completed."""
+    notebook(paths.NOTEBOOKS, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "print(1)")
+    failed = pages.execute(study, [ALL], 1)
+    assert "01_dataset_dichotomy" in failed and not pages.executed(study, ALL).exists()
+    assert pages.stale(study, [ALL]) == [ALL]
+
+
+def test_one_page_that_fails_does_not_stop_the_others(study):
+    notebook(paths.NOTEBOOKS, "assert checkpoint != 'step-0'")
+    some = [Page("01_dataset_dichotomy", name) for name in ("step-0", "step-20", "step-36")]
+    assert list(pages.execute(study, some, 2)) == ["01_dataset_dichotomy.step-0"]
+    assert pages.executed(study, some[2]).exists()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "tag", "words"),
+    [
+        ('study = "smoke"', True, r"unknown parameters \['checkpoint'\]; allowed: \['study'\]"),
+        (PARAMETERS, False, "0 cells are tagged"),
+        (PARAMETERS + "\nboth = study + checkpoint", True, "literals only: both"),
+        (PARAMETERS + "\nimport os", True, "literals only: import os"),
+    ],
+)
+def test_parameters_are_checked_before_a_kernel_starts(study, parameters, tag, words):
+    notebook(paths.NOTEBOOKS, parameters=parameters, tag=tag)
+    with pytest.raises(PageError, match=words):
+        pages.execute(study, [ALL], 1)
+
+
+def test_pages_of_a_study():
+    names = [page.stem for page in pages.pages(params.load_study("smoke"))]
+    assert names[:2] == ["01_dataset_dichotomy", "01_dataset_dichotomy.step-0"] and len(names) == 6
+    assert len(pages.pages(params.load_study("smoke"), ("step-20",))) == 2

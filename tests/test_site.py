@@ -1,0 +1,117 @@
+"""The rendered site: fetches nothing, shows what is there, escapes what came from data, and looks right in a browser."""
+
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import nbformat
+import pytest
+
+from pretune import pages, paths, site
+from pretune.figures import quote
+
+CHROMIUM = shutil.which("chromium")
+SCRIPT = "<script>alert(1)</script> <img src=x onerror=alert(2)> [a](javascript:b) ‮gnp"
+
+
+class Links(HTMLParser):
+    """Everything a page refers to, its text, its figures."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.sources, self.links, self.tags, self.labels = [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.tags.append(tag)
+        self.sources += [given[key] for key in ("src", "srcset", "data", "poster") if given.get(key)]
+        self.links += [given["href"]] if given.get("href") else []
+        self.labels += [given.get("aria-label")] if tag == "svg" else []
+
+
+@pytest.fixture(scope="module")
+def files(smoke):
+    return sorted((paths.study_folder(smoke.name) / "site").glob("*.html"))
+
+
+def test_a_page_for_all_one_a_checkpoint_and_a_contents_page(files):
+    assert [file.stem for file in files] == ["01_dataset_dichotomy", *(f"01_dataset_dichotomy.step-{step}" for step in
+                                                                      (0, 20, 36, 38, 40)), "index"]
+
+
+def test_nothing_is_fetched_and_links_resolve(files):
+    for file in files:
+        text = file.read_text()
+        page = Links(text)
+        assert not page.sources and "script" not in page.tags and "link" not in page.tags
+        names = r"https?://(?!www\.w3\.org|purl\.org|creativecommons\.org|matplotlib\.org)"  # of vocabularies, not places
+        assert not re.search(r"@import|url\((?!#)|" + names, text)
+        for link in page.links:
+            assert link.startswith("#") or (file.parent / link).exists(), link
+
+
+def test_code_is_folded_but_there_and_figures_have_a_text(files):
+    for file in files[:-1]:
+        text, page = file.read_text(), Links(file.read_text())
+        assert text.count('<details class="code"><summary>code</summary>') >= 8 and "records.scored" in re.sub("<[^>]+>", "", text)
+        assert page.labels and all(label and len(label) > 30 for label in page.labels)
+
+
+def test_every_page_tells_its_answer_and_no_machine(files, smoke):
+    for file in files[:-1]:
+        text = file.read_text()
+        assert "Answer" in text and str(paths.ROOT) not in text and "Traceback" not in text
+    whole = files[0].read_text()
+    assert "Claim 1a: " in whole and "provisional: fewer than three seeds" in whole
+
+
+def test_text_from_data_is_escaped(tmp_path, smoke, monkeypatch):
+    monkeypatch.setattr(paths, "OUTPUTS", tmp_path)
+    page = pages.Page("01_dataset_dichotomy", "all")
+    copy = pages.executed(smoke, page)
+    copy.parent.mkdir(parents=True)
+    cell = nbformat.v4.new_code_cell("1", outputs=[
+        nbformat.v4.new_output("display_data", {"text/markdown": f"It said {quote(SCRIPT)}."}),
+        nbformat.v4.new_output("display_data", {"text/plain": SCRIPT}),
+        nbformat.v4.new_output("stream", name="stdout", text=SCRIPT),
+    ])
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(f"# Title {quote(SCRIPT)}"), cell]), copy)
+    [file, *_] = site.render(smoke, [page])
+    found = Links(file.read_text())
+    assert "script" not in found.tags and "img" not in found.tags
+    assert not [link for link in found.links if link.startswith("javascript")]
+    assert file.read_text().count("&lt;script&gt;") >= 3
+
+
+def test_only_what_changed_is_written_and_leftovers_go(smoke, files):
+    folder = files[0].parent
+    before = {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in files[:-1]}
+    (folder / "old.html").write_text("old")
+    made = pages.pages(smoke)
+    files[1].unlink()
+    site.render(smoke, made)
+    assert not (folder / "old.html").exists()
+    assert files[1].read_bytes() == before[files[1]][1]  # byte for byte
+    assert all(file.stat().st_mtime_ns == before[file][0] for file in files[:-1] if file != files[1])
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+@pytest.mark.parametrize("width", [390, 1400])
+def test_in_a_browser_no_error_and_no_sideways_scroll(files, tmp_path, width):
+    """The page reports its own width through its title, in a frame as wide as a phone."""
+    frame = tmp_path / "frame.html"
+    frame.write_text(
+        f'<iframe id=f width={width} height=800 src="{files[0].as_uri()}"></iframe><script>f.onload=()=>{{'
+        "const d=f.contentDocument.documentElement;document.title=d.scrollWidth+' '+d.clientWidth}}</script>"
+    )
+    done = subprocess.run(
+        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--enable-logging=stderr",
+         "--disable-background-networking", "--disable-component-update", "--disable-sync", "--allow-file-access-from-files",
+         f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000", "--dump-dom", str(frame)],
+        capture_output=True, text=True, timeout=120, check=False,
+    )
+    full, shown = map(int, re.search(r"<title>(\d+) (\d+)</title>", done.stdout).groups())
+    assert full <= shown and abs(shown - width) < 20
+    assert "CONSOLE" not in done.stderr

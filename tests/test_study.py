@@ -1,0 +1,202 @@
+"""The whole way, as a user walks it: run, status, rerun, kill, Ctrl-C, papermill by itself."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import nbformat
+import pandas as pd
+import psutil
+import pytest
+
+from conftest import OUTPUTS, ROOT, run_pretune
+from pretune import params, paths, records
+from pretune.plan import cells
+
+WHO = ["checkpoint", "recipe", "seed", "dataset", "format", "draw", "item"]
+
+
+def start(outputs, *words):
+    """`pretune ...` in the background, in a process group of its own."""
+    environment = os.environ | {"PRETUNE_OUTPUTS": str(outputs)}
+    return subprocess.Popen([sys.executable, "-m", "pretune.cli", *words], env=environment, stderr=subprocess.PIPE,
+                            text=True, start_new_session=True)
+
+
+def wait_until(condition, process, seconds=120):
+    """Poll until `condition`; a process that ends before is a failure."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None and time.monotonic() < end, "it never came to this"
+        time.sleep(0.02)
+
+
+def gone(processes, seconds=5):
+    _, alive = psutil.wait_procs(processes, timeout=seconds)
+    return not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
+
+
+def rows_in(outputs, study, monkeypatch):
+    monkeypatch.setattr(paths, "OUTPUTS", outputs)
+    return records.load(study).sort_values(WHO, ignore_index=True)
+
+
+def record_count(outputs):
+    return len(list((outputs / "smoke" / "records").glob("*/*.json")))
+
+
+def test_the_run_leaves_every_row_and_says_what_it_took(smoke):
+    rows = records.load(smoke)
+    assert len(rows) == 15 * 6 * 24 and not rows.duplicated(WHO).any()
+    assert records.scored(rows)["score"].between(0, 1).all()
+    about = json.loads((OUTPUTS / "smoke" / "run.json").read_text())
+    assert set(about["process_seconds"]) == {"prepare", "load", "tune", "score"}
+    assert {"measure", "notebooks", "site", "total"} == set(about["wall_seconds"])
+    assert about["tokens"]["pretrained"] == 40 * 8 * 128 and max(about["peak_memory_gb"]) < 2
+    log = records.training_log(smoke, next(cell.model for cell in cells(smoke) if cell.model.recipe == "mnli"))
+    assert len(log) == 3 and log["loss"].notna().all()
+
+
+def test_status_for_people_and_programs(smoke):
+    state = json.loads(run_pretune("status", "smoke", "--json").stdout)
+    assert state["study"] == "smoke" and state["checkpoints"] == [f"step-{step}" for step in (0, 20, 36, 38, 40)]
+    assert state["cells"] == {"total": 15, "done": 15, "missing": []}
+    assert state["pages"] == {"total": 6, "done": 6, "stale": []}
+    assert "15 of 15 cells done" in run_pretune("status", "smoke").stdout
+
+
+def test_nothing_to_do_takes_at_most_five_seconds_and_touches_nothing(smoke):
+    files = {path: path.stat().st_mtime_ns for path in (OUTPUTS / "smoke").rglob("*") if path.is_file()}
+    started = time.monotonic()
+    done = run_pretune("run", "smoke")
+    assert done.returncode == 0 and time.monotonic() - started <= 5
+    assert done.stdout.strip().endswith("01_dataset_dichotomy.html")
+    index = OUTPUTS / "smoke" / "site" / "index.html"
+    assert {path for path, old in files.items() if path.stat().st_mtime_ns != old} <= {index}
+
+
+def test_only_what_is_missing_is_done_again(smoke):
+    before = records.load(smoke).sort_values(WHO, ignore_index=True)
+    cell = next(cell for cell in cells(smoke) if cell.model.name == "step-36.mnli.0")
+    folder = records.record_folder(smoke, cell.model)
+    stamps = {path: path.stat().st_mtime_ns for path in folder.parent.rglob("*.json")}
+    for path in folder.iterdir():
+        path.unlink()
+    state = json.loads(run_pretune("status", "smoke", "--json").stdout)
+    assert state["cells"]["missing"] == ["step-36.mnli.0"]
+    assert set(state["pages"]["stale"]) == {"01_dataset_dichotomy", "01_dataset_dichotomy.step-36"}
+    assert run_pretune("run", "smoke", "--no-notebooks").returncode == 0
+    changed = {path for path, old in stamps.items() if path.stat().st_mtime_ns != old}
+    assert {path.parent for path in changed} == {folder}
+    pd.testing.assert_frame_equal(before, records.load(smoke).sort_values(WHO, ignore_index=True))
+
+
+def test_plan_prints_the_study_its_cells_and_what_it_expects(tmp_path):
+    done = run_pretune("plan", "smoke", outputs=tmp_path)
+    assert done.returncode == 0 and not list(tmp_path.iterdir())
+    words = ("warmup: 0.03", "15 cells", "step-20.mnli.0", "tokens", "floating-point operations", "minutes", "memory")
+    for word in words:
+        assert word in done.stdout
+
+
+def test_kill_nine_at_five_moments_ends_with_the_same_rows(smoke, tmp_path, monkeypatch):
+    expected = records.load(smoke).sort_values(WHO, ignore_index=True)
+    pretrained = tmp_path / "cache" / "pretrained"
+    moments = [lambda: list(pretrained.glob("*/step-0")), lambda: list(pretrained.glob("*/step-20")),
+               lambda: record_count(tmp_path) >= 3, lambda: record_count(tmp_path) >= 6, lambda: record_count(tmp_path) >= 11]
+    for moment in moments:
+        process = start(tmp_path, "run", "smoke", "--no-notebooks")
+        wait_until(moment, process)
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        process.wait()
+        assert gone(family), "workers outlived the run"
+        done_before = record_count(tmp_path)
+    assert 11 <= done_before < 15
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "smoke").rglob("*.json")}
+    assert run_pretune("run", "smoke", "--no-notebooks", outputs=tmp_path).returncode == 0
+    assert all(path.stat().st_mtime_ns == old for path, old in stamps.items())  # nothing finished was done again
+    pd.testing.assert_frame_equal(expected, rows_in(tmp_path, smoke, monkeypatch))
+
+
+def test_ctrl_c_stops_soon_says_how_to_go_on_and_leaves_no_process(tmp_path):
+    process = start(tmp_path, "run", "smoke", "--no-notebooks")
+    wait_until(lambda: record_count(tmp_path) >= 1, process)
+    family = psutil.Process(process.pid).children(recursive=True)
+    started = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 130 and time.monotonic() - started < 5
+    assert "Continue with: pretune run smoke" in said and "Traceback" not in said
+    assert gone(family)
+
+
+def test_a_cell_that_fails_is_listed_and_the_others_go_on(tmp_path):
+    wrong = ("--set", "recipes.mnli.examples=5000", "--set", "recipes.xsum.learning_rate=2.0e-4")
+    done = run_pretune("run", "smoke", "--only", "step-0", *wrong, outputs=tmp_path)
+    assert done.returncode == 1
+    assert "step-0.mnli.0 failed" in done.stderr and "5000" in done.stderr and "2000 rows" in done.stderr
+    state = json.loads(run_pretune("status", str(tmp_path / "smoke" / "smoke.yaml"), "--json", outputs=tmp_path).stdout)
+    assert state["cells"]["done"] == 2 and "step-0.mnli.0" in state["cells"]["missing"]
+
+
+def test_two_runs_of_one_study_at_once_are_refused(tmp_path):
+    process = start(tmp_path, "run", "smoke", "--no-notebooks")
+    wait_until(lambda: (tmp_path / "smoke" / "run.lock").exists(), process)
+    second = run_pretune("run", "smoke", "--no-notebooks", outputs=tmp_path)
+    assert second.returncode == 1 and "another run of smoke" in second.stderr
+    process.kill()
+
+
+def test_papermill_by_itself_measures_only_what_its_checkpoint_needs(tmp_path):
+    out = tmp_path / "out.ipynb"
+    source = ROOT / "notebooks" / "01_dataset_dichotomy.ipynb"
+    done = subprocess.run(
+        [sys.executable, "-m", "papermill", str(source), str(out), "-p", "study", "smoke", "-p", "checkpoint", "step-20"],
+        env=os.environ | {"PRETUNE_OUTPUTS": str(tmp_path / "outputs")}, capture_output=True, text=True, cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    folders = [path.name for path in (tmp_path / "outputs" / "smoke" / "records").iterdir()]
+    assert len(folders) == 3 and all(name.startswith("step-20.") for name in folders)
+    outputs = [output for cell in nbformat.read(out, 4).cells for output in cell.get("outputs", ())]
+    assert sum("image/svg+xml" in output.get("data", {}) for output in outputs) >= 3
+    assert not [output for output in outputs if output.output_type == "error"]
+
+
+def test_checkpoints_from_a_corpus_of_ones_own(tmp_path, world):
+    from pretune.microworld.text import documents  # noqa: PLC0415
+
+    stream = documents(world, 3)
+    (tmp_path / "text").mkdir()
+    for number in range(3):
+        (tmp_path / "text" / f"{number}.txt").write_text("\n".join(next(stream) for _ in range(400)))
+    study = (ROOT / "params" / "smoke.yaml").read_text().replace(
+        "  source: microworld\n  world: {seed: 1, people: 16, towns: 12, countries: 4}",
+        f"  source: corpus\n  folder: {tmp_path / 'text'}",
+    ) + "datasets: {source: microworld, world: {seed: 1, people: 16, towns: 12, countries: 4}}\n"
+    (tmp_path / "mine.yaml").write_text(study)
+    done = run_pretune("run", str(tmp_path / "mine.yaml"), "--only", "step-36", outputs=tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "step-36.html" in done.stdout or list((tmp_path / "out" / "mine" / "site").glob("*.step-36.html"))
+    (tmp_path / "mine.yaml").write_text(study.replace(str(tmp_path / "text"), "/nowhere"))
+    done = run_pretune("run", str(tmp_path / "mine.yaml"), outputs=tmp_path / "out")
+    assert done.returncode == 2 and "checkpoints.folder" in done.stderr
+
+
+def test_a_study_needs_no_torch_to_be_read():
+    code = ("import sys; from pretune import batch, dichotomy, params, records, plan; plan.cells(params.load_study('quick'));"
+            "assert not {'torch', 'transformers', 'datasets'} & set(sys.modules)")
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["smoke", "quick"])
+def test_expected_time_is_within_the_promise(name):
+    """The cost model says that a study of the README fits its promise on two cores."""
+    from pretune import costs  # noqa: PLC0415
+
+    study = params.load_study(name)
+    assert costs.total(study, cells(study)).seconds / 2 < {"smoke": 75, "quick": 480}[name]
