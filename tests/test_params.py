@@ -59,6 +59,13 @@ def test_what_is_no_study_is_refused(tmp_path, text):
         load_study(str(tmp_path / "odd.yaml"))
 
 
+@pytest.mark.parametrize("name", ["reference", "cache", "My study", "a.b"])
+def test_names_that_are_no_folder_are_refused(tmp_path, name):
+    (tmp_path / f"{name}.yaml").write_text(SMOKE)
+    with pytest.raises(StudyError, match="named by its file"):
+        load_study(str(tmp_path / f"{name}.yaml"))
+
+
 def test_exit_code_and_single_line(tmp_path):
     done = run_pretune("plan", write(tmp_path, "items: 24", "items: none at all"))
     assert done.returncode == 2

@@ -55,7 +55,8 @@ def test_nothing_is_fetched_and_links_resolve(files):
 def test_code_is_folded_but_there_and_figures_have_a_text(files):
     for file in files[:-1]:
         text, page = file.read_text(), Links(file.read_text())
-        assert text.count('<details class="code"><summary>code</summary>') >= 8 and "records.scored" in re.sub("<[^>]+>", "", text)
+        assert text.count('<details class="code"><summary>code</summary>') >= 8
+        assert "records.scored" in re.sub("<[^>]+>", "", text)
         assert page.labels and all(label and len(label) > 30 for label in page.labels)
 
 

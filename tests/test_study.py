@@ -55,7 +55,7 @@ def test_the_run_leaves_every_row_and_says_what_it_took(smoke):
     about = json.loads((OUTPUTS / "smoke" / "run.json").read_text())
     assert set(about["process_seconds"]) == {"prepare", "load", "tune", "score"}
     assert {"measure", "notebooks", "site", "total"} == set(about["wall_seconds"])
-    assert about["tokens"]["pretrained"] == 40 * 8 * 128 and max(about["peak_memory_gb"]) < 2
+    assert about["tokens"]["prepare"] == 40 * 8 * 128 and about["tokens"]["score"] > 10**5 and max(about["peak_memory_gb"]) < 2
     log = records.training_log(smoke, next(cell.model for cell in cells(smoke) if cell.model.recipe == "mnli"))
     assert len(log) == 3 and log["loss"].notna().all()
 
@@ -92,6 +92,12 @@ def test_only_what_is_missing_is_done_again(smoke):
     changed = {path for path, old in stamps.items() if path.stat().st_mtime_ns != old}
     assert {path.parent for path in changed} == {folder}
     pd.testing.assert_frame_equal(before, records.load(smoke).sort_values(WHO, ignore_index=True))
+
+
+def test_resources_are_told_by_phase(smoke):
+    about = records.provenance(smoke)
+    assert set(about["scoring_precision"]) == {"float32"} and about["commit"].nunique() == 1
+    assert all(one["tune"] > 48 * 20 for one in about[~about["model"].str.contains("base")]["tokens"])
 
 
 def test_plan_prints_the_study_its_cells_and_what_it_expects(tmp_path):

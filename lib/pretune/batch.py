@@ -42,15 +42,18 @@ class RunError(RuntimeError):
 
 @dataclass
 class Outcome:
-    """What one run did: wall seconds of process per phase, tokens, peak memory of each process, what failed."""
+    """What one run did: seconds of process and tokens per phase, peak memory of each process, what failed."""
 
     seconds: dict[str, float] = field(default_factory=dict)
+    tokens: dict[str, int] = field(default_factory=dict)
     memory_gb: dict[int, float] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
     def add(self, done: dict) -> None:
-        for phase, value in done["seconds"].items():
-            self.seconds[phase] = self.seconds.get(phase, 0.0) + value
+        for kind in ("seconds", "tokens"):
+            sums = getattr(self, kind)
+            for phase, value in done[kind].items():
+                sums[phase] = sums.get(phase, 0) + value
         self.memory_gb[done["process"]] = max(done["memory_gb"], self.memory_gb.get(done["process"], 0.0))
 
 
@@ -91,9 +94,7 @@ def write_run(study: Study, outcome: Outcome, wall: dict[str, float]) -> None:
         "study": study.name,
         "wall_seconds": {name: round(value, 2) for name, value in wall.items()},
         "process_seconds": {name: round(value, 2) for name, value in outcome.seconds.items()},
-        "tokens": vars(costs.total(study, records.cells(study))) | {
-            "pretrained": points.checkpoints(study)[-1].tokens,
-        },
+        "tokens": outcome.tokens,
         "peak_memory_gb": sorted(outcome.memory_gb.values(), reverse=True),
         "failed": outcome.failed,
     }
@@ -192,18 +193,18 @@ def _prepare(study: Study) -> dict:
     cells, start = importlib.import_module("pretune.cells"), time.perf_counter()
     cells.prepare_data(study)
     cells.prepare_checkpoints(study, _reporter(PREPARE))
-    return _done({"prepare": time.perf_counter() - start})
+    return _done({"prepare": time.perf_counter() - start}, {"prepare": points.checkpoints(study)[-1].tokens})
 
 
 def _run_cell(study: Study, cell: Cell) -> dict:
     cells = importlib.import_module("pretune.cells")  # torch is loaded in workers only
-    return _done(cells.run_cell(study, cell, _reporter(cell.model.name)))
+    return _done(*cells.run_cell(study, cell, _reporter(cell.model.name)))
 
 
 def _reporter(name: str) -> Callable[[str, float], None]:
     return lambda phase, share: _messages.put((name, phase, share))
 
 
-def _done(seconds: dict[str, float]) -> dict:
+def _done(seconds: dict[str, float], tokens: dict[str, int]) -> dict:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    return {"seconds": seconds, "process": os.getpid(), "memory_gb": round(peak, 3)}
+    return {"seconds": seconds, "tokens": tokens, "process": os.getpid(), "memory_gb": round(peak, 3)}

@@ -61,9 +61,10 @@ def prepare_checkpoints(study: Study, report: Report = lambda phase, share: None
     )
 
 
-def run_cell(study: Study, cell: Cell, report: Report = lambda phase, share: None) -> dict[str, float]:
-    """Train if need be, score the cell's probes, leave the record; wall seconds per phase.
+def run_cell(study: Study, cell: Cell, report: Report = lambda phase, share: None) -> tuple[dict, dict]:
+    """Train if need be, score the cell's probes, leave the record; wall seconds and tokens per phase.
 
+    Tokens scored are those of all sequences, as if each were read alone.
     Raises TrainingFailed, CheckpointError or RowError with the reason when the cell cannot be done.
     """
     model, seconds = cell.model, {}
@@ -74,16 +75,19 @@ def run_cell(study: Study, cell: Cell, report: Report = lambda phase, share: Non
         with _timed(seconds, "tune"):
             network, log = _tuned(study, model, network, tokenizer, report)
     table, texts, left_out = [], [], {}
+    tokens = {"tune": log[-1][1] if log else 0, "score": 0}
     with _timed(seconds, "score"):
         for done, probe in enumerate(cell.probes):
             report(f"{model.name}: {probe.dataset}", 0.5 + 0.5 * done / len(cell.probes))
-            made, said, dropped = _probe(study, model, network, tokenizer, probe)
+            made, said, dropped, read = _probe(study, model, network, tokenizer, probe)
             table, texts = table + made, texts + said
+            tokens["score"] += read
             if dropped:
                 left_out[probe.key] = dropped
-    about = _provenance(network, tokenizer, study, model) | {"seconds": seconds, "left_out": left_out, "training": log}
+    about = _provenance(network, tokenizer, study, model)
+    about |= {"seconds": seconds, "tokens": tokens, "left_out": left_out, "training": log}
     records.write_record(records.record_folder(study, model), table, texts, about)
-    return seconds
+    return seconds, tokens
 
 
 def _tuned(study: Study, model: Model, network, tokenizer, report: Report) -> tuple[torch.nn.Module, list]:
@@ -119,8 +123,8 @@ def _training_rows(study: Study, model: Model, network, tokenizer) -> list[train
     return made
 
 
-def _probe(study: Study, model: Model, network, tokenizer, probe: Probe) -> tuple[list[dict], list[dict], list[int]]:
-    """Rows and texts of one probe, and the items that do not fit the context."""
+def _probe(study: Study, model: Model, network, tokenizer, probe: Probe) -> tuple[list[dict], list[dict], list[int], int]:
+    """Rows and texts of one probe, the items that do not fit the context, and the tokens of all sequences."""
     folder, dataset = points.data_folder(study), REGISTRY[probe.dataset]
     items = rows.chosen(folder, dataset, probe.split, probe.items, 0)
     asked = rows.examples(folder, dataset, probe.split, probe.format, items)
@@ -138,18 +142,19 @@ def _probe(study: Study, model: Model, network, tokenizer, probe: Probe) -> tupl
         "probe": probe.key, "dataset": dataset.name, "split": probe.split, "format": probe.format,
         "shots_asked": probe.shots, "shots": layout.shots, "draw": probe.draw,
     }
-    table, texts = [], []
-    for place, example, base, (values, output) in zip(
+    table, texts, tokens = [], [], 0
+    for place, example, base, (values, output, read) in zip(
         layout.kept, kept, rows.baseline(folder, dataset, kept), measured, strict=True
     ):
         table.append(shared | {"item": items[place], "gold": example.gold, "baseline": base} | values)
+        tokens += read
         texts.append({"probe": probe.key, "item": items[place], "prompt": layout.prefix + example.prompt,
                       "choices": list(example.choices), "output": output})
-    return table, texts, [items[place] for place in layout.left_out]
+    return table, texts, [items[place] for place in layout.left_out], tokens
 
 
 def _measure(network, tokenizer, dataset: Dataset, prefix: str, items: list[Example], new_tokens: int):
-    """Per item the measured columns of its row, and the generated text or None."""
+    """Per item the measured columns of its row, the generated text or None, and the tokens of its sequences."""
     requests = [[prompts.split(tokenizer, prefix + item.prompt, choice) for choice in item.choices] for item in items]
     likelihoods = scoring.log_likelihoods(network, requests)
     blanks = _blank_likelihoods(network, tokenizer, prefix, items)
@@ -165,7 +170,7 @@ def _measure(network, tokenizer, dataset: Dataset, prefix: str, items: list[Exam
         }
         if output is not None:
             values |= {"rouge_l": rows.rouge_l(output.text, item.completion), "length": output.length, "stop": output.stop}
-        yield values, output.text if output is not None else None
+        yield values, output.text if output is not None else None, sum(len(one.ids) for one in request)
 
 
 def _blank_likelihoods(network, tokenizer, prefix: str, items: list[Example]) -> list[list[float]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -211,6 +212,8 @@ def load_study(study: str, overrides: tuple[str, ...] = ()) -> Study:
     if not file.is_file():
         known = ", ".join(sorted(path.stem for path in paths.PARAMS.glob("*.yaml")))
         raise StudyError(f"{study}: no such study; known: {known}, or the path of a .yaml file")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", file.stem) or file.stem in ("cache", "reference"):
+        raise StudyError(f"{study}: a study is named by its file: small letters, digits, - and _, but not cache or reference")
     shown = str(file.relative_to(paths.ROOT)) if file.is_relative_to(paths.ROOT) else str(file)
     try:
         raw = yaml.load(file.read_text(encoding="utf-8"), Loader=_Strict)
