@@ -1,12 +1,15 @@
 """Shared by all tests: outputs in a folder of their own, a small model, the smoke study run once."""
 
+import atexit
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 OUTPUTS = Path(tempfile.mkdtemp(prefix="pretune-tests-"))
+atexit.register(shutil.rmtree, OUTPUTS, ignore_errors=True)
 os.environ["PRETUNE_OUTPUTS"] = str(OUTPUTS)  # before anything of pretune is imported
 
 import pytest  # noqa: E402

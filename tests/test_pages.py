@@ -5,7 +5,7 @@ import json
 import nbformat
 import pytest
 
-from pretune import pages, params, paths
+from pretune import pages, pairs, params, paths
 from pretune.pages import Page, PageError
 
 PARAMETERS = 'study = "smoke"\ncheckpoint = "all"'
@@ -16,7 +16,7 @@ def notebook(folder, *sources, parameters=PARAMETERS, tag=True):
     cells += [nbformat.v4.new_code_cell(source) for source in sources]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "01_dataset_dichotomy.ipynb"
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": pairs.KERNEL}), path)
     return path
 
 

@@ -105,7 +105,7 @@ def test_in_a_browser_no_error_and_no_sideways_scroll(files, tmp_path, width):
     frame = tmp_path / "frame.html"
     frame.write_text(
         f'<iframe id=f width={width} height=800 src="{files[0].as_uri()}"></iframe><script>f.onload=()=>{{'
-        "const d=f.contentDocument.documentElement;document.title=d.scrollWidth+' '+d.clientWidth}}</script>"
+        "const d=f.contentDocument.documentElement;document.title=d.scrollWidth+' '+d.clientWidth}</script>"
     )
     done = subprocess.run(
         [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--enable-logging=stderr",

@@ -142,5 +142,5 @@ def _short(number: float) -> str:
     """1200000 as 1.2M."""
     for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if number >= size:
-            return f"{number / size:.2g}{letter}"
+            return f"{number / size:.3g}{letter}"
     return f"{number:g}"

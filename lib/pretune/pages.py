@@ -32,6 +32,7 @@ from pretune.progress import Progress
 
 logging.getLogger("papermill").setLevel(logging.ERROR)
 STARTS = 3  # tries to start a kernel
+QUIET = ["--IPKernelApp.log_level=40"]  # kernels warn of loopback sockets
 
 
 class PageError(RuntimeError):
@@ -155,7 +156,7 @@ def _execute(study: Study, page: Page) -> None:
         try:
             book = papermill.execute_notebook(
                 _source(page.finding), partial, {"study": study.file, "checkpoint": page.checkpoint},
-                kernel_name="python3", cwd=paths.ROOT, progress_bar=False,
+                kernel_name="python3", cwd=paths.ROOT, progress_bar=False, extra_arguments=QUIET,
             )
             break
         except PapermillExecutionError as error:

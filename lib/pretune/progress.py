@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 LINE_EVERY = 15.0  # seconds
 BAR = "{desc} {percentage:3.0f}%|{bar:20}| {elapsed}, left {remaining}{postfix}"

@@ -49,10 +49,9 @@ def render(study: Study, made: list[Page]) -> list[Path]:
 def _write(target: Path, notebook: Path, context: dict) -> None:
     """Render one page unless it is there already, made of the same."""
     mark = hashlib.sha256(notebook.read_bytes() + _template_bytes() + repr(context).encode()).hexdigest()
-    line = f'<meta name="made-from" content="{mark}">'
-    if target.exists() and line in target.read_text(encoding="utf-8")[:2000]:
+    if target.exists() and mark in target.read_text(encoding="utf-8")[:1000]:  # in its head
         return
-    body, _ = _exporter().from_notebook_node(nbformat.read(notebook, 4), {"report": {**context, "mark": line}})
+    body, _ = _exporter().from_notebook_node(nbformat.read(notebook, 4), {"report": {**context, "mark": mark}})
     partial = target.with_suffix(".partial")
     partial.write_text(body, encoding="utf-8")
     partial.replace(target)
