@@ -188,9 +188,9 @@ def side_by_side(study: Study, base: pd.DataFrame, other: pd.DataFrame) -> pd.Da
         for label, part in (("headline", base), ("calibrated", other)):
             part = part[(part["dataset"] == name) & (part["step"] == part["step"].max())]
             found = statistics.over_items(part)
-            line |= {f"{label} score": found.value, f"{label} interval": f"{found.low:.2f} to {found.high:.2f}"}
+            line[f"{label} score"] = f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
             if REGISTRY[name].kind == "classification":
-                line[f"{label} share of one label"] = _most_frequent(part)[1].value
+                line[f"one label, {label}"] = _most_frequent(part)[1].value
         lines[titles(study)[name]] = line
     return pd.DataFrame(lines).T
 
