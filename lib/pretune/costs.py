@@ -14,10 +14,10 @@ from pretune.params import Study
 from pretune.plan import Cell, cells
 from pretune.tasks.registry import REGISTRY
 
-ROW_TOKENS = 60  # tokens of a typical example of the microworld, prompt and completion
-RATES = {"train": 70e9, "score": 25e9}  # floating-point operations per second and process
+ROW_TOKENS = 75  # tokens of a typical example of the microworld, prompt and completion
+RATES = {"train": 57e9, "score": 37e9}  # floating-point operations per second and process
 CELL_SECONDS = 0.3  # loading, writing
-PAGE_SECONDS = 6.0  # executing one notebook: most of it is starting the kernel
+SCORED_TOKENS = 16_384  # tokens of one scoring batch, each with keys and values held two to three times
 PROCESS_GB = 0.6  # memory of a process before it holds a model
 
 
@@ -66,10 +66,11 @@ def total(study: Study, work: list[Cell]) -> Cost:
 
 
 def memory_gb(study: Study) -> float:
-    """Peak of one process: weights, gradients and two moments in float32, activations of one batch."""
+    """Peak of one process: tuning (weights, gradients, moments, activations of a batch) or scoring (keys and values)."""
     saved, shape = study.checkpoints.pretraining, study.checkpoints.pretraining.architecture
     activations = saved.batch_size * saved.length * (shape.layers * 24 * shape.width + 3 * shape.vocabulary) * 4
-    return PROCESS_GB + (16 * parameters(study) + activations) / 1e9
+    tuning, scoring = 16 * parameters(study) + activations, 40 * SCORED_TOKENS * shape.layers * shape.width
+    return PROCESS_GB + max(tuning, scoring) / 1e9
 
 
 def disk_gb(study: Study) -> float:

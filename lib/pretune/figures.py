@@ -88,7 +88,7 @@ def token_axis(axes: plt.Axes, tokens: pd.Series) -> plt.Axes:
     first = tokens[tokens > 0].min()
     axes.set_xscale("symlog", linthresh=first, linscale=0.3)
     ticks = [0, *(first * 4.0**k for k in range(8) if first * 4.0**k <= tokens.max() * 1.2)]
-    axes.set_xticks(ticks, [_short(tick) for tick in ticks])
+    axes.set_xticks(ticks, [_short(tick) for tick in ticks], fontsize="small")
     axes.minorticks_off()
     axes.set_xlabel("pre-training tokens")
     return axes

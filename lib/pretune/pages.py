@@ -32,7 +32,7 @@ from pretune.progress import Progress
 
 logging.getLogger("papermill").setLevel(logging.ERROR)
 STARTS = 3  # tries to start a kernel
-QUIET = ["--IPKernelApp.log_level=40"]  # kernels warn of loopback sockets
+QUIET = ["--IPKernelApp.log_level=50"]  # kernels warn of loopback sockets, and of being stopped
 
 
 class PageError(RuntimeError):
