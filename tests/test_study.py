@@ -20,10 +20,10 @@ WHO = ["checkpoint", "recipe", "seed", "dataset", "format", "draw", "item"]
 
 
 def start(outputs, *words):
-    """`pretune ...` in the background, in a process group of its own."""
+    """`pretune ...` in a process group of its own, where Ctrl-C works also if the tests run where it is ignored."""
     environment = os.environ | {"PRETUNE_OUTPUTS": str(outputs)}
     return subprocess.Popen([sys.executable, "-m", "pretune.cli", *words], env=environment, stderr=subprocess.PIPE,
-                            text=True, start_new_session=True)
+                            text=True, start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
 
 def wait_until(condition, process, seconds=120):

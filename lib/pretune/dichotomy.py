@@ -120,8 +120,9 @@ def first_look(study: Study, base: pd.DataFrame) -> pd.DataFrame:
     lines = {}
     for name, title in titles(study).items():
         part = statistics.curve(base[base["dataset"] == name])
-        line = {"first": part["score"].iloc[0], "last": part["score"].iloc[-1], "no skill": part["baseline"].iloc[0]}
+        line = {"score": part["score"].iloc[-1], "no skill": part["baseline"].iloc[-1]}
         if len(part) > 1:
+            line = {"first score": part["score"].iloc[0], "last score": line["score"], "no skill": line["no skill"]}
             found = statistics.bracket(part)
             line["half of the rise between steps"] = f"{found[0]} and {found[1]}" if found else "no rise"
             line["noise floor"] = f"{statistics.noise_floor(base[base['dataset'] == name])[0]:.3f}"
@@ -139,8 +140,8 @@ def show_before_after(study: Study, rows: pd.DataFrame, checkpoint: str) -> None
         before, after = ([statistics.over_items(part[part["dataset"] == name]) for name in names] for part in (base, tuned))
         levels = [base.loc[base["dataset"] == name, "baseline"].mean() for name in names]
         figures.before_after(panel, list(names.values()), before, after, levels)
-        panel.set_title(f"tuned on {titles(study)[study.recipes[recipe].dataset]}")
-        panel.set_xlabel("score (accuracy or ROUGE-L), 0 to 1")
+        panel.set_title(f"tuned on {REGISTRY[study.recipes[recipe].dataset].title}")
+        panel.set_xlabel("score, 0 to 1")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
     figure.suptitle(f"Before and after tuning at {checkpoint}, 95 % interval over items", x=0.01, ha="left")
     figures.show(figure, alt=f"Scores before and after tuning at {checkpoint}, one panel per recipe, one line per dataset.")

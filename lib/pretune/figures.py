@@ -104,7 +104,7 @@ def intervals(axes: plt.Axes, names: list[str], estimates: list, groups: list[st
     for group in dict.fromkeys(groups):
         axes.plot([], [], "o-", color=COLOURS[group], label=group)
     axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
+    axes.set_ylim(len(names) - 0.5, -0.5)  # the first name on top, also where panels share the axis
     axes.grid(False, axis="y")
     return axes
 
@@ -132,7 +132,7 @@ def before_after(axes: plt.Axes, names: list[str], before: list, after: list, ba
         axes.plot([level] * 2, [place - 0.35, place + 0.35], color=COLOURS["baseline"], lw=1, ls="--",
                   label="no skill" if place == 0 else None)
     axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
+    axes.set_ylim(len(names) - 0.5, -0.5)  # the first name on top, also where panels share the axis
     axes.set_xlim(-0.02, 1.02)
     axes.grid(False, axis="y")
     return axes
