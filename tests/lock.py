@@ -32,7 +32,7 @@ def main() -> None:
         subprocess.run([*pip, "install", torch], check=True)
         subprocess.run([*pip, "install", "-e", f"{ROOT}[test]"], check=True)
         frozen = subprocess.run([*pip, "freeze"], check=True, capture_output=True, text=True).stdout.splitlines()
-    pins = sorted(re.sub(r"\+.*", "", line) for line in frozen if "==" in line and not line.startswith("pretune"))
+    pins = sorted(re.sub(r"\+.*", "", line) for line in frozen if re.match(r"[\w.-]+==", line))
     LOCK.write_text(HEAD + "".join(f"      - {pin}\n" for pin in [*pins, "-e ."]))
     print(f"{LOCK.name}: {len(pins)} packages", file=sys.stderr)
 
