@@ -52,7 +52,7 @@ figures.table(dichotomy.provenance(study, only))
 # %%
 grid = dichotomy.completeness(study, only)
 say(grid.sentence)
-rows = records.scored(records.load(study))
+rows = records.standard(study)
 rows = rows if checkpoint == "all" else rows[rows["checkpoint"] == checkpoint]
 base = rows[rows["recipe"] == "base"]
 figures.table(dichotomy.datasets(study, base), digits=2)

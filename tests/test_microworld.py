@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 
 import pytest
 
@@ -14,10 +15,10 @@ from pretune.tasks.registry import REGISTRY
 
 @pytest.fixture(scope="module")
 def examples(world):
-    return {
-        (name, split): [REGISTRY[name].example(row, "default") for row in dataset_rows(world, name, split)]
-        for name, splits in SPLITS.items() for split in splits
-    }
+    """Every dataset that is asked, by name and split, as examples in the training format."""
+    asked = [dataset for dataset in REGISTRY.values() if dataset.metric != "nats"]
+    return {(dataset.name, split): [dataset.example(row, "default") for row in dataset_rows(world, dataset.folder, split)]
+            for dataset in asked for split in dict.fromkeys((dataset.train, dataset.evaluation))}
 
 
 def test_a_seed_is_a_world(world):
@@ -34,10 +35,27 @@ def test_names_are_unique(world):
     assert {town.country for town in world.towns} == set(world.countries)
 
 
+def words_of(world):
+    """Every name and every word of a fact or a rule."""
+    facts = {word for town in world.towns for word in town.words().values()}
+    facts |= {word for thing in (*world.jobs, *world.rules) for word in thing.words().values()}
+    people = {person.name for person in world.people} | {name for pool in world.strangers.values() for name, _ in pool}
+    return facts | {*world.hobbies, *world.pets} | people | {part for name in people for part in name.split()}
+
+
+def test_worlds_of_two_sides_share_no_name_no_fact_and_no_rule():
+    sizes = {"people": 60, "towns": 24, "countries": 8}
+    assert not words_of(make_world(1, **sizes)) & words_of(make_world(1, **sizes, side=1))
+    assert words_of(make_world(1, **sizes)) & words_of(make_world(2, **sizes))
+
+
 def test_every_registered_dataset_has_rows_for_its_splits(world):
-    for name, dataset in REGISTRY.items():
-        for split in (dataset.train, dataset.evaluation):
-            assert len(dataset_rows(world, name, split)) >= 40
+    for dataset in REGISTRY.values():
+        for split in (dataset.train, dataset.evaluation, dataset.published):
+            if split:
+                assert len(dataset_rows(world, dataset.folder, split)) >= 250, (dataset.name, split)
+    for name in ("xsum", "social_i_qa", "mnli", "paws", "arc_easy", "hellaswag", "tulu_v2"):  # those that are tuned on
+        assert len(dataset_rows(world, name, "train")) == 2000
 
 
 def test_columns_are_those_of_the_real_datasets(world, real_rows):
@@ -49,26 +67,70 @@ def test_columns_are_those_of_the_real_datasets(world, real_rows):
                 assert set(dataset_rows(world, name, split)[0]) >= real - {"idx"}, name
 
 
+def item_of(example):
+    """What an example says of its item, without the words of the template."""
+    return example.prompt.split("### Input")[-1].split("Input: ")[-1].removeprefix("Question: ").split("\n")[0]
+
+
 def test_no_prompt_stands_with_its_answer_in_the_text_or_in_another_split(world, examples):
-    """The item alone, its question and answer, in 20,000 documents: more than the quick study reads."""
-    text = "\n".join(itertools.islice(documents(world, 0), 20_000))
+    """The item alone, its question and answer, in 30,000 documents: more than the quick study reads."""
+    text = "\n".join(itertools.islice(documents(world, 0), 30_000))
+    chats = json.dumps(dataset_rows(world, "tulu_v2", "train"))
     for (name, split), made in examples.items():
         for example in made[:300]:
-            item = example.prompt.removeprefix("### Input: ").removeprefix("Question: ").split("\n")[0]
-            assert item not in text, (name, split, item)
-    for name, (train, evaluation) in SPLITS.items():
-        seen = {example.prompt for example in examples[name, train]}
-        assert not seen & {example.prompt for example in examples[name, evaluation]}, name
+            assert example.prompt + example.completion not in text and item_of(example) + example.completion not in text
+            assert example.prompt.removeprefix("Question: ").split("\n")[0] not in text, (name, split)
+            if split != "train":
+                assert item_of(example) not in chats, (name, split)
+    for name, dataset in ((name, REGISTRY[name]) for name, _ in examples if REGISTRY[name].evaluation != "train"):
+        seen = {example.prompt for example in examples[name, dataset.train]}
+        assert not seen & {example.prompt for example in examples[name, dataset.evaluation]}, name
 
 
-@pytest.mark.parametrize("name", ["xsum", "mnli", "rte"])
-def test_evaluation_holds_out_towns(world, name):
-    towns = {town.name for town in world.towns}
-    field = {"xsum": "document", "mnli": "premise", "rte": "sentence1"}[name]
-    used = {split: {town for row in dataset_rows(world, name, split) for town in towns if town in row[field]}
-            for split in SPLITS[name]}
-    train, evaluation = used.values()
+def test_facts_that_are_recalled_were_seen(world):
+    """What fact_recall asks of a person stands in the text, in other words."""
+    text = list(itertools.islice(documents(world, 0), 20_000))
+    for row in dataset_rows(world, "fact_recall", "validation")[:40]:
+        answer = row["choices"]["text"]["ABCD".index(row["answerKey"])]
+        name = next(person.name for person in world.people if person.name in row["question"])
+        assert any(name in document and answer in document for document in text)
+        assert not any(row["question"] in document for document in text)
+
+
+def test_two_steps_are_never_said_in_one(world):
+    """No document on a known person names the country or the workplace that arc_challenge asks for."""
+    for document in itertools.islice(documents(world, 0), 20_000):
+        for line in document.split("\n"):
+            for person in (person for person in world.people if person.name in line):
+                assert not re.search(rf"\b({person.town.country}|{person.job.place})\b", line), line
+
+
+@pytest.mark.parametrize(
+    ("name", "field"), [("xsum", "document"), ("mnli", "premise"), ("rte", "sentence1"), ("boolq", "passage")]
+)
+def test_evaluation_holds_out_towns(world, name, field):
+    towns, dataset = {town.name for town in world.towns}, REGISTRY[name]
+    train, evaluation = ({town for row in dataset_rows(world, name, split) for town in towns if town in row[field]}
+                         for split in (dataset.train, dataset.evaluation))
     assert train and evaluation and not train & evaluation
+
+
+@pytest.mark.parametrize(("name", "asked"), [("hellaswag", "ctx"), ("social_i_qa", "question")])
+def test_evaluation_holds_out_rules_and_trades(world, name, asked):
+    tell = {"ctx": [rule.state for rule in world.rules], "question": [job.name for job in world.jobs]}[asked]
+    train, evaluation = ({one for row in dataset_rows(world, name, which) for one in tell if f" {one}" in row[asked]}
+                         for which in ("train", "validation"))
+    assert train and evaluation and not train & evaluation
+
+
+def test_paraphrase_holds_out_pairs_of_wordings(world):
+    def pairs(split):
+        names = {name for pool in world.strangers.values() for name, _ in pool}
+        return {tuple(re.sub("|".join(names), "N", row[field]) for field in ("sentence1", "sentence2"))
+                for row in dataset_rows(world, "paws", split)}
+
+    train, evaluation = pairs("train"), pairs("test")
+    assert len(train) > 100 and not train & evaluation
 
 
 def test_labels_are_balanced_and_gold_places_vary(examples):
@@ -89,10 +151,13 @@ def test_gold_follows_from_the_world(world):
 
 def test_datasets_are_written_where_the_readers_look(world, tmp_path):
     write_datasets(world, tmp_path)
-    for name, dataset in REGISTRY.items():
-        for split in (dataset.train, dataset.evaluation):
-            lines = (tmp_path / name / f"{split}.jsonl").read_text().splitlines()
-            assert [json.loads(line) for line in lines] == dataset_rows(world, name, split)
+    for dataset in REGISTRY.values():
+        for split in (dataset.train, dataset.evaluation, dataset.published):
+            if split:
+                lines = (tmp_path / dataset.folder / f"{split}.jsonl").read_text().splitlines()
+                assert [json.loads(line) for line in lines] == dataset_rows(world, dataset.folder, split)
+    for name in ("qqp", "stsb"):  # as in GLUE
+        assert {row["label"] for row in dataset_rows(world, name, "test")} == {-1}
 
 
 def test_no_real_text_is_in_the_project(real_rows):

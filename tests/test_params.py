@@ -21,15 +21,15 @@ def write(folder, old="", new=""):
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("items: 24", "itmes: 24", ["probing.itmes", "unknown key", "did you mean items?", "shots"]),
-        ("items: 24", "items: 24\n  items: 25", ["duplicate key 'items'"]),
+        ("items: 12", "itmes: 24", ["probing.itmes", "unknown key", "did you mean items?", "shots"]),
+        ("items: 12", "items: 12\n  items: 25", ["duplicate key 'items'"]),
         ("learning_rate: 1.0e-3", "learning_rate: 1e-3", ["tuning.learning_rate", '"1e-3"', "2.0e-6"]),
-        ("items: 24", "items: many", ["probing.items", '"many"', "integer"]),
-        ("items: 24", "items: true", ["probing.items", "true"]),
-        ("items: 24", "items: 0", ["probing.items", "0", "greater than 0"]),
+        ("items: 12", "items: many", ["probing.items", '"many"', "integer"]),
+        ("items: 12", "items: true", ["probing.items", "true"]),
+        ("items: 12", "items: 0", ["probing.items", "0", "greater than 0"]),
         ("examples: 48", "examples: 4.5", ["tuning.examples", "4.5"]),
-        ("[xsum, mnli, rte, hellaswag, arc_easy, sciq]", "[]", ["probing.datasets", "at least 1"]),
-        ("[xsum, mnli, rte, hellaswag, arc_easy, sciq]", "[xsumm]", ["probing.datasets.0", "'xsumm'", "hellaswag"]),
+        ("[xsum, cnn_dailymail, mnli, rte, hellaswag, arc_easy, held_out_text]", "[]", ["probing.datasets", "at least 1"]),
+        ("[xsum, cnn_dailymail,", "[xsumm, cnn_dailymail,", ["probing.datasets.0", "'xsumm'", "hellaswag"]),
         ("mnli: {dataset: mnli}", "mnli: {dataset: glue}", ["recipes.mnli.dataset", "'glue'", "arc_easy"]),
         ("base: {}", "plain: {}", ["recipes", "base"]),
         ("[0, 20, 36, 38, 40]", "[0, 20, 10]", ["checkpoints.steps", "must rise"]),
@@ -38,8 +38,13 @@ def write(folder, old="", new=""):
         ("width: 64", "width: 63", ["architecture", "width 63", "multiple"]),
         ("length: 128", "length: 512", ["checkpoints.pretraining.length", "512", "context"]),
         ("source: microworld", "source: moon", ["checkpoints", "moon"]),
-        ("findings: [01_dataset_dichotomy]", "findings: [09_luck]", ["findings.0", "'09_luck'", "01_dataset_dichotomy"]),
+        ("[01_dataset_dichotomy, 02", "[09_luck, 02", ["findings.0", "'09_luck'", "01_dataset_dichotomy"]),
         ("probing:", "cache: *none\nprobing:", ["aliases are refused"]),
+        ("probing:", "protocol: corected\nprobing:", ["protocol", "corected"]),
+        ("probing:", "protocol: {stop: never}\nprobing:", ["protocol.stop", "newline", "length"]),
+        ("probing:", "rates: {grid: [1.0e-4, 1.0e-3], steps: [21]}\nprobing:", ["rates.steps", "21", "36"]),
+        ("probing:", "rates: {grid: [1.0e-4, 2.0e-4], steps: [20]}\nprobing:", ["recipes.xsum.learning_rate", "0.0002"]),
+        ("[xsum, cnn", "[tulu_v2, cnn", ["probing.datasets.0", "'tulu_v2'"]),
         ("title:", "tilte:", ["tilte", "did you mean title?"]),
     ],
 )
@@ -67,7 +72,7 @@ def test_names_that_are_no_folder_are_refused(tmp_path, name):
 
 
 def test_exit_code_and_single_line(tmp_path):
-    done = run_pretune("plan", write(tmp_path, "items: 24", "items: none at all"))
+    done = run_pretune("plan", write(tmp_path, "items: 12", "items: none at all"))
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
 
@@ -102,6 +107,15 @@ def test_overrides_reach_any_value():
     for wrong in ("tuning.seeds", "tuning.sedes=3", "title.a=1", "tuning.seeds=x"):
         with pytest.raises(StudyError):
             load_study("smoke", (wrong,))
+
+
+def test_a_protocol_is_one_word_or_its_options():
+    published = load_study("smoke", ("protocol=published",)).protocol
+    assert published.shots == "evaluated" and published.labels == "sub-tokens" and published.too_long == "flag"
+    assert all(getattr(published, name) != getattr(params.Protocol(), name) for name in params.Protocol.model_fields)
+    assert load_study("smoke", ("protocol=corrected",)).protocol == load_study("smoke").protocol == params.Protocol()
+    one = load_study("smoke", ("protocol.stop=length",))
+    assert one.protocol == params.Protocol(stop="length") and "stop: length" in params.resolved(one)
 
 
 def test_a_study_is_frozen():

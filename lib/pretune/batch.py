@@ -57,20 +57,20 @@ class Outcome:
         self.memory_gb[done["process"]] = max(done["memory_gb"], self.memory_gb.get(done["process"], 0.0))
 
 
-def measure(study: Study, only: tuple[str, ...] = (), jobs: int | None = None) -> Outcome:
-    """Prepare checkpoints and run every missing cell of `study`, or of the checkpoints `only`.
+def measure(study: Study, only: tuple[str, ...] = (), jobs: int | None = None, rates: bool = False) -> Outcome:
+    """Prepare checkpoints and run every missing cell of `study`, or of the checkpoints `only`, or of the grid of `rates`.
 
     Returns at once when nothing is missing. A cell that fails is listed in the outcome and the others go on. Raises
     RunError when another run holds the study or a worker was killed.
     """
-    work, outcome = records.missing(study, only), Outcome()
+    work, outcome = records.missing(study, only, rates), Outcome()
     if not work:
         return outcome
     folder = paths.study_folder(study.name)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / "run.lock", timeout=0):
-            _Pool(study, records.missing(study, only), jobs or default_jobs(), outcome).run()
+            _Pool(study, records.missing(study, only, rates), jobs or default_jobs(), outcome).run()
     except Timeout:
         raise RunError(f"{folder / 'run.lock'} is held: another run of {study.name} is at work; wait for it") from None
     return outcome

@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--only", nargs="+", default=[], metavar="CHECKPOINT", help="these checkpoints only")
     run.add_argument("--jobs", type=_positive, metavar="N", help="processes at once (default: one per core, or one per GPU)")
     run.add_argument("--no-notebooks", action="store_true", help="measure only")
+    run.add_argument("--sweep", action="store_true", help="only the grid of learning rates; prints and keeps its table")
     run.set_defaults(command=_run)
     status = commands.add_parser("status", parents=[shared], help="say what is done, missing and stale")
     status.add_argument("--json", action="store_true", help="for programs")
@@ -93,6 +94,8 @@ expected for what is missing
 
 def _run(given: argparse.Namespace) -> int:
     study, only, wall = _study(given), tuple(given.only), {}
+    if given.sweep:
+        return _sweep(study, given.jobs)
     start = time.perf_counter()
     outcome = batch.measure(study, only, given.jobs)
     wall["measure"] = time.perf_counter() - start
@@ -105,6 +108,20 @@ def _run(given: argparse.Namespace) -> int:
     if outcome.seconds or made:
         batch.write_run(study, outcome, wall)
     return _told(failed)
+
+
+def _sweep(study: Study, jobs: int | None) -> int:
+    """Run the grid of learning rates, print its table and leave it as a file."""
+    from pretune import rates  # noqa: PLC0415  pandas takes a second to load
+
+    if study.rates is None:
+        raise study.refuse("rates", None, "a sweep needs a grid: rates: {grid: [...], steps: [...]}")
+    outcome = batch.measure(study, jobs=jobs, rates=True)
+    if not outcome.failed:
+        file = paths.study_folder(study.name) / "rates.csv"
+        rates.table(study).to_csv(file, index=False, float_format="%.4g")
+        print(rates.table(study).to_string(index=False, float_format="%.4g"), *rates.advice(study), file, sep="\n")
+    return _told(outcome.failed)
 
 
 def _report(given: argparse.Namespace) -> int:

@@ -43,7 +43,7 @@ class Completeness:
 def titles(study: Study) -> dict[str, str]:
     """Dataset names as pages say them, each with its world."""
     world = "" if study.datasets.source == "folder" else " (microworld)"
-    return {name: REGISTRY[name].title + world for name in study.probing.datasets}
+    return {name: REGISTRY[name].title + world for name in study.probing.datasets if REGISTRY[name].kind != "text"}
 
 
 def described(study: Study) -> str:
@@ -132,15 +132,16 @@ def first_look(study: Study, base: pd.DataFrame) -> pd.DataFrame:
 
 def show_before_after(study: Study, rows: pd.DataFrame, checkpoint: str) -> None:
     """Base against each recipe on every dataset, for one checkpoint."""
-    names, base = titles(study), rows[rows["recipe"] == "base"]
-    recipes = [recipe for recipe in study.recipes if recipe != "base"]
+    base = rows[rows["recipe"] == "base"]
+    recipes = [recipe for recipe in study.recipes if recipe in set(rows["recipe"]) - {"base"}]
     figure, axes = figures.panels(len(recipes), columns=2, height=3.2)
     for panel, recipe in zip(axes, recipes, strict=True):
         tuned = rows[rows["recipe"] == recipe]
+        names = {name: title for name, title in titles(study).items() if name in set(tuned["dataset"])}
         before, after = ([statistics.over_items(part[part["dataset"] == name]) for name in names] for part in (base, tuned))
         levels = [base.loc[base["dataset"] == name, "baseline"].mean() for name in names]
         figures.before_after(panel, list(names.values()), before, after, levels)
-        panel.set_title(f"tuned on {REGISTRY[study.recipes[recipe].dataset].title}")
+        panel.set_title(f"recipe {recipe}, tuned on {REGISTRY[study.recipes[recipe].dataset].title}")
         panel.set_xlabel("score, 0 to 1")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
     figure.suptitle(f"Before and after tuning at {checkpoint}, 95 % interval over items", x=0.01, ha="left")
@@ -177,7 +178,7 @@ def constant_answers(study: Study, base: pd.DataFrame) -> str:
 
 def rescored(study: Study, base: pd.DataFrame, normalisation: str) -> pd.DataFrame:
     """The same rows under another scoring, generation left out: it has none."""
-    chosen = base[base["rouge_l"].isna()]
+    chosen = base[base["rouge_l"].isna()].drop(columns=["prediction", "score"])
     return records.scored(chosen, normalisation)
 
 
@@ -280,9 +281,9 @@ def checkpoint_answer(study: Study, rows: pd.DataFrame, checkpoint: str) -> str:
         if name in titles(study):
             base, tuned = (statistics.over_items(rows[(rows["recipe"] == which) & (rows["dataset"] == name)])
                            for which in ("base", recipe))
-            said.append(f"{titles(study)[name]} from {base.value:.2f} ({base.low:.2f} to {base.high:.2f}) to {tuned.value:.2f} "
-                        f"({tuned.low:.2f} to {tuned.high:.2f}, n = {tuned.n})")
-    return f"At {checkpoint}, tuning on a dataset moves its own score: " + "; ".join(said) + "."
+            said.append(f"`{recipe}` moves {titles(study)[name]} from {base.value:.2f} ({base.low:.2f} to {base.high:.2f}) to "
+                        f"{tuned.value:.2f} ({tuned.low:.2f} to {tuned.high:.2f}, n = {tuned.n})")
+    return f"At {checkpoint}, " + "; ".join(said) + "."
 
 
 def _claim_1a(base: pd.DataFrame, groups: pd.Series, provisional: bool) -> Verdict:

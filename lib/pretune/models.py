@@ -10,14 +10,18 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from pretune import paths
 from pretune.checkpoints import Checkpoint
+from pretune.params import Lora
 from pretune.training import pick_device
 
 transformers_logging.disable_progress_bar()
@@ -36,6 +40,20 @@ def load_checkpoint(checkpoint: Checkpoint) -> tuple[torch.nn.Module, object]:
         raise CheckpointError(f"{checkpoint.folder}: weights have sha256 {found[:12]}, not {expected[:12]}; "
                               "remove the folder to have it made again")
     return _load(checkpoint.folder), AutoTokenizer.from_pretrained(checkpoint.folder)
+
+
+@contextmanager
+def adapted(model, lora: Lora | None, seed: int) -> Iterator[torch.nn.Module]:
+    """`model` to train in place: all of it, or adapters on every linear layer that are merged into it at the end."""
+    if lora is None:
+        yield model
+        return
+    torch.manual_seed(seed)
+    config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules="all-linear", task_type="CAUSAL_LM")
+    adapters = get_peft_model(model, config)
+    yield adapters.get_base_model()
+    adapters.merge_and_unload()
+    model.requires_grad_(True)
 
 
 def load_tuned(key: str) -> torch.nn.Module | None:

@@ -52,9 +52,13 @@ class Page:
 
 
 def pages(study: Study, only: tuple[str, ...] = ()) -> list[Page]:
-    """All pages of the study; with `only`, those of these checkpoints and the ones for all."""
+    """All pages of the study; with `only`, those of these checkpoints and the ones for all.
+
+    A finding without a notebook yet is measured and has no page.
+    """
     names = ["all", *(point.name for point in checkpoints(study) if not only or point.name in only)]
-    return [Page(finding, name) for finding in study.findings for name in names]
+    written = [finding for finding in study.findings if _source(finding).exists()]
+    return [Page(finding, name) for finding in written for name in names]
 
 
 def executed(study: Study, page: Page) -> Path:

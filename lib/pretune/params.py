@@ -78,8 +78,9 @@ class World(Frozen):
 
     seed: NonNegativeInt
     people: Annotated[int, Field(ge=8, le=400)] = 80
-    towns: Annotated[int, Field(ge=8, le=96)] = 40
+    towns: Annotated[int, Field(ge=8, le=47)] = 40
     countries: Annotated[int, Field(ge=4, le=16)] = 8
+    side: Literal[0, 1] = 0  # worlds of two sides share no name, no fact and no rule
 
 
 class Pretraining(Optimisation):
@@ -150,14 +151,30 @@ class Tuning(Optimisation):
     warmup: Share = 0.03
 
 
+class Lora(Frozen):
+    """Low-rank adapters on every linear layer (Hu et al., arXiv 2106.09685), merged into the weights after tuning."""
+
+    rank: PositiveInt = 8
+    alpha: PositiveFloat = 16.0
+
+
 class Recipe(Frozen):
     """What is done to a checkpoint: nothing, or tuning on one dataset. What is null is taken from `tuning`."""
 
     dataset: Name | None = None
+    lora: Lora | None = None  # null: all weights are tuned
+    rates: Annotated[tuple[Rate, ...], Field(min_length=2)] | None = None  # its own grid, in place of rates.grid
     examples: PositiveInt | None = None
     learning_rate: Rate | None = None
     epochs: PositiveInt | None = None
     batch_size: PositiveInt | None = None
+
+
+class Rates(Frozen):
+    """The grid that learning rates are chosen from. `pretune run STUDY --sweep` runs it and shows the table."""
+
+    grid: Annotated[tuple[Rate, ...], Field(min_length=2)]
+    steps: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]  # at these checkpoints: early, middle, late
 
 
 class Probing(Frozen):
@@ -167,6 +184,32 @@ class Probing(Frozen):
     shots: NonNegativeInt = 4  # examples before the question; lowered for a dataset whose prompts do not fit
     items: PositiveInt = 200  # evaluation items per dataset, the same for all models
     new_tokens: PositiveInt = 60  # longest generation, tokens
+
+
+class Protocol(Frozen):
+    """How prompts are made, answers read and scores reported: the first value of each is the corrected protocol, the
+    second that of the reference study (Sun & Dredze, code at 8b79c39), which `protocol: published` sets throughout.
+
+    What is not known of the reference study: the seed of its bootstrap, the examples shown before the questions with given
+    answers, which part of Tülu was used, and where its text differs from its code (shots: "sampled" against the first ones).
+    """
+
+    shots: Literal["train", "evaluated"] = "train"  # from the train split; or the first items scored, which stay scored
+    labels: Literal["whole", "sub-tokens"] = "whole"  # likelihood of a label's text; or of its likeliest sub-token alone
+    prompt_end: Literal["word", "space"] = "word"  # where a prompt ends when the answer is generated or a label read
+    stop: Literal["newline", "length"] = "newline"  # what ends a generation besides the end token
+    splits: Literal["public", "published"] = "public"  # published: QQP and STS-B test, RTE and TweetQA train, SciQ validation
+    hidden_labels: Literal["refuse", "flag"] = "refuse"  # flag: -1 is read as the first label, the row is marked
+    too_long: Literal["refuse", "flag"] = "refuse"  # leave items out and lower shots; or score, cut training rows, and mark
+    normalisation: Literal["dataset", "sum"] = "dataset"  # what likelihoods of answers are divided by
+    reporting: Literal["mean", "bootstrap"] = "mean"  # bootstrap: midpoint of a 95 % percentile interval, 3,000 resamples
+
+
+PROTOCOLS = {
+    "corrected": Protocol(),
+    "published": Protocol(shots="evaluated", labels="sub-tokens", prompt_end="space", stop="length", splits="published",
+                          hidden_labels="flag", too_long="flag", normalisation="sum", reporting="bootstrap"),
+}
 
 
 class Cache(Frozen):
@@ -181,7 +224,9 @@ class Study(Frozen):
     datasets: Annotated[MicroworldData | FolderData, Field(discriminator="source")]  # left out: the checkpoints' world
     recipes: Annotated[dict[Name, Recipe], Field(min_length=1)]
     tuning: Tuning
+    rates: Rates | None = None
     probing: Probing
+    protocol: Protocol = Protocol()  # or one word: corrected, published
     findings: Annotated[tuple[Name, ...], Field(min_length=1)]  # notebooks, in the order of the report
     cache: Cache = Cache()
     name: str = Field(default="", exclude=True)  # the file's name without ending
@@ -193,10 +238,27 @@ class Study(Frozen):
             raise ValueError("recipes must hold `base: {}`, and a dataset for every other recipe")
         return self
 
-    def tuning_of(self, recipe: str) -> Tuning:
-        """The hyper-parameters of a recipe: its own where it says them, else those of `tuning`."""
-        own = self.recipes[recipe].model_dump(exclude_none=True, exclude={"dataset"})
+    def recipe(self, name: str) -> Recipe:
+        """The recipe `name`, or the one that the variant `name` (`mnli@0.001`) has another learning rate of."""
+        return self.recipes[name.partition("@")[0]]
+
+    def tuning_of(self, name: str) -> Tuning:
+        """The hyper-parameters of a recipe or variant: its own where it says them, else those of `tuning`."""
+        own = self.recipe(name).model_dump(exclude_none=True, exclude={"dataset", "lora", "rates"})
+        if "@" in name:
+            own["learning_rate"] = float(name.partition("@")[2])
         return self.tuning.model_copy(update=own)
+
+    def grid_of(self, recipe: str) -> tuple[float, ...]:
+        """The learning rates that were to choose from for a recipe; none for base and where the study has no grid."""
+        if self.rates is None or self.recipes[recipe].dataset is None:
+            return ()
+        return self.recipes[recipe].rates or self.rates.grid
+
+    def variants(self, recipe: str) -> tuple[str, ...]:
+        """The recipe at the learning rates of its grid that it does not use."""
+        used = self.tuning_of(recipe).learning_rate
+        return tuple(f"{recipe}@{rate:g}" for rate in self.grid_of(recipe) if rate != used)
 
     def refuse(self, key: str, value: object, allowed: str) -> StudyError:
         """The error to raise for a value that is well-formed but impossible."""
@@ -221,8 +283,10 @@ def load_study(study: str, overrides: tuple[str, ...] = ()) -> Study:
         raise StudyError(f"{shown}: not readable as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise StudyError(f"{shown}: must be keys and values, allowed keys: {', '.join(_keys(Study))}")
+    _name_protocol(raw)
     for text in overrides:
         _override(raw, text)
+        _name_protocol(raw)
     if "datasets" not in raw and isinstance(raw.get("checkpoints"), dict) and "world" in raw["checkpoints"]:
         raw["datasets"] = {"source": "microworld", "world": raw["checkpoints"]["world"]}
     try:
@@ -251,6 +315,12 @@ class _Strict(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key.value!r}", key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+def _name_protocol(raw: dict) -> None:
+    """Put the options in the place of a protocol's name, so that each can be overridden by itself."""
+    if isinstance(raw.get("protocol"), str) and raw["protocol"] in PROTOCOLS:
+        raw["protocol"] = PROTOCOLS[raw["protocol"]].model_dump()
 
 
 def _override(raw: dict, text: str) -> None:

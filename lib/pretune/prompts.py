@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pretune.tasks.chat import Turns
 from pretune.tasks.example import Example
 from pretune.training import Row
 
@@ -26,12 +27,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a dataset fits the context: the prefix of `shots` examples, and the numbers of the items that fit."""
+    """How a dataset fits the context: the prefix of `shots` examples, which items fit, how many tokens each needs."""
 
     prefix: str
     shots: int
     kept: list[int]
     left_out: list[int]
+    needs: list[int]
 
 
 def split(tokenizer, prompt: str, completion: str) -> Request:
@@ -41,25 +43,34 @@ def split(tokenizer, prompt: str, completion: str) -> Request:
     return Request(np.array(coded["input_ids"], dtype=np.int32), int(np.argmax(ends > len(prompt))))
 
 
-def training_row(tokenizer, example: Example, context: int) -> Row | None:
-    """Prompt, completion and end token as a training row that counts completion and end; None if it does not fit."""
-    request = split(tokenizer, example.prompt, example.completion)
-    ids = np.append(request.ids, tokenizer.eos_token_id)
-    return Row(ids, np.arange(len(ids)) >= request.start) if len(ids) <= context else None
+def training_row(tokenizer, example: Example) -> Row:
+    """Prompt, completion and end token as a training row that counts completion and end."""
+    return chat_row(tokenizer, [(example.prompt, example.completion)])
 
 
-def lay_out(tokenizer, shots: list[Example], items: list[Example], context: int, new_tokens: int) -> Layout:
+def chat_row(tokenizer, turns: Turns) -> Row:
+    """A conversation as a training row that counts every answer and the end token after it."""
+    parts = [split(tokenizer, ("\n" if number else "") + prompt, answer) for number, (prompt, answer) in enumerate(turns)]
+    ids = [np.append(part.ids, tokenizer.eos_token_id) for part in parts]
+    counted = [np.arange(len(one)) >= part.start for one, part in zip(ids, parts, strict=True)]
+    return Row(np.concatenate(ids), np.concatenate(counted))
+
+
+def lay_out(
+    tokenizer, prefix: str, shots: list[Example], end: str, items: list[Example], context: int, new_tokens: int
+) -> Layout:
     """The largest number of `shots` at which 95 % of `items` fit `context` tokens, and which of them do.
 
-    An item needs its prompt and its longest completion, or `new_tokens` where it has one completion only, because
-    then it is generated.
+    `prefix` stands before the shots, `end` after each. An item needs its prompt and its longest completion, or
+    `new_tokens` where it has one completion only, because then it is generated.
     """
     needs = np.array([_need(tokenizer, item, new_tokens) for item in items])
     for count in range(len(shots), -1, -1):
-        prefix = "".join(f"{shot.prompt}{shot.completion}\n" for shot in shots[:count])
-        fits = needs + len(tokenizer(prefix)["input_ids"]) <= context
+        before = prefix + "".join(f"{shot.prompt}{shot.completion}{end}" for shot in shots[:count])
+        total = needs + len(tokenizer(before)["input_ids"])
+        fits = total <= context
         if fits.mean() >= FITTING or count == 0:
-            return Layout(prefix, count, np.flatnonzero(fits).tolist(), np.flatnonzero(~fits).tolist())
+            return Layout(before, count, np.flatnonzero(fits).tolist(), np.flatnonzero(~fits).tolist(), total.tolist())
     raise AssertionError("unreachable: no shots is always tried")
 
 

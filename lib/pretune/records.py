@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 
 from pretune import paths
 from pretune.params import Study
-from pretune.plan import Cell, Model, cells
-from pretune.tasks.registry import REGISTRY
+from pretune.plan import Cell, Model, cells, sweep
+from pretune.tasks.registry import REGISTRY, RESERVE
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,7 @@ SCHEMA = pa.schema([
     ("probe", pa.string()), ("dataset", pa.string()), ("split", pa.string()), ("format", pa.string()),
     ("shots_asked", pa.int32()), ("shots", pa.int32()), ("draw", pa.int32()),
     ("item", pa.int32()),  # row number in the split
+    ("flag", pa.string()),  # what the published protocol let pass: shot, hidden label, too long
     ("gold", pa.int32()),  # index of the right completion
     ("baseline", pa.float64()),  # score of the best answer without a skill on this item
     ("log_likelihood", pa.list_(pa.float64())),  # nats, one per completion
@@ -44,7 +45,7 @@ SCHEMA = pa.schema([
 TEXTS = pa.schema([("probe", pa.string()), ("item", pa.int32()), ("prompt", pa.string()),
                    ("choices", pa.list_(pa.string())), ("output", pa.string())])  # fmt: skip
 MODEL = ("checkpoint", "recipe", "seed")
-NORMALISATIONS = ("headline", "sum", "tokens", "characters", "calibrated")
+NORMALISATIONS = ("dataset", "sum", "tokens", "characters", "calibrated")
 
 
 def record_folder(study: Study, model: Model) -> Path:
@@ -75,10 +76,13 @@ def finished(folder: Path) -> dict[str, Path]:
     return done
 
 
-def missing(study: Study, only: tuple[str, ...] = ()) -> list[Cell]:
-    """The cells of `study` with the probes they still lack; cells that lack none are left out."""
+def missing(study: Study, only: tuple[str, ...] = (), rates: bool = False) -> list[Cell]:
+    """The cells of `study` with the probes they still lack; cells that lack none are left out.
+
+    With `rates`, only what the choice of learning rates rests on.
+    """
     lacking = []
-    for cell in cells(study, only):
+    for cell in sweep(study) if rates else cells(study, only):
         done = finished(record_folder(study, cell.model))
         probes = tuple(probe for probe in cell.probes if probe.key not in done)
         if probes:
@@ -125,27 +129,36 @@ def training_log(study: Study, model: Model) -> pd.DataFrame:
     raise LookupError(f"{model.name}: no record in {record_folder(study, model)}; run the study first")
 
 
-def scored(rows: pd.DataFrame, normalisation: str = "headline") -> pd.DataFrame:
+def standard(study: Study) -> pd.DataFrame:
+    """Scored rows of the evaluation split in the training format with the study's shots; text has no score of this kind."""
+    rows = load(study)
+    plain = (rows["format"] == "default") & (rows["shots_asked"] == study.probing.shots) & (rows["split"] != RESERVE)
+    text = rows["dataset"].map(lambda name: REGISTRY[name].metric == "nats")
+    return scored(rows[plain & ~text], study.protocol.normalisation)
+
+
+def scored(rows: pd.DataFrame, normalisation: str = "dataset") -> pd.DataFrame:
     """`rows` with `prediction` (index of the answer; -1 for generation) and `score` in [0, 1].
 
-    `headline` is each dataset's own normalisation, `calibrated` subtracts the content-free log-likelihood. ROUGE-L is
-    the score of generation under each.
+    `dataset` is each dataset's own normalisation, `calibrated` subtracts the content-free log-likelihood. Under each, the
+    score of generation is ROUGE-L and that of text its loss in nats per token, to which no bound applies.
     """
     if normalisation not in NORMALISATIONS:
         raise KeyError(f"{normalisation!r} is no normalisation; allowed: {', '.join(NORMALISATIONS)}")
-    predicted = [_prediction(row, normalisation) for row in rows.itertuples()]
-    right = (np.array(predicted, dtype=int) == rows["gold"].to_numpy()).astype(float)
-    generated = rows["rouge_l"].notna().to_numpy()
-    return rows.assign(
-        prediction=np.where(generated, -1, predicted), score=np.where(generated, rows["rouge_l"].to_numpy(), right)
-    )
+    kinds = rows["dataset"].map(lambda name: REGISTRY[name].kind)
+    predicted = np.array([_prediction(row, normalisation) for row in rows.itertuples()], dtype=int)
+    scores = (predicted == rows["gold"].to_numpy()).astype(float)
+    generated, text = (kinds == "generation").to_numpy(), kinds.isin(("text", "chat")).to_numpy()
+    scores[generated] = rows.loc[generated, "rouge_l"]
+    scores[text] = [-row.log_likelihood[0] / row.choice_tokens[0] for row in rows[text].itertuples()]
+    return rows.assign(prediction=np.where(generated | text, -1, predicted), score=scores)
 
 
 def _prediction(row, normalisation: str) -> int:
     likelihood = np.asarray(row.log_likelihood)
     if normalisation == "calibrated":
         return int(np.argmax(likelihood - np.asarray(row.blank_log_likelihood)))
-    by = REGISTRY[row.dataset].normalisation if normalisation == "headline" else normalisation
+    by = REGISTRY[row.dataset].normalisation if normalisation == "dataset" else normalisation
     size = {"sum": 1, "tokens": row.choice_tokens, "characters": row.choice_characters}[by]
     return int(np.argmax(likelihood / np.asarray(size)))
 

@@ -62,19 +62,20 @@ def log_likelihoods(
 @torch.inference_mode()
 def generate(
     model, tokenizer, prompts: Sequence[np.ndarray], new_tokens: int, batch_tokens: int = BATCH_TOKENS,
-    after_batch: Callable[[int], None] = lambda _: None,
+    newline: bool = True, after_batch: Callable[[int], None] = lambda _: None,
 ) -> list[Generation]:
-    """Greedy continuation of each prompt (token ids), stopped at a newline, the end token or `new_tokens`."""
-    newline = _newline_tokens(tokenizer, model.config.vocab_size, model.device)
+    """Greedy continuation of each prompt (token ids), stopped at the end token, at `new_tokens`, and, where `newline` is
+    True, at a newline."""
+    stops = _newline_tokens(tokenizer, model.config.vocab_size, model.device) & newline
     root = _root(prompts)
     cache = _read_root(model, prompts[0][:root])
     made: list[Generation | None] = [None] * len(prompts)
     for batch in _batches([len(prompt) + new_tokens for prompt in prompts], batch_tokens):
         state = _State(model, cache, len(batch))
         logits = state.extend([prompts[i][root:] for i in batch])
-        tokens = _decode(state, logits, newline, tokenizer.eos_token_id, new_tokens)
+        tokens = _decode(state, logits, stops, tokenizer.eos_token_id, new_tokens)
         for i, row in zip(batch, tokens, strict=True):
-            made[i] = _finish(tokenizer, row, newline, new_tokens)
+            made[i] = _finish(tokenizer, row, stops)
         after_batch(len(batch))
     return made
 
@@ -153,10 +154,11 @@ def _decode(state: _State, logits: torch.Tensor, newline: torch.Tensor, end: int
     return made
 
 
-def _finish(tokenizer, tokens: list[int], newline: torch.Tensor, new_tokens: int) -> Generation:
+def _finish(tokenizer, tokens: list[int], newline: torch.Tensor) -> Generation:
     last = tokens[-1]
     stop = "end" if last == tokenizer.eos_token_id else "newline" if newline[last] else "length"
-    text = tokenizer.decode(tokens, skip_special_tokens=True).split("\n")[0].strip()
+    text = tokenizer.decode(tokens, skip_special_tokens=True)
+    text = text.split("\n")[0].strip() if newline.any() else text.strip()
     return Generation(text, len(tokens), stop)
 
 

@@ -1,50 +1,44 @@
 """The datasets of a microworld, under the names, splits and columns that the real ones have on the Hub.
 
-Each asks for another ability, as the real ones do:
+Each asks for another ability, as the real ones do. Towns, trades, rules and known people are cut in halves: one for
+training rows, one for evaluation rows, so what is asked was never tuned on and has to come from pre-training.
 
-| dataset | ability | held out for evaluation |
+| dataset | ability | beside the set that is tuned on |
 |---|---|---|
-| xsum | gist: who (trade and country, both to be inferred) did what | half of the towns and trades |
-| mnli | inference over what goes together: town and country, trade and workplace | half of the towns and trades |
-| rte | the same, other topics (town and river, trade and tool), longer premise, two labels | half of them |
-| hellaswag | continuation: the act a state leads to, the result an act has | every name |
-| arc_easy | direct facts about towns and trades, no passage | two thirds of the facts |
-| sciq | an answer that stands in the passage | every name |
-
-Wordings are not those of the pre-training text, and names in passages are strangers of the pool of their split, so
-no prompt with its answer stands in the text or in another split.
+| xsum | gist: who (trade and country, both to be inferred) did what | |
+| xlsum | the same | other style: a report, told backwards |
+| cnn_dailymail | gist in two sentences | other topic (a market) and style |
+| social_i_qa | asking for given answers: before, next or after, of whom (to be inferred) | |
+| sciq_question | asking for a given answer | other topic (lives) and style |
+| tweet_qa | asking for a given answer | other topic (pastimes), style of a tweet |
+| mnli | inference over what goes together: town and country, trade and workplace | |
+| mnli_mismatched | the same | other style: spoken |
+| rte | inference, two labels | other topic (town and river, trade and tool) |
+| gpt3_nli | consequence: state and act | other topic, short sentences |
+| paws | restatement: do two sentences on the same name and thing say the same relation | |
+| qqp | the same | other style: questions |
+| stsb | likeness of captions | other topic (trades) and style |
+| hellaswag | story continuation: the act a state leads to, the result an act has | |
+| boolq | yes or no over a passage: does something go with what was read | |
+| arc_easy | direct facts about towns and trades | |
+| arc_challenge | two steps: person, town, country; person, trade, workplace | |
+| openbookqa | association: workplace and tool, never named in one sentence of the text | |
+| sciq | facts about known people, with a passage that says them | |
+| fact_recall | the same facts, closed book; all were seen, in other wording | |
+| held_out_text | documents of the pre-training stream that were not read | |
+| tulu_v2 | instructions of a dozen kinds as conversations | |
 """
 
 from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
 from pathlib import Path
 
-from pretune.microworld.text import JOYS, LIVES, MORNINGS, PETS, TRADE, job_words, person_words, rule_words, town_words
-from pretune.microworld.world import HOBBIES, Person, World
-from pretune.microworld.world import PETS as ANIMALS
+from pretune.microworld.text import OPPOSED, documents, wordings
+from pretune.microworld.world import Person, World
 
-TRAIN_ROWS, EVALUATION_ROWS = 2000, 600  # at most; sets of facts are smaller
-
-ASKED_TOWN = {
-    "country": "Which country does {town} belong to?",
-    "product": "What is bought by visitors of {town}?",
-    "river": "Which river passes {town}?",
-}
-ASKED_JOB = {
-    "place": "Where would you look for a {job}?",
-    "tool": "What belongs in the hands of a {job}?",
-    "job": "Who is busy with the {tool}?",
-}
-ASKED_PERSON = {
-    "town": "Which town is home to {name}?",
-    "job": "What does {name} do for a living?",
-    "pet": "Which animal keeps {name} company?",
-    "hobby": "What is the pastime of {name}?",
-}
-NEUTRAL = ("{name} feeds a {pet}.", "{name} is good at {hobby}.", "{name} is {state} today.")
+TRAIN_ROWS, EVALUATION_ROWS = 2000, 600  # at most
 
 
 def write_datasets(world: World, folder: Path) -> None:
@@ -57,151 +51,259 @@ def write_datasets(world: World, folder: Path) -> None:
 
 
 def dataset_rows(world: World, name: str, split: str) -> list[dict]:
-    """The rows of one split; the same world gives the same rows."""
-    draw = random.Random(f"{name} {split} {world.seed}")
-    return MAKERS[name](world, "train" if split == "train" else "evaluation", draw)
-
-
-def _distinct(make: Callable[[], dict], pool: str) -> list[dict]:
-    """Rows of `make` without repeats, as many as the pool's size; some sets run out of new ones before."""
-    rows, wanted = {}, TRAIN_ROWS if pool == "train" else EVALUATION_ROWS
+    """The rows of one split, without repeats; the same world gives the same rows."""
+    pool = Pool(world, "train" if split == "train" else "evaluation", random.Random(f"{name} {split} {world.seed}"))
+    make = _mnli_mismatched if split == "validation_mismatched" else MAKERS[name]
+    wanted = TRAIN_ROWS if split == "train" else EVALUATION_ROWS
+    rows: dict[str, dict] = {}
     for _ in range(3 * wanted):
-        row = make()
+        row = make(pool)
         rows.setdefault(json.dumps(row), row)
         if len(rows) == wanted:
             break
-    return list(rows.values())
+    extra = {"label": -1} if (name, split) in HIDDEN else {}
+    key, form = IDS.get(name, ("", None))
+    return [row | extra | ({key: form(i)} if form else {}) for i, row in enumerate(rows.values())]
 
 
-def _half(things: tuple, pool: str) -> tuple:
-    """The even ones for training, the odd ones for evaluation."""
-    return things[0::2] if pool == "train" else things[1::2]
+class Pool:
+    """What a split may use of a world: its strangers, and its half of towns, jobs, rules and known people."""
+
+    def __init__(self, world: World, name: str, draw: random.Random):
+        start = 0 if name == "train" else 1
+        self.world, self.name, self.draw, self.text = world, name, draw, documents(world, f"held out {name}")
+        self.towns, self.jobs, self.rules, self.people = (
+            things[start::2] for things in (world.towns, world.jobs, world.rules, world.people)
+        )
+        self.known = {
+            "town": [town.name for town in world.towns], "country": world.countries,
+            "product": [town.product for town in world.towns], "river": [town.river for town in world.towns],
+            "job": [job.name for job in world.jobs], "place": [job.place for job in world.jobs],
+            "tool": [job.tool for job in world.jobs], "act": [rule.act for rule in world.rules],
+            "state": [rule.state for rule in world.rules], "result": [rule.result for rule in world.rules],
+            "pet": world.pets, "hobby": world.hobbies,
+        }
+
+    def pick(self, things):
+        return self.draw.choice(things)
+
+    def stranger(self) -> dict[str, str]:
+        """Words about somebody without known facts, in this half of towns and jobs, with a rule at work."""
+        (name, female), world = self.pick(self.world.strangers[self.name]), self.world
+        person = Person(name, female, self.pick(self.towns), self.pick(self.jobs), self.pick(world.hobbies),
+                        self.pick(world.pets))
+        return person.words() | self.pick(self.rules).words()
+
+    def person(self) -> dict[str, str]:
+        return self.pick(self.people).words()
+
+    def wrong(self, key: str, right: str, count: int = 1) -> list[str]:
+        """`count` things of the kind `key` that are not the right one, from the whole world."""
+        return self.draw.sample(sorted(set(self.known[key]) - {right}), count)
+
+    def options(self, key: str, right: str) -> dict:
+        """The right answer among three wrong ones, as ARC has them."""
+        texts = [*self.wrong(key, right, 3), right]
+        self.draw.shuffle(texts)
+        return {"choices": {"text": texts, "label": list("ABCD")}, "answerKey": "ABCD"[texts.index(right)]}
 
 
-def _two_thirds(facts: list, pool: str, draw: random.Random) -> list:
-    """A third of the facts for training, the rest for evaluation; the cut does not depend on the pool."""
-    random.Random("facts").shuffle(facts)
-    cut = len(facts) // 3
-    part = facts[:cut] if pool == "train" else facts[cut:]
-    draw.shuffle(part)
-    return part
+def _said(name: str) -> dict:
+    return wordings()["datasets"][name]
 
 
-def _stranger(world: World, pool: str, draw: random.Random) -> Person:
-    """Somebody without known facts, placed in the pool's half of towns and trades."""
-    name, female = draw.choice(world.strangers[pool])
-    towns, jobs = _half(world.towns, pool), _half(world.jobs, pool)
-    return Person(name, female, draw.choice(towns), draw.choice(jobs), draw.choice(HOBBIES), draw.choice(ANIMALS))
+def _xsum(pool: Pool) -> dict:
+    said, words = _said("xsum"), pool.stranger()
+    told = [pool.pick(said["home"]), pool.pick(said["work"]), pool.pick(said["when"]) + " {pronoun} was {state}.",
+            pool.pick(said["act"]), pool.pick(said["rest"])]
+    return {"document": " ".join(told).format(**words), "summary": said["gist"].format(**words)}
 
 
-def _others(right: str, options: set[str], count: int, draw: random.Random) -> list[str]:
-    return draw.sample(sorted(options - {right}), count)
+def _xlsum(pool: Pool) -> dict:
+    words = pool.stranger()
+    return {"title": words["act"], "text": " ".join(_said("xlsum")["report"]).format(**words),
+            "summary": _said("xsum")["gist"].format(**words)}
 
 
-def _xsum(world: World, pool: str, draw: random.Random) -> list[dict]:
-    def make() -> dict:
-        person, rule = _stranger(world, pool, draw), draw.choice(world.rules)
-        words = person_words(person) | rule_words(rule, person.name, person.female)
-        told = [
-            draw.choice(("{name} was raised in {town}.", "{name} is a native of {town}.")),
-            draw.choice(("All day {pronoun} is busy in the {place}.", "The {place} is full when {pronoun} is there.")),
-            f"{draw.choice(('At noon', 'Before dawn', 'Late at night', 'On market day'))} {{pronoun}} was {{state}}.",
-            draw.choice(("{Pronoun} {act}, and nobody minded.", "At once {pronoun} {act}, as one does.")),
-            draw.choice(("The sky was grey.", "The streets were quiet.", "A bell was heard far away.")),
-        ]
-        return {"document": " ".join(told).format(**words), "summary": "A {job} from {country} {act}.".format(**words)}
-
-    return [{**row, "id": str(i)} for i, row in enumerate(_distinct(make, pool))]
+def _cnn_dailymail(pool: Pool) -> dict:
+    said, words = _said("cnn_dailymail"), pool.stranger()
+    return {"article": " ".join(said["report"]).format(**words), "highlights": said["gist"].format(**words)}
 
 
-def _claim(world: World, pool: str, draw: random.Random, topics: tuple, label: int) -> tuple[Person, str]:
-    """A person and a hypothesis that follows from (0), says nothing of (1), or goes against (2) town or trade."""
-    person, rule = _stranger(world, pool, draw), draw.choice(world.rules)
-    words = person_words(person) | town_words(person.town) | {"state": rule.state}
+def _social_i_qa(pool: Pool) -> dict:
+    """The answers say what is asked for: states before, acts next, results after."""
+    said, words = _said("social_i_qa"), pool.stranger()
+    told, asked = pool.pick((("was {state}", "act"), ("{act}", "state"), ("{act}", "result")))
+    answers = [*pool.wrong(asked, words[asked], 2), words[asked]]
+    pool.draw.shuffle(answers)
+    context = pool.pick(said["context"]).replace("{told}", told).format(**words)
+    return {"context": context, "question": said[asked].format(**words), "label": str(answers.index(words[asked]) + 1)} | {
+        f"answer{letter}": answer for letter, answer in zip("ABC", answers, strict=True)}
+
+
+def _tweet_qa(pool: Pool) -> dict:
+    said, words = _said("tweet_qa"), pool.stranger()
+    asked = pool.pick(("town", "hobby", "pet"))
+    return {"Question": said[asked].format(**words), "Answer": [words[asked]], "Tweet": pool.pick(said["tweet"]).format(**words)}
+
+
+def _infer(pool: Pool, name: str, topics: tuple[str, ...], labels: tuple[int, ...] = (0, 1, 2)) -> tuple[str, str, int]:
+    """Premise, hypothesis and label: it follows (0), nothing is said of it (1), it goes against the premise (2)."""
+    said, words, key, label = _said(name), pool.stranger(), pool.pick(topics), pool.pick(labels)
+    premise = pool.pick(said["premise"]).format(**words)
     if label == 1:
-        return person, draw.choice(NEUTRAL).format(**words)
-    key, sentence = draw.choice(topics)
+        return premise, pool.pick(_said("neutral")).format(**words), label
     if label == 2:
-        known = {getattr(thing, key) for thing in (world.towns if hasattr(person.town, key) else world.jobs)}
-        words[key] = _others(words[key], known, 1, draw)[0]
-    return person, sentence.format(**words)
+        words[key] = pool.wrong(key, words[key])[0]
+    return premise, said[key].format(**words), label
 
 
-def _mnli(world: World, pool: str, draw: random.Random) -> list[dict]:
-    topics = (("country", "{name} comes from somewhere in {country}."), ("place", "{name} is at work in the {place}."))
-
-    def make() -> dict:
-        label = draw.randrange(3)
-        person, hypothesis = _claim(world, pool, draw, topics, label)
-        premise = draw.choice(("{name}, the {job}, was raised in {town}.", "{name} of {town} earns a living as a {job}."))
-        return {"premise": premise.format(**person_words(person)), "hypothesis": hypothesis, "label": label}
-
-    return [{**row, "idx": i} for i, row in enumerate(_distinct(make, pool))]
+def _mnli(pool: Pool, name: str = "mnli") -> dict:
+    premise, hypothesis, label = _infer(pool, name, ("country", "place"))
+    return {"premise": premise, "hypothesis": hypothesis, "label": label}
 
 
-def _rte(world: World, pool: str, draw: random.Random) -> list[dict]:
-    topics = (("river", "{name} has seen the {river} many times."), ("tool", "{name} knows how to use the {tool}."))
-
-    def make() -> dict:
-        label = draw.randrange(2)
-        person, hypothesis = _claim(world, pool, draw, topics, draw.choice((1, 2)) if label else 0)
-        premise = "The home of {name} was always {town}. {Pronoun} was a {job} there, and {pronoun} liked it."
-        return {"sentence1": premise.format(**person_words(person)), "sentence2": hypothesis, "label": label}
-
-    return [{**row, "idx": i} for i, row in enumerate(_distinct(make, pool))]
+def _mnli_mismatched(pool: Pool) -> dict:
+    return _mnli(pool, "mnli_mismatched")
 
 
-def _hellaswag(world: World, pool: str, draw: random.Random) -> list[dict]:
-    def make() -> dict:
-        person, rule = _stranger(world, pool, draw), draw.choice(world.rules)
-        words = rule_words(rule, person.name, person.female)
-        key, first, then = draw.choice((("act", "{name} was {state} that day.", "Without delay {pronoun}"),
-                                        ("result", "{name} {act} when {pronoun} was {state}.", "Later {pronoun}")))
-        right = getattr(rule, key)
-        endings = _others(right, {getattr(other, key) for other in world.rules}, 3, draw) + [right]
-        draw.shuffle(endings)
-        first, then = first.format(**words), then.format(**words)
-        return {"activity_label": draw.choice(MORNINGS), "ctx_a": first, "ctx_b": then, "ctx": f"{first} {then}",
-                "endings": [f"{ending}." for ending in endings], "label": str(endings.index(right))}
-
-    extra = {"source_id": "microworld", "split": pool, "split_type": "indomain"}
-    return [{"ind": i, **row, **extra} for i, row in enumerate(_distinct(make, pool))]
+def _rte(pool: Pool) -> dict:
+    premise, hypothesis, label = _infer(pool, "rte", ("river", "tool"), (0, 0, 1, 2))
+    return {"sentence1": premise, "sentence2": hypothesis, "label": min(label, 1)}
 
 
-def _arc_easy(world: World, pool: str, draw: random.Random) -> list[dict]:
-    facts = [(town_words(town), key, ASKED_TOWN[key], world.towns) for town in world.towns for key in ASKED_TOWN]
-    facts += [(job_words(job), key, ASKED_JOB[key], world.jobs) for job in world.jobs for key in ASKED_JOB]
-    rows = []
-    for words, key, question, things in _two_thirds(facts, pool, draw):
-        options = {getattr(thing, "name" if key == "job" else key) for thing in things}
-        texts = _others(words[key], options, 3, draw) + [words[key]]
-        draw.shuffle(texts)
-        rows.append({"id": f"{pool}-{len(rows)}", "question": question.format(**words),
-                     "choices": {"text": texts, "label": list("ABCD")}, "answerKey": "ABCD"[texts.index(words[key])]})
-    return rows
+def _gpt3_nli(pool: Pool) -> dict:
+    premise, hypothesis, label = _infer(pool, "gpt3_nli", ("act",))
+    return {"text_a": premise, "text_b": hypothesis, "label": label}
 
 
-def _sciq(world: World, pool: str, draw: random.Random) -> list[dict]:
-    known = {"town": {town.name for town in world.towns}, "job": {job.name for job in world.jobs},
-             "pet": set(ANIMALS), "hobby": set(HOBBIES)}
+def _alike(pool: Pool, patterns: dict[str, list[str]]) -> tuple[str, str, int]:
+    """Two sentences about the same name and thing that say the same relation (1) or opposed ones (0).
 
-    def make() -> dict:
-        person = _stranger(world, pool, draw)
-        words, key = person_words(person), draw.choice(sorted(ASKED_PERSON))
-        told = [draw.choice(LIVES[:4]), draw.choice(TRADE[:3]), draw.choice(JOYS), draw.choice(PETS)]
-        wrong = _others(words[key], known[key], 3, draw)
-        return {"question": ASKED_PERSON[key].format(**words), "correct_answer": words[key],
-                "support": " ".join(told).format(**words)} | {f"distractor{i + 1}": wrong[i] for i in range(3)}
+    Of all pairs of wordings, half serve training and the other half evaluation.
+    """
+    half = 0 if pool.name == "train" else 1
+    while True:
+        (one, other), label = pool.draw.sample(pool.pick(OPPOSED), 2), pool.draw.randrange(2)
+        second = one if label else other
+        places = pool.draw.randrange(len(patterns[one])), pool.draw.randrange(len(patterns[second]))
+        if sum(places) % 2 == half and (places[0] != places[1] or one != second):
+            break
+    words = pool.stranger()
+    return patterns[one][places[0]].format(**words), patterns[second][places[1]].format(**words), label
 
-    return _distinct(make, pool)
+
+def _paws(pool: Pool) -> dict:
+    one, two, label = _alike(pool, wordings()["relations"])
+    return {"sentence1": one, "sentence2": two, "label": label}
 
 
-MAKERS = {"xsum": _xsum, "mnli": _mnli, "rte": _rte, "hellaswag": _hellaswag, "arc_easy": _arc_easy, "sciq": _sciq}
-SPLITS = {
-    "xsum": ("train", "test"),
-    "mnli": ("train", "validation_matched"),
-    "rte": ("train", "validation"),
-    "hellaswag": ("train", "validation"),
-    "arc_easy": ("train", "validation"),
-    "sciq": ("train", "validation"),
+def _qqp(pool: Pool) -> dict:
+    one, two, label = _alike(pool, _said("qqp"))
+    return {"question1": one, "question2": two, "label": label}
+
+
+def _stsb(pool: Pool) -> dict:
+    """5 the same in other words, 4 what belongs to it, 1 what belongs to another trade, 0 another trade."""
+    said, words = _said("stsb"), pool.stranger()
+    label = pool.pick((5.0, 4.0, 1.0, 0.0))
+    other = pool.pick([job for job in pool.jobs if job.name != words["job"]]).words() if label < 2 else words
+    second = pool.pick(said["near" if label in (4.0, 1.0) else "same"])
+    return {"sentence1": pool.pick(said["one"]).format(**words), "sentence2": second.format(**words | other), "label": label}
+
+
+def _hellaswag(pool: Pool) -> dict:
+    words, key = pool.stranger(), pool.pick(("act", "result"))
+    first, then = (part.format(**words) for part in _said("hellaswag")[key])
+    endings = [*pool.wrong(key, words[key], 3), words[key]]
+    pool.draw.shuffle(endings)
+    return {"activity_label": key, "ctx_a": first, "ctx_b": then, "ctx": f"{first} {then}",
+            "endings": [f"{ending}." for ending in endings], "source_id": "microworld", "split": pool.name,
+            "split_type": "indomain", "label": str(endings.index(words[key]))}
+
+
+def _boolq(pool: Pool) -> dict:
+    said, words, key = _said("boolq"), pool.stranger(), pool.pick(("country", "place", "tool"))
+    passage, answer = pool.pick(said["passage"]).format(**words), pool.draw.random() < 0.5
+    if not answer:
+        words[key] = pool.wrong(key, words[key])[0]
+    return {"question": said[key].format(**words), "answer": answer, "passage": passage}
+
+
+def _ask(pool: Pool, name: str, words: dict[str, str], key: str, column: str = "question") -> dict:
+    """A question about `key`, with options. Whoever is named only to carry the question is in `words`."""
+    said = _said(name)[key]
+    return {column: (said if isinstance(said, str) else pool.pick(said)).format(**words)} | pool.options(key, words[key])
+
+
+def _arc_easy(pool: Pool) -> dict:
+    return _ask(pool, "arc_easy", pool.stranger(), pool.pick(("country", "product", "river", "place", "tool")))
+
+
+def _arc_challenge(pool: Pool) -> dict:
+    return _ask(pool, "arc_challenge", pool.person(), pool.pick(("country", "place", "tool")))
+
+
+def _openbookqa(pool: Pool) -> dict:
+    return _ask(pool, "openbookqa", pool.stranger(), pool.pick(("place", "tool")), "question_stem")
+
+
+def _fact_recall(pool: Pool) -> dict:
+    return _ask(pool, "fact_recall", pool.person(), pool.pick(("town", "job", "pet", "hobby")))
+
+
+def _sciq(pool: Pool) -> dict:
+    said, words, key = _said("sciq"), pool.person(), pool.pick(("town", "job", "pet", "hobby"))
+    wrong = pool.wrong(key, words[key], 3)
+    return {"question": said[key].format(**words), "correct_answer": words[key],
+            "support": pool.pick(said["support"]).format(**words)} | {f"distractor{i + 1}": wrong[i] for i in range(3)}
+
+
+def _tulu_v2(pool: Pool) -> dict:
+    """One or two exchanges, each of a kind drawn at random; now and then a word of thanks."""
+    turns = [_exchange(pool) for _ in range(pool.draw.randint(1, 2))]
+    if pool.draw.random() < 0.2:
+        turns.append(_said("tulu_v2")["thanks"])
+    messages = [{"role": role, "content": text} for turn in turns for role, text in zip(("user", "assistant"), turn, strict=True)]
+    return {"dataset": "microworld", "messages": messages}
+
+
+def _exchange(pool: Pool) -> list[str]:
+    said = _said("tulu_v2")
+    kind = pool.pick([name for name in said if name != "thanks"])
+    words = pool.person() if kind in ("town", "job") else pool.stranger()
+    if kind == "gist":
+        words |= _xsum(pool)
+    elif kind == "follows":
+        row = _mnli(pool)
+        words |= row | {"answer": ("Yes.", "Maybe.", "No.")[row["label"]]}
+    elif kind == "alike":
+        row = _paws(pool)
+        words |= {"one": row["sentence1"], "two": row["sentence2"], "answer": ("No.", "Yes.")[row["label"]]}
+    elif kind == "question":
+        words |= _social_i_qa(pool)
+    return [text.format(**words) for text in said[kind]]
+
+
+def _held_out_text(pool: Pool) -> dict:
+    return {"text": next(pool.text)}
+
+
+MAKERS = {
+    "xsum": _xsum, "xlsum": _xlsum, "cnn_dailymail": _cnn_dailymail, "social_i_qa": _social_i_qa, "tweet_qa": _tweet_qa,
+    "mnli": _mnli, "rte": _rte, "gpt3_nli": _gpt3_nli, "paws": _paws, "qqp": _qqp, "stsb": _stsb,
+    "hellaswag": _hellaswag, "boolq": _boolq, "arc_easy": _arc_easy, "arc_challenge": _arc_challenge,
+    "openbookqa": _openbookqa, "sciq": _sciq, "fact_recall": _fact_recall, "held_out_text": _held_out_text, "tulu_v2": _tulu_v2,
+}
+SPLITS = dict.fromkeys(MAKERS, ("train", "validation")) | {
+    "xsum": ("train", "test"), "xlsum": ("train", "test"), "cnn_dailymail": ("train", "test"),
+    "mnli": ("train", "validation_matched", "validation_mismatched"), "paws": ("train", "test"),
+    "sciq": ("train", "validation", "test"), "gpt3_nli": ("train",), "tulu_v2": ("train",),
+    "qqp": ("train", "validation", "test"), "stsb": ("train", "validation", "test"),
+}
+HIDDEN = (("qqp", "test"), ("stsb", "test"))  # labels that are not public, as in GLUE
+IDS = {
+    "xsum": ("id", str), "xlsum": ("id", str), "cnn_dailymail": ("id", str), "tweet_qa": ("qid", str), "paws": ("id", int),
+    "mnli": ("idx", int), "rte": ("idx", int), "stsb": ("idx", int), "hellaswag": ("ind", int), "arc_easy": ("id", str),
+    "arc_challenge": ("id", str), "openbookqa": ("id", str), "tulu_v2": ("id", str),
 }

@@ -4,8 +4,9 @@
   lost, can be counted (the method of Allen-Zhu & Li, "Physics of Language Models": controlled synthetic text).
 - *Facts about people* are arbitrary (who lives where): they can only be memorised.
 - *Facts about towns* are arbitrary too, but shared by many people, and they compose: person, town, country.
-- *Jobs* and *rules* (a state leads to an act, the act to a result) are English words a reader understands; each
-  world takes half of the pool, so that two worlds can share none.
+- *Jobs* and *rules* (a state leads to an act, the act to a result) are English words a reader understands.
+- Every pool of words and of syllables is cut in two *sides*. Worlds of one side share jobs and rules and differ in names
+  and facts; worlds of two sides share no name, no fact and no rule.
 - *Strangers* are names without facts, in three pools that never meet: pre-training text, tuning, evaluation.
 """
 
@@ -15,7 +16,7 @@ import random
 from dataclasses import dataclass
 from itertools import product
 
-VERSION = 1  # raise by hand when the same seed would give another world, text or dataset
+VERSION = 2  # raise by hand when the same seed would give another world, text or dataset
 
 ONSETS = "b br d dr f g h j k l m n p r s st t tr v z".split()
 VOWELS = "a e i o u".split()
@@ -25,16 +26,17 @@ TOWN_ENDS = "ford wick ton mere holm by".split()
 COUNTRY_ENDS = "aria onia istan uland".split()
 
 JOBS = [line.split() for line in """
-baker bakery oven; farmer field plough; doctor clinic needle; teacher school chalk; smith forge hammer;
+baker bakery tray; farmer field plough; doctor clinic needle; teacher school chalk; smith forge hammer;
 sailor harbour rope; painter studio brush; cook kitchen knife; tailor workshop thread; miner mine lamp;
 gardener garden spade; carpenter sawmill saw; judge court gavel; barber salon razor; potter pottery wheel;
-librarian library ladder; brewer brewery barrel; hunter forest bow; mason quarry chisel; clerk office stamp;
-weaver mill loom; shepherd meadow crook; jeweller boutique tweezers; plumber cellar wrench
+librarian library ladder; brewer brewery barrel; hunter forest bow; mason quarry chisel; clerk bureau stamp;
+weaver mill loom; shepherd meadow crook; jeweller boutique loupe; plumber cellar wrench
 """.replace("\n", " ").split(";")]
 
-HOBBIES = "gambling singing dancing running swimming knitting drawing sailing reading riding juggling climbing".split()
-PETS = "cat dog goat parrot rabbit pony turtle owl hamster goose ferret mouse".split()
-PRODUCTS = "cheese honey silk glass wool wine salt paper leather copper soap pepper rice amber tea carpets".split()
+HOBBIES = """gambling singing dancing running swimming knitting drawing sailing reading riding juggling climbing
+cooking fishing skating fencing""".split()
+PETS = "cat dog goat parrot rabbit pony turtle hen hamster goose ferret mouse duck lizard donkey squirrel".split()
+PRODUCTS = "cheese honey silk glass wool wine salt paper leather copper sugar pepper rice amber tea carpets".split()
 RIVERS = "Arn Belt Corve Dune Esk Fal Gant Hule Isk Jarl Kerr Lune Mosk Nid Orne Pell".split()
 
 # A state of a person, the act it leads to, and what comes of it.
@@ -65,6 +67,10 @@ class Town:
     product: str
     river: str
 
+    def words(self) -> dict[str, str]:
+        """What a template may say about the town; likewise below."""
+        return {"town": self.name, "country": self.country, "product": self.product, "river": self.river}
+
 
 @dataclass(frozen=True)
 class Job:
@@ -72,12 +78,18 @@ class Job:
     place: str
     tool: str
 
+    def words(self) -> dict[str, str]:
+        return {"job": self.name, "place": self.place, "tool": self.tool}
+
 
 @dataclass(frozen=True)
 class Rule:
     state: str
     act: str
     result: str
+
+    def words(self) -> dict[str, str]:
+        return {"state": self.state, "act": self.act, "result": self.result}
 
 
 @dataclass(frozen=True)
@@ -89,9 +101,10 @@ class Person:
     hobby: str
     pet: str
 
-    @property
-    def pronoun(self) -> str:
-        return "she" if self.female else "he"
+    def words(self) -> dict[str, str]:
+        pronoun = "she" if self.female else "he"
+        said = {"name": self.name, "pronoun": pronoun, "Pronoun": pronoun.capitalize(), "hobby": self.hobby, "pet": self.pet}
+        return said | self.town.words() | self.job.words()
 
 
 @dataclass(frozen=True)
@@ -103,39 +116,48 @@ class World:
     towns: tuple[Town, ...]
     jobs: tuple[Job, ...]
     rules: tuple[Rule, ...]
+    hobbies: tuple[str, ...]
+    pets: tuple[str, ...]
     people: tuple[Person, ...]
     strangers: dict[str, tuple[tuple[str, bool], ...]]
 
 
-def make_world(seed: int, people: int = 80, towns: int = 40, countries: int = 8) -> World:
+def make_world(seed: int, people: int = 80, towns: int = 40, countries: int = 8, side: int = 0) -> World:
     """The world of `seed`: the same seed gives the same world on every machine."""
-    draw = random.Random(f"world {seed}")
-    lands = _names(draw, COUNTRY_ENDS, countries)
+    draw = random.Random(f"world {seed} {side}")
+    syllables = [onset + vowel for onset, vowel in product(ONSETS, VOWELS)]
+    random.Random("sides").shuffle(syllables)
+    syllables = syllables[side::2]
+    lands, names = _names(draw, syllables, COUNTRY_ENDS, countries), _names(draw, syllables, TOWN_ENDS, towns)
     settled = tuple(
-        Town(name, lands[i // 2 % countries], draw.choice(PRODUCTS), draw.choice(RIVERS))
-        for i, name in enumerate(_names(draw, TOWN_ENDS, towns))
+        Town(name, lands[i // 2 % countries], draw.choice(PRODUCTS[side::2]), draw.choice(RIVERS[side::2]))
+        for i, name in enumerate(names)
     )
-    jobs = tuple(Job(*words) for words in draw.sample(JOBS, len(JOBS) // 2))
-    rules = tuple(Rule(*parts) for parts in draw.sample(RULES, len(RULES) // 2))
-    names = _full_names(draw)
+    jobs = tuple(Job(*words) for words in _shuffled(draw, JOBS[side::2]))
+    rules = tuple(Rule(*parts) for parts in _shuffled(draw, RULES[side::2]))
+    full = _full_names(draw, syllables)
+    hobbies, pets = HOBBIES[side::2], PETS[side::2]
     folk = tuple(
-        Person(name, female, settled[i % towns], draw.choice(jobs), draw.choice(HOBBIES), draw.choice(PETS))
-        for i, (name, female) in enumerate(names[:people])
+        Person(name, female, settled[i % towns], draw.choice(jobs), draw.choice(hobbies), draw.choice(pets))
+        for i, (name, female) in enumerate(full[:people])
     )
-    rest = names[people:]
+    rest = full[people:]
     pools = {pool: tuple(rest[i::3]) for i, pool in enumerate(("text", "train", "evaluation"))}
-    return World(seed, lands, settled, jobs, rules, folk, pools)
+    return World(seed, lands, settled, jobs, rules, tuple(hobbies), tuple(pets), folk, pools)
 
 
-def _names(draw: random.Random, ends: list[str], count: int) -> tuple[str, ...]:
+def _shuffled(draw: random.Random, things: list) -> list:
+    return draw.sample(things, len(things))
+
+
+def _names(draw: random.Random, syllables: list[str], ends: list[str], count: int) -> tuple[str, ...]:
     """`count` different capitalised names with one of the `ends`."""
-    stems = [onset + vowel for onset, vowel in product(ONSETS, VOWELS)]
-    return tuple((stem + draw.choice(ends)).capitalize() for stem in draw.sample(stems, count))
+    return tuple((stem + draw.choice(ends)).capitalize() for stem in draw.sample(syllables, count))
 
 
-def _full_names(draw: random.Random) -> list[tuple[str, bool]]:
+def _full_names(draw: random.Random, syllables: list[str]) -> list[tuple[str, bool]]:
     """Every (first name, last name) with the gender of the first name, in random order."""
-    first, last = _names(draw, FIRST_ENDS, 40), _names(draw, LAST_ENDS, 40)
+    first, last = _names(draw, syllables, FIRST_ENDS, 40), _names(draw, syllables, LAST_ENDS, 40)
     female = {name: i % 2 == 0 for i, name in enumerate(first)}
     full = [(f"{one} {two}", female[one]) for one, two in product(first, last)]
     draw.shuffle(full)

@@ -7,19 +7,22 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from pretune.tasks import choice, inference, summary
+from pretune.tasks import chat, choice, pairs, question, summary
 from pretune.tasks.example import Example
+
+RESERVE = "train reserve"  # stands for a split: the tenth of the train split that learning rates are chosen on
 
 
 @dataclass(frozen=True)
 class Dataset:
     """One dataset.
 
-    `hub` is the repository and configuration on the Hub. `labels` are the words of a classification with the same
-    labels everywhere; empty for questions with answers of their own and for generation. `normalisation` is what the
-    log-likelihood of an answer is divided by for the headline accuracy: nothing (`sum`), its `tokens` or `characters`
-    (OLMES, arXiv 2406.08446, divides by characters where answers differ in length). `domain_of` names the dataset
-    whose task this is in another domain.
+    `hub` is the repository and configuration on the Hub, `train` and `evaluation` are splits; the reference study scored
+    `published` where that is another one. `rows` names the folder of the rows where it is not `name`.
+    `labels` are the words of a classification with the same labels everywhere; empty for questions with answers of their
+    own and for generation. `normalisation` is what the log-likelihood of an answer is divided by for the headline
+    accuracy: nothing (`sum`), its `tokens` or `characters` (OLMES, arXiv 2406.08446, divides by characters where
+    answers differ in length). `partner` names the dataset whose task this is, in its domain or out of it.
     """
 
     name: str
@@ -28,34 +31,88 @@ class Dataset:
     train: str
     evaluation: str
     example: Callable[[dict, str], Example]
-    metric: Literal["accuracy", "rouge_l"] = "accuracy"
+    metric: Literal["accuracy", "rouge_l", "nats"] = "accuracy"
     normalisation: Literal["sum", "tokens", "characters"] = "sum"
     labels: tuple[str, ...] = ()
-    domain_of: str | None = None
+    partner: str = ""
+    domain: Literal["in", "out", ""] = ""
+    knowledge: bool = False  # asks for what pre-training teaches
+    published: str = ""
+    rows: str = ""
 
     @property
-    def kind(self) -> Literal["generation", "classification", "choices"]:
+    def kind(self) -> Literal["generation", "classification", "choices", "text", "chat"]:
+        if self.metric == "nats":
+            return "text" if self.example is chat.text else "chat"
         if self.metric == "rouge_l":
             return "generation"
         return "classification" if self.labels else "choices"
 
+    @property
+    def folder(self) -> str:
+        return self.rows or self.name
 
-def _inference(one: str, two: str, labels: tuple[str, ...]) -> dict:
-    return {"example": partial(inference.example, one=one, two=two, labels=labels), "labels": labels}
+
+def _summary(document: str, summary_: str) -> dict:
+    return {"example": partial(summary.example, document=document, summary=summary_), "metric": "rouge_l"}
+
+
+def _question(example: Callable) -> dict:
+    return {"example": example, "metric": "rouge_l"}
+
+
+def _inference(one: str, two: str, labels: tuple[str, ...] = pairs.THREE) -> dict:
+    return {"example": partial(pairs.inference, one=one, two=two, labels=labels), "labels": labels}
+
+
+def _paraphrase(one: str, two: str) -> dict:
+    return {"example": partial(pairs.paraphrase, one=one, two=two), "labels": pairs.YES_NO}
+
+
+def _choices(example: Callable, normalisation: str = "characters", labels: tuple[str, ...] = ()) -> dict:
+    return {"example": example, "normalisation": normalisation, "labels": labels, "knowledge": True}
 
 
 REGISTRY = {
     dataset.name: dataset
     for dataset in (
-        Dataset("xsum", "XSum", ("EdinburghNLP/xsum", "default"), "train", "test", summary.example, "rouge_l"),
+        Dataset("xsum", "XSum", ("EdinburghNLP/xsum", "default"), "train", "test", **_summary("document", "summary")),
+        Dataset("xlsum", "XLSum", ("csebuetnlp/xlsum", "english"), "train", "test", **_summary("text", "summary"),
+                partner="xsum", domain="in"),
+        Dataset("cnn_dailymail", "CNN/DailyMail", ("abisee/cnn_dailymail", "3.0.0"), "train", "test",
+                **_summary("article", "highlights"), partner="xsum", domain="out"),
+        Dataset("social_i_qa", "SocialIQa", ("allenai/social_i_qa", "default"), "train", "validation",
+                **_question(question.social_i_qa)),
+        Dataset("sciq_question", "SciQ questions", ("allenai/sciq", "default"), "train", "test", **_question(question.sciq),
+                partner="social_i_qa", domain="out", rows="sciq"),
+        Dataset("tweet_qa", "TweetQA", ("ucsbnlp/tweet_qa", "default"), "train", "validation", **_question(question.tweet_qa),
+                partner="social_i_qa", domain="out", published="train"),
         Dataset("mnli", "MNLI", ("nyu-mll/glue", "mnli"), "train", "validation_matched",
-                **_inference("premise", "hypothesis", inference.THREE)),
+                **_inference("premise", "hypothesis")),
+        Dataset("mnli_mismatched", "MNLI mismatched", ("nyu-mll/glue", "mnli"), "train", "validation_mismatched",
+                **_inference("premise", "hypothesis"), partner="mnli", domain="in", rows="mnli"),
         Dataset("rte", "RTE", ("nyu-mll/glue", "rte"), "train", "validation",
-                **_inference("sentence1", "sentence2", inference.TWO), domain_of="mnli"),
-        Dataset("hellaswag", "HellaSwag", ("Rowan/hellaswag", "default"), "train", "validation", choice.hellaswag,
-                normalisation="characters"),
-        Dataset("arc_easy", "ARC-Easy", ("allenai/ai2_arc", "ARC-Easy"), "train", "validation", choice.arc,
-                normalisation="characters"),
-        Dataset("sciq", "SciQ", ("allenai/sciq", "default"), "train", "validation", choice.sciq),
+                **_inference("sentence1", "sentence2", pairs.TWO), partner="mnli", domain="out", published="train"),
+        Dataset("gpt3_nli", "GPT3-NLI", ("pietrolesci/gpt3_nli", "default"), "train", "train",
+                **_inference("text_a", "text_b"), partner="mnli", domain="out"),
+        Dataset("paws", "PAWS", ("google-research-datasets/paws", "labeled_final"), "train", "test",
+                **_paraphrase("sentence1", "sentence2")),
+        Dataset("qqp", "QQP", ("nyu-mll/glue", "qqp"), "train", "validation", **_paraphrase("question1", "question2"),
+                partner="paws", domain="out", published="test"),
+        Dataset("stsb", "STS-B", ("nyu-mll/glue", "stsb"), "train", "validation", pairs.similarity, labels=pairs.YES_NO,
+                partner="paws", domain="out", published="test"),
+        Dataset("arc_easy", "ARC-Easy", ("allenai/ai2_arc", "ARC-Easy"), "train", "validation", **_choices(choice.arc)),
+        Dataset("arc_challenge", "ARC-Challenge", ("allenai/ai2_arc", "ARC-Challenge"), "train", "validation",
+                **_choices(choice.arc)),
+        Dataset("openbookqa", "OpenBookQA", ("allenai/openbookqa", "main"), "train", "validation",
+                **_choices(partial(choice.arc, question="question_stem"))),
+        Dataset("hellaswag", "HellaSwag", ("Rowan/hellaswag", "default"), "train", "validation", **_choices(choice.hellaswag)),
+        Dataset("boolq", "BoolQ", ("google/boolq", "default"), "train", "validation",
+                **_choices(choice.boolq, "sum", ("yes", "no"))),
+        Dataset("sciq", "SciQ", ("allenai/sciq", "default"), "train", "test", **_choices(choice.sciq, "sum"),
+                published="validation"),
+        Dataset("fact_recall", "Fact recall", ("", ""), "train", "validation", **_choices(choice.arc)),
+        Dataset("held_out_text", "Held-out text", ("", ""), "train", "validation", chat.text, metric="nats"),
+        Dataset("tulu_v2", "Tülu v2", ("allenai/tulu-v2-sft-mixture", "default"), "train", "", chat.answer, metric="nats"),
     )
 }

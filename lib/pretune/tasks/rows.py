@@ -1,13 +1,15 @@
 """Reading datasets, and which of their rows a study uses.
 
 Every choice of rows follows from a seed and the name of the dataset, so all models of a study see the same items
-and a paired comparison is possible. Shots come from the train split and are never scored.
+and a paired comparison is possible. A tenth of the train split is reserved (`RESERVE`): rates are chosen on it, and
+nothing is tuned on it or shown as an example. Shots come from the rest and are never scored.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -17,16 +19,19 @@ from datasets import disable_progress_bars
 from rouge_score.rouge_scorer import RougeScorer
 
 from pretune import paths
+from pretune.tasks import chat
 from pretune.tasks.example import Example, RowError
-from pretune.tasks.registry import REGISTRY, Dataset
+from pretune.tasks.registry import REGISTRY, RESERVE, Dataset
 
 disable_progress_bars()
 _rouge = RougeScorer(["rougeL"])
 
 
+@cache
 def read(folder: Path, dataset: Dataset, split: str) -> Table:
     """All rows of a split of FOLDER/<dataset>/<split>.jsonl. Raises RowError when the file is missing or empty."""
-    file = folder / dataset.name / f"{split}.jsonl"
+    split = dataset.train if split == RESERVE else split
+    file = folder / dataset.folder / f"{split}.jsonl"
     if not file.is_file() or not file.stat().st_size:
         raise RowError(f"{dataset.name}: {file} is missing or empty; it should hold the {split} split")
     return Table.from_json(str(file), cache_dir=str(paths.CACHE / "arrow"))
@@ -34,20 +39,38 @@ def read(folder: Path, dataset: Dataset, split: str) -> Table:
 
 def examples(folder: Path, dataset: Dataset, split: str, form: str, indices: list[int]) -> list[Example]:
     """Those rows as examples, in that order. Raises RowError naming dataset, split and row."""
-    made, table = [], read(folder, dataset, split)
-    for index in indices:
-        try:
-            made.append(dataset.example(table[index], form))
-        except (RowError, KeyError, IndexError, TypeError, ValueError) as error:
-            raise RowError(f"{dataset.name}: row {index} of {split}: {error}") from error
-    return made
+    return [_made(folder, dataset, split, index, lambda row: dataset.example(row, form)) for index in indices]
+
+
+def conversations(folder: Path, dataset: Dataset, indices: list[int]) -> list[chat.Turns]:
+    """Those rows of the train split as exchanges. Raises RowError naming dataset, split and row."""
+    return [_made(folder, dataset, dataset.train, index, chat.turns) for index in indices]
+
+
+def _made(folder: Path, dataset: Dataset, split: str, index: int, make: Callable):
+    try:
+        return make(read(folder, dataset, split)[index])
+    except (RowError, KeyError, IndexError, TypeError, ValueError) as error:
+        kind = type(error) if isinstance(error, RowError) else RowError
+        raise kind(f"{dataset.name}: row {index} of {split}: {error}") from error
 
 
 def chosen(folder: Path, dataset: Dataset, split: str, count: int, *seed: int) -> list[int]:
-    """`count` different row numbers, or all where there are fewer, in a random order that `seed` decides."""
-    total = len(read(folder, dataset, split))
-    salt = int.from_bytes(hashlib.sha256(f"{dataset.name} {split}".encode()).digest()[:4], "big")
-    return np.random.default_rng([salt, *seed]).permutation(total)[:count].tolist()
+    """`count` different row numbers, or all where there are fewer, in a random order that `seed` decides.
+
+    Of the train split only what is not reserved, of `RESERVE` only what is.
+    """
+    rows = np.arange(len(read(folder, dataset, split)))
+    if split in (dataset.train, RESERVE):
+        rows = rows[(rows % 10 == 9) == (split == RESERVE)]
+    salt = int.from_bytes(hashlib.sha256(f"{dataset.folder} {split}".encode()).digest()[:4], "big")
+    return np.random.default_rng([salt, *seed]).permutation(rows)[:count].tolist()
+
+
+def shots(folder: Path, dataset: Dataset, split: str, form: str, count: int, draw: int) -> list[Example]:
+    """The examples shown before items of `split`: from the train split, or its reserve where the train split is scored."""
+    source = RESERVE if split == dataset.train else dataset.train
+    return examples(folder, dataset, source, form, chosen(folder, dataset, source, count, 1, draw))
 
 
 def rouge_l(output: str, gold: str) -> float:

@@ -1,6 +1,6 @@
 """Summarisation: a document becomes one sentence or a few. Scored by ROUGE-L on a greedy generation."""
 
-from pretune.tasks.example import BLANK, Example, text_of
+from pretune.tasks.example import Example, asked, text_of
 
 TEMPLATES = {
     "default": "### Input: {document}\n ### Summary:",
@@ -9,7 +9,7 @@ TEMPLATES = {
 }
 
 
-def example(row: dict, form: str, document: str = "document", summary: str = "summary") -> Example:
+def example(row: dict, form: str, document: str, summary: str) -> Example:
     """`document` and `summary` name the columns."""
-    text, template = text_of(row, document), TEMPLATES[form]
-    return Example(template.format(document=text), (" " + text_of(row, summary),), 0, template.format(document=BLANK), text)
+    text = text_of(row, document)
+    return asked(TEMPLATES, form, [text_of(row, summary)], 0, source=text, document=text)

@@ -1,0 +1,31 @@
+"""Conversations to tune on, and plain text to measure perplexity on: what has no question and no answer."""
+
+from pretune.tasks.example import ASSISTANT, BLANK, USER, Example, RowError, text_of
+
+Turns = list[tuple[str, str]]  # (prompt, answer): the prompt in chat markup, the answer as it is
+
+
+def turns(row: dict) -> Turns:
+    """The exchanges of a row with `messages` (role and content). A system message goes before the first question.
+
+    Raises RowError unless user and assistant take turns and the assistant has the last word.
+    """
+    messages = [(message["role"], message["content"].strip()) for message in row["messages"]]
+    system = messages.pop(0)[1] + "\n" if messages[0][0] == "system" else ""
+    roles = [role for role, _ in messages]
+    if not roles or len(roles) % 2 or roles != ["user", "assistant"] * (len(roles) // 2):
+        raise RowError(f"messages must be of user and assistant in turn, not {', '.join(roles)}")
+    texts = [text for _, text in messages]
+    return [(USER + (system if i == 0 else "") + texts[i] + ASSISTANT, texts[i + 1]) for i in range(0, len(texts), 2)]
+
+
+def answer(row: dict, form: str) -> Example:
+    """The last answer after all that was said before it, to measure how likely it is."""
+    *before, (asked, last) = turns(row)
+    said = "".join(f"{prompt}{reply}\n" for prompt, reply in before)
+    return Example(said + asked, (last,), 0, USER + BLANK + ASSISTANT)
+
+
+def text(row: dict, form: str) -> Example:
+    """A document as one completion of nothing."""
+    return Example("", (text_of(row, "text"),), 0, "")

@@ -1,0 +1,138 @@
+"""What a probe shows of a model, under the corrected and under the published protocol."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import OUTPUTS
+from pretune import cells, checkpoints, params, plan, probing, prompts
+from pretune.checkpoints import Checkpoint
+from pretune.tasks import rows
+from pretune.tasks.example import RowError
+from pretune.tasks.registry import REGISTRY, RESERVE
+
+POINT = Checkpoint("step-0", 0, "pretraining", 0, 0, "none", Path("nowhere"), False)
+
+
+def seen(model, tokenizer, dataset, *overrides, **changes):
+    """What the smoke study sees of one dataset in the untrained model; `changes` are fields of the probe."""
+    study = params.load_study("smoke", overrides)
+    cells.prepare_data(study)
+    probe = plan.Probe(dataset, plan.evaluation_split(study, REGISTRY[dataset]), "default", 2, 0, 12, 8, "", "")
+    found = probing.Seen()
+    probing.look(study, plan.Model(POINT, "base", 0, "none"), model, tokenizer, replace(probe, **changes), found)
+    return found
+
+
+def folder():
+    return checkpoints.data_folder(params.load_study("smoke"))
+
+
+@pytest.mark.parametrize("dataset", [name for name in REGISTRY if name != "tulu_v2"])
+def test_every_dataset_can_be_looked_at(model, tokenizer, dataset):
+    changes = {"shots": 0} if REGISTRY[dataset].kind == "text" else {}
+    for form in ("default",) if changes else ("default", "instruct", "io", "chat"):
+        made = seen(model, tokenizer, dataset, format=form, items=4, **changes)
+        assert len(made.rows) == 4 and all(np.isfinite(row["log_likelihood"]).all() for row in made.rows)
+        assert (REGISTRY[dataset].kind == "generation") == ("rouge_l" in made.rows[0])
+
+
+def test_items_are_the_same_for_every_model_and_shots_follow_their_draw(model, tokenizer):
+    one, two = (seen(model, tokenizer, "mnli", draw=draw) for draw in (0, 1))
+    assert [row["item"] for row in one.rows] == [row["item"] for row in two.rows]
+    assert one.texts[0]["prompt"] != two.texts[0]["prompt"]
+
+
+def test_shots_come_from_train_and_are_never_scored(model, tokenizer):
+    """Also where the train split is what is scored."""
+    for name in ("mnli", "gpt3_nli"):
+        dataset, made = REGISTRY[name], seen(model, tokenizer, name, items=2000)
+        prefix = made.texts[0]["prompt"].split("### Input_1")[1]
+        scored = {text["prompt"].split("### Input_1")[-1] for text in made.texts}
+        assert f" ### Inference:{prefix.split(' ### Inference:')[1]}" and not any(prefix.startswith(one) for one in scored)
+        shown = rows.shots(folder(), dataset, dataset.evaluation, "default", 2, 0)
+        assert not {example.prompt for example in shown} & {f"### Input_1{one}" for one in scored}
+
+
+def test_reserved_rows_are_never_trained_on_or_shown():
+    dataset = REGISTRY["mnli"]
+    reserved = set(rows.chosen(folder(), dataset, RESERVE, 10**6))
+    trained = set().union(*(rows.chosen(folder(), dataset, "train", 10**6, seed) for seed in range(3)))
+    assert len(reserved) == 200 and len(trained) == 1800 and not reserved & trained
+
+
+def test_held_out_text_is_scored_whole_as_nats_per_token(model, tokenizer):
+    made = seen(model, tokenizer, "held_out_text", shots=0, items=3)
+    for row, text in zip(made.rows, made.texts, strict=True):
+        ids = tokenizer(tokenizer.eos_token + text["choices"][0], return_tensors="pt")["input_ids"]
+        with torch.inference_mode():
+            loss = model(ids, labels=ids).loss.item()
+        assert row["choice_tokens"] == [ids.shape[1] - 1]
+        assert -row["log_likelihood"][0] / row["choice_tokens"][0] == pytest.approx(loss, abs=1e-4)
+
+
+def test_published_shots_are_the_first_items_and_stay_scored(model, tokenizer):
+    made = seen(model, tokenizer, "mnli", "protocol=published")
+    assert [row["item"] for row in made.rows] == list(range(12))
+    assert [row["flag"] for row in made.rows] == ["shot"] * 2 + [""] * 10
+    first = REGISTRY["mnli"].example(rows.read(folder(), REGISTRY["mnli"], "validation_matched")[0], "default")
+    assert made.texts[5]["prompt"].startswith(f"{first.prompt}{first.completion}\n")
+
+
+def test_published_hidden_labels_are_marked_where_the_corrected_protocol_refuses(model, tokenizer):
+    made = seen(model, tokenizer, "qqp", "protocol=published", "protocol.too_long=refuse")
+    assert Counter(row["flag"] for row in made.rows) == {"hidden label shot": 2, "hidden label": 10}
+    assert {row["gold"] for row in made.rows} == {0} and made.rows[0]["split"] == "test"
+    with pytest.raises(RowError, match=r"qqp: row \d+ of test: .*hidden labels"):
+        seen(model, tokenizer, "qqp", "protocol.splits=published")
+    assert {row["flag"] for row in seen(model, tokenizer, "qqp").rows} == {""}
+
+
+def test_published_long_prompts_are_scored_and_marked_where_the_corrected_protocol_lowers_shots(model, tokenizer):
+    model.config.max_position_embeddings = 130
+    corrected = seen(model, tokenizer, "mnli")
+    assert {row["shots"] for row in corrected.rows} == {1} or {row["shots"] for row in corrected.rows} == {0}
+    published = seen(model, tokenizer, "mnli", "protocol=published")
+    assert {row["shots"] for row in published.rows} == {2} and len(published.rows) == 12
+    assert any("too long" in row["flag"] for row in published.rows) and not published.left_out
+
+
+def test_published_labels_are_read_from_their_likeliest_sub_token(model, tokenizer):
+    """Against one forward pass over the prompt with a space at its end."""
+    made = seen(model, tokenizer, "mnli", "protocol=published")
+    row, text = made.rows[7], made.texts[7]
+    with torch.inference_mode():
+        logits = model(tokenizer(text["prompt"] + " ", return_tensors="pt")["input_ids"]).logits[0, -1].log_softmax(-1)
+    for label, found in zip(REGISTRY["mnli"].labels, row["log_likelihood"], strict=True):
+        parts = {token for word in (label, " " + label) for token in tokenizer(word)["input_ids"]}
+        assert found == pytest.approx(max(logits[token].item() for token in parts), abs=1e-4)
+
+
+def test_published_generation_goes_past_a_newline(model, tokenizer):
+    made = seen(model, tokenizer, "xsum", "protocol=published", new_tokens=40)
+    assert {row["stop"] for row in made.rows} <= {"length", "end"}
+
+
+def test_training_rows_that_do_not_fit_are_refused_or_cut(model, tokenizer):
+    for protocol, fits in (("corrected", False), ("published", True)):
+        study = params.load_study("smoke", (f"protocol={protocol}",))
+        tuned = plan.Model(POINT, "xsum", 0, "none")
+        if fits:
+            made = cells._training_rows(study, tuned, 60, tokenizer)
+            assert max(len(row.ids) for row in made) == 60 and len(made) == 48
+        else:
+            with pytest.raises(RowError, match="exceed 60 tokens"):
+                cells._training_rows(study, tuned, 60, tokenizer)
+
+
+def test_examples_that_are_trained_on_count_their_completion_only(tokenizer):
+    study = params.load_study("smoke")
+    for recipe, said in (("mnli", {"entailment", "neutral", "contradiction"}), ("instruct", None)):
+        made = cells._training_rows(study, plan.Model(POINT, recipe, 0, "none"), 512, tokenizer)
+        answers = {tokenizer.decode(row.ids[row.counted]).replace(tokenizer.eos_token, "").strip() for row in made}
+        assert answers == said if said else all("<|user|>" not in answer for answer in answers)
+    assert OUTPUTS in folder().parents and prompts.FITTING == 0.95
