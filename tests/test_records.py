@@ -9,7 +9,6 @@ import pytest
 from pretune import params, paths, records
 from pretune.plan import cells
 
-
 SMALL = ("findings=[01_dataset_dichotomy]", "probing.datasets=[xsum, mnli, rte, hellaswag, arc_easy, sciq]")
 
 

@@ -108,3 +108,14 @@ def test_bracket_names_the_steps_a_rise_falls_between():
     line = pd.DataFrame({"step": [0, 50, 100, 200, 400], "score": [0.5, 0.2, 0.3, 0.7, 0.8]})
     assert statistics.bracket(line) == (100, 200)
     assert statistics.bracket(line.assign(score=[0.5, 0.5, 0.4, 0.4, 0.4])) is None
+
+
+def test_the_published_value_is_the_midpoint_of_a_bootstrap_interval():
+    values = np.r_[np.ones(60), np.zeros(40)]
+    found = statistics.bootstrap(values)
+    assert found.value == (found.low + found.high) / 2 and found.n == 100
+    assert found.value == pytest.approx(0.6, abs=0.02) and found.variance**0.5 == pytest.approx(0.049, abs=0.004)
+    assert found == statistics.bootstrap(values) != statistics.bootstrap(values, seed=1)
+    rows = pd.DataFrame({"dataset": "mnli", "step": 10, "tokens": 100, "item": range(100), "score": values, "baseline": 0.3})
+    assert statistics.curve(rows, "bootstrap")["score"].item() == found.value
+    assert statistics.curve(rows)["score"].item() == 0.6

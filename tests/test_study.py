@@ -16,7 +16,7 @@ from conftest import OUTPUTS, ROOT, run_pretune
 from pretune import params, paths, records
 from pretune.plan import cells
 
-WHO = ["checkpoint", "recipe", "seed", "dataset", "format", "draw", "item"]
+WHO = ["checkpoint", "recipe", "seed", "dataset", "split", "format", "shots_asked", "draw", "item"]
 
 
 def start(outputs, *words):
@@ -50,22 +50,25 @@ def record_count(outputs):
 
 def test_the_run_leaves_every_row_and_says_what_it_took(smoke):
     rows = records.load(smoke)
-    assert len(rows) == 15 * 6 * 24 and not rows.duplicated(WHO).any()
-    assert records.scored(rows)["score"].between(0, 1).all()
+    assert len(rows) == sum(len(cell.probes) for cell in cells(smoke)) * 12 and not rows.duplicated(WHO).any()
+    scored, text = records.scored(rows), rows["dataset"] == "held_out_text"
+    assert scored.loc[~text, "score"].between(0, 1).all()
+    assert scored.loc[text, "score"].between(2, 8).all()  # nats per token, of an all but untrained model with 512 tokens
     about = json.loads((OUTPUTS / "smoke" / "run.json").read_text())
     assert set(about["process_seconds"]) == {"prepare", "load", "tune", "score"}
     assert {"measure", "notebooks", "site", "total"} == set(about["wall_seconds"])
     assert about["tokens"]["prepare"] == 40 * 8 * 128 and about["tokens"]["score"] > 10**5 and max(about["peak_memory_gb"]) < 2
-    log = records.training_log(smoke, next(cell.model for cell in cells(smoke) if cell.model.recipe == "mnli"))
-    assert len(log) == 3 and log["loss"].notna().all()
+    for recipe in ("mnli", "lora_mnli", "instruct"):
+        log = records.training_log(smoke, next(cell.model for cell in cells(smoke) if cell.model.recipe == recipe))
+        assert len(log) == 3 and log["loss"].notna().all()
 
 
 def test_status_for_people_and_programs(smoke):
     state = json.loads(run_pretune("status", "smoke", "--json").stdout)
     assert state["study"] == "smoke" and state["checkpoints"] == [f"step-{step}" for step in (0, 20, 36, 38, 40)]
-    assert state["cells"] == {"total": 15, "done": 15, "missing": []}
+    assert state["cells"] == {"total": 25, "done": 25, "missing": []}
     assert state["pages"] == {"total": 6, "done": 6, "stale": []}
-    assert "15 of 15 cells done" in run_pretune("status", "smoke").stdout
+    assert "25 of 25 cells done" in run_pretune("status", "smoke").stdout
 
 
 def test_nothing_to_do_takes_at_most_five_seconds_and_touches_nothing(smoke):
@@ -103,7 +106,7 @@ def test_resources_are_told_by_phase(smoke):
 def test_plan_prints_the_study_its_cells_and_what_it_expects(tmp_path):
     done = run_pretune("plan", "smoke", outputs=tmp_path)
     assert done.returncode == 0 and not list(tmp_path.iterdir())
-    words = ("warmup: 0.03", "15 cells", "step-20.mnli.0", "tokens", "floating-point operations", "minutes", "memory")
+    words = ("warmup: 0.03", "25 cells", "step-20.mnli.0", "tokens", "floating-point operations", "minutes", "memory")
     for word in words:
         assert word in done.stdout
 
@@ -112,7 +115,7 @@ def test_kill_nine_at_five_moments_ends_with_the_same_rows(smoke, tmp_path, monk
     expected = records.load(smoke).sort_values(WHO, ignore_index=True)
     pretrained = tmp_path / "cache" / "pretrained"
     moments = [lambda: list(pretrained.glob("*/step-0")), lambda: list(pretrained.glob("*/step-20")),
-               lambda: record_count(tmp_path) >= 3, lambda: record_count(tmp_path) >= 6, lambda: record_count(tmp_path) >= 11]
+               lambda: record_count(tmp_path) >= 3, lambda: record_count(tmp_path) >= 9, lambda: record_count(tmp_path) >= 18]
     for moment in moments:
         process = start(tmp_path, "run", "smoke", "--no-notebooks")
         wait_until(moment, process)
@@ -121,7 +124,7 @@ def test_kill_nine_at_five_moments_ends_with_the_same_rows(smoke, tmp_path, monk
         process.wait()
         assert gone(family), "workers outlived the run"
         done_before = record_count(tmp_path)
-    assert 11 <= done_before < 15
+    assert 18 <= done_before < 25
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "smoke").rglob("*.json")}
     assert run_pretune("run", "smoke", "--no-notebooks", outputs=tmp_path).returncode == 0
     assert all(path.stat().st_mtime_ns == old for path, old in stamps.items())  # nothing finished was done again
@@ -144,9 +147,9 @@ def test_a_cell_that_fails_is_listed_and_the_others_go_on(tmp_path):
     wrong = ("--set", "recipes.mnli.examples=5000", "--set", "recipes.xsum.learning_rate=2.0e-4")
     done = run_pretune("run", "smoke", "--only", "step-0", *wrong, outputs=tmp_path)
     assert done.returncode == 1
-    assert "step-0.mnli.0 failed" in done.stderr and "5000" in done.stderr and "2000 rows" in done.stderr
+    assert "step-0.mnli.0 failed" in done.stderr and "5000" in done.stderr and "1800 rows" in done.stderr
     state = json.loads(run_pretune("status", str(tmp_path / "smoke" / "smoke.yaml"), "--json", outputs=tmp_path).stdout)
-    assert state["cells"]["done"] == 2 and "step-0.mnli.0" in state["cells"]["missing"]
+    assert state["cells"]["done"] == 4 and "step-0.mnli.0" in state["cells"]["missing"]
 
 
 def test_two_runs_of_one_study_at_once_are_refused(tmp_path):
@@ -167,10 +170,36 @@ def test_papermill_by_itself_measures_only_what_its_checkpoint_needs(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     folders = [path.name for path in (tmp_path / "outputs" / "smoke" / "records").iterdir()]
-    assert len(folders) == 3 and all(name.startswith("step-20.") for name in folders)
+    assert len(folders) == 5 and all(name.startswith("step-20.") for name in folders)
     outputs = [output for cell in nbformat.read(out, 4).cells for output in cell.get("outputs", ())]
     assert sum("image/svg+xml" in output.get("data", {}) for output in outputs) >= 3
     assert not [output for output in outputs if output.output_type == "error"]
+
+
+def test_a_sweep_prints_and_keeps_its_table_and_names_the_better_rates(tmp_path, monkeypatch):
+    grid = "rates={grid: [1.0e-6, 1.0e-3], steps: [20, 40]}"
+    done = run_pretune("run", "smoke", "--sweep", "--set", grid, "--set", "tuning.learning_rate=1.0e-6", outputs=tmp_path)
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(tmp_path / "smoke" / "rates.csv")
+    assert len(table) == 4 * 2 and list(table["used"]) == [True, False] * 4
+    assert (table["mean"] - table[["step 20", "step 40"]].mean(axis=1)).abs().max() < 1e-3
+    best = table[table["recipe"] == "instruct"].set_index("rate")  # its loss falls where a rate is more than nothing
+    assert best.loc[1e-3, "best"] and best.loc[1e-3, "mean"] < best.loc[1e-6, "mean"]
+    assert "recipes.instruct.learning_rate: 0.001 is best, 1e-06 is used" in done.stdout
+    study = params.load_study(str(tmp_path / "smoke" / "smoke.yaml"))
+    rows = rows_in(tmp_path, study, monkeypatch)
+    assert set(rows["split"]) == {"train reserve"} and records.standard(study).empty
+    assert run_pretune("run", "smoke", "--sweep", outputs=tmp_path).returncode == 2  # the study as it is has no grid
+
+
+def test_the_published_protocol_runs_and_marks_what_it_lets_pass(tmp_path, monkeypatch):
+    words = ("--set", "protocol=published", "--set", "probing.datasets=[mnli, qqp]", "--set", "recipes={base: {}}")
+    done = run_pretune("run", "smoke", *words, "--only", "step-0", "--no-notebooks", outputs=tmp_path)
+    assert done.returncode == 0, done.stderr
+    study = params.load_study(str(tmp_path / "smoke" / "smoke.yaml"))
+    rows = rows_in(tmp_path, study, monkeypatch)
+    assert rows.loc[rows["dataset"] == "qqp", "flag"].str.contains("hidden label").all()
+    assert (rows["flag"].str.contains("shot") == (rows["item"] < rows["shots_asked"])).all()
 
 
 def test_checkpoints_from_a_corpus_of_ones_own(tmp_path, world):

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from pretune import training
-from pretune.params import Tuning
+from pretune import models, training
+from pretune.params import Lora, Tuning
 from pretune.training import Row, TrainingFailed
 
 SETTINGS = Tuning(learning_rate=1e-3, batch_size=8, examples=1, epochs=3, precision="float32")
@@ -156,3 +156,27 @@ def test_schedules():
     cosine = SETTINGS.model_copy(update={"schedule": "cosine", "warmup": 0.0})
     assert training.rate_share(0, 100, cosine) == 1.0
     assert training.rate_share(100, 100, cosine) == pytest.approx(0.1)
+
+
+def adapted_weights(model, seed, rate=1e-2):
+    trained = copy.deepcopy(model)
+    with models.adapted(trained, Lora(rank=4), seed) as inner:
+        names = [name for name, weight in inner.named_parameters() if weight.requires_grad]
+        training.train(inner, some_rows(), SETTINGS.model_copy(update={"learning_rate": rate}), seed)
+    return trained, names
+
+
+def test_lora_trains_adapters_only_and_merges_them_into_an_ordinary_model(model):
+    trained, names = adapted_weights(model, 0)
+    assert names and all("lora_" in name for name in names) and all(p.requires_grad for p in trained.parameters())
+    before, after = dict(model.named_parameters()), dict(trained.named_parameters())
+    assert set(after) == set(before) and type(trained) is type(model)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {name for name in before if "proj" in name}  # every linear layer of the blocks, and not the embedding
+    for name in changed:
+        assert torch.linalg.matrix_rank(after[name] - before[name], rtol=1e-4) <= 4
+
+
+def test_adapters_follow_their_seed(model):
+    one, again, other = (weights(adapted_weights(model, seed)[0]) for seed in (0, 0, 1))
+    assert torch.equal(one, again) and not torch.equal(one, other)

@@ -101,7 +101,7 @@ def datasets(study: Study, base: pd.DataFrame) -> pd.DataFrame:
 
 def show_curves(study: Study, base: pd.DataFrame) -> None:
     """Base score against pre-training tokens, one panel a dataset."""
-    lines, names = statistics.curve(base), titles(study)
+    lines, names = statistics.curve(base, study.protocol.reporting), titles(study)
     figure, axes = figures.panels(len(names))
     for panel, (name, title) in zip(axes, names.items(), strict=True):
         floor, _ = statistics.noise_floor(base[base["dataset"] == name])
@@ -119,7 +119,7 @@ def first_look(study: Study, base: pd.DataFrame) -> pd.DataFrame:
     """The naive reading: first and last score of each dataset, and where half of a rise was passed."""
     lines = {}
     for name, title in titles(study).items():
-        part = statistics.curve(base[base["dataset"] == name])
+        part = statistics.curve(base[base["dataset"] == name], study.protocol.reporting)
         line = {"score": part["score"].iloc[-1], "no skill": part["baseline"].iloc[-1]}
         if len(part) > 1:
             line = {"first score": part["score"].iloc[0], "last score": line["score"], "no skill": line["no skill"]}

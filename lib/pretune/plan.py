@@ -74,7 +74,8 @@ def cells(study: Study, only: tuple[str, ...] = ()) -> list[Cell]:
     """All cells of `study`, or those of the checkpoints named in `only`, in the order of checkpoints.
 
     Where the study has a grid of rates, a recipe at another rate of its grid is a model of its own (`mnli@0.001`), at
-    the checkpoints of the grid. A model that no finding looks at is left out. Raises StudyError for an unknown dataset, finding or checkpoint.
+    the checkpoints of the grid. A model that no finding looks at is left out.
+    Raises StudyError for an unknown dataset, finding or checkpoint.
     """
     check(study, only)
     wanted = [point for point in points.checkpoints(study) if not only or point.name in only]

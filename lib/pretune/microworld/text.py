@@ -92,7 +92,7 @@ def _echo(world: World, draw: random.Random) -> str:
     if draw.random() < 0.5:
         told = f"{first} {draw.choice(text['same' if same else 'other'])}{second}"
     else:
-        told = f"{text['ask_same'].format(first=first, second=second)} {draw.choice(text['yes' if same else 'no'])}"
+        told = f"{text['ask_same'].format(first=first, second=second)} {text['yes' if same else 'no']}"
     return told.format(**stranger(world, "text", draw).words())
 
 
@@ -128,10 +128,10 @@ def _ask(world: World, draw: random.Random) -> str:
         said = true
     right = getattr(said, kind) == getattr(true, kind)
     words = stranger(world, "text", draw).words() | true.words() | {kind: getattr(said, kind)}
-    question, answer = _say(draw, f"ask_{kind}", "yes" if right else "no")
-    return f"{question} {answer}".format(**words)
+    answer = wordings()["text"]["yes" if right else "no"]
+    return f"{_say(draw, f'ask_{kind}')[0]} {answer}".format(**words)
 
 
 KINDS = (
-    (_life, 0.12), (_place, 0.1), (_trade, 0.08), (_tale, 0.16), (_echo, 0.12), (_visit, 0.04), (_talk, 0.26), (_sheet, 0.12),
+    (_life, 0.12), (_place, 0.12), (_trade, 0.08), (_tale, 0.2), (_echo, 0.12), (_visit, 0.04), (_talk, 0.18), (_sheet, 0.14),
 )
