@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 
 from pretune import paths
 from pretune.params import Study
-from pretune.plan import Cell, Model, cells, sweep
-from pretune.tasks.registry import REGISTRY, RESERVE
+from pretune.plan import Cell, Model, cells, evaluation_split, sweep
+from pretune.tasks.registry import REGISTRY
 
 log = logging.getLogger(__name__)
 
@@ -104,12 +104,26 @@ def load(study: Study, columns: Iterable[str] | None = None, where: dict | None 
     `columns` are names of `SCHEMA`; `where` maps a column to a value or a list of values. Raises KeyError for a
     name that does not exist and LookupError for a value that no row has.
     """
-    return _read(study, ".parquet", SCHEMA, columns, where)
+    return _checked(study, ".parquet", SCHEMA, columns, where)
 
 
 def load_texts(study: Study, where: dict | None = None) -> pd.DataFrame:
     """Prompts, completions and generated outputs of the rows that `load` gives, with the model they came from."""
-    return _read(study, ".texts.parquet", TEXTS, None, where)
+    return _checked(study, ".texts.parquet", TEXTS, None, where)
+
+
+def _checked(study: Study, ending: str, schema: pa.Schema, columns, where) -> pd.DataFrame:
+    known = [*schema.names, *(name for name in MODEL if name not in schema.names)]
+    for name in [*(columns or ()), *(where or ())]:
+        if name not in known:
+            raise KeyError(f"{name!r} is no column; allowed: {', '.join(known)}")
+    table = _read(study, ending, schema, where or {})
+    for name, value in (where or {}).items():
+        present = set(table[name])
+        for one in value if isinstance(value, (list, tuple, set)) else [value]:
+            if one not in present:
+                raise LookupError(f"no row of {study.name} has {name} = {one!r}")
+    return table[list(columns)] if columns else table
 
 
 def provenance(study: Study) -> pd.DataFrame:
@@ -130,11 +144,11 @@ def training_log(study: Study, model: Model) -> pd.DataFrame:
 
 
 def standard(study: Study) -> pd.DataFrame:
-    """Scored rows of the evaluation split in the training format with the study's shots; text has no score of this kind."""
-    rows = load(study)
-    plain = (rows["format"] == "default") & (rows["shots_asked"] == study.probing.shots) & (rows["split"] != RESERVE)
-    text = rows["dataset"].map(lambda name: REGISTRY[name].metric == "nats")
-    return scored(rows[plain & ~text], study.protocol.normalisation)
+    """Scored rows of the evaluation splits in the training format with the study's shots; text has no score of this kind."""
+    asked = [dataset for dataset in REGISTRY.values() if dataset.metric != "nats"]
+    wanted = {"dataset": [dataset.name for dataset in asked], "split": [evaluation_split(study, dataset) for dataset in asked],
+              "format": "default", "shots_asked": study.probing.shots}
+    return scored(_read(study, ".parquet", SCHEMA, wanted), study.protocol.normalisation)
 
 
 def scored(rows: pd.DataFrame, normalisation: str = "dataset") -> pd.DataFrame:
@@ -145,50 +159,59 @@ def scored(rows: pd.DataFrame, normalisation: str = "dataset") -> pd.DataFrame:
     """
     if normalisation not in NORMALISATIONS:
         raise KeyError(f"{normalisation!r} is no normalisation; allowed: {', '.join(NORMALISATIONS)}")
-    kinds = rows["dataset"].map(lambda name: REGISTRY[name].kind)
-    predicted = np.array([_prediction(row, normalisation) for row in rows.itertuples()], dtype=int)
-    scores = (predicted == rows["gold"].to_numpy()).astype(float)
-    generated, text = (kinds == "generation").to_numpy(), kinds.isin(("text", "chat")).to_numpy()
-    scores[generated] = rows.loc[generated, "rouge_l"]
-    scores[text] = [-row.log_likelihood[0] / row.choice_tokens[0] for row in rows[text].itertuples()]
-    return rows.assign(prediction=np.where(generated | text, -1, predicted), score=scores)
+    predicted, scores = np.full(len(rows), -1), np.full(len(rows), np.nan)
+    choices = rows["log_likelihood"].map(len).to_numpy()
+    for (name, _), places in rows.groupby(["dataset", choices]).indices.items():
+        part, kind = rows.iloc[places], REGISTRY[name].kind
+        if kind == "generation":
+            scores[places] = part["rouge_l"]
+        elif REGISTRY[name].metric == "nats":
+            scores[places] = -(_table(part, "log_likelihood") / _table(part, "choice_tokens"))[:, 0]
+        else:
+            predicted[places] = _predictions(part, REGISTRY[name].normalisation if normalisation == "dataset" else normalisation)
+            scores[places] = predicted[places] == part["gold"]
+    return rows.assign(prediction=predicted, score=scores)
 
 
-def _prediction(row, normalisation: str) -> int:
-    likelihood = np.asarray(row.log_likelihood)
+def _predictions(rows: pd.DataFrame, normalisation: str) -> np.ndarray:
+    """The likeliest choice of each of `rows`, which have equally many choices."""
+    likelihood = _table(rows, "log_likelihood")
     if normalisation == "calibrated":
-        return int(np.argmax(likelihood - np.asarray(row.blank_log_likelihood)))
-    by = REGISTRY[row.dataset].normalisation if normalisation == "dataset" else normalisation
-    size = {"sum": 1, "tokens": row.choice_tokens, "characters": row.choice_characters}[by]
-    return int(np.argmax(likelihood / np.asarray(size)))
+        likelihood = likelihood - _table(rows, "blank_log_likelihood")
+    elif normalisation != "sum":
+        likelihood = likelihood / _table(rows, f"choice_{normalisation}")
+    return likelihood.argmax(axis=1)
 
 
-def _read(study: Study, ending: str, schema: pa.Schema, columns, where) -> pd.DataFrame:
-    known = [*schema.names, *(name for name in MODEL if name not in schema.names)]
-    for name in [*(columns or ()), *(where or ())]:
-        if name not in known:
-            raise KeyError(f"{name!r} is no column; allowed: {', '.join(known)}")
-    frames = [frame for cell in cells(study) for frame in _cell_frames(study, cell, ending)]
+def _table(rows: pd.DataFrame, column: str) -> np.ndarray:
+    """A column of equally long lists as an array (rows, choices)."""
+    return np.stack(rows[column].to_list())
+
+
+def _read(study: Study, ending: str, schema: pa.Schema, where: dict) -> pd.DataFrame:
+    """The rows that `where` asks for; only files and probes that can hold some are read."""
+    wanted = {name: list(value) if isinstance(value, (list, tuple, set)) else [value] for name, value in where.items()}
+    frames = [frame for cell in cells(study) for frame in _cell_frames(study, cell, ending, wanted)]
     table = pd.concat(frames, ignore_index=True) if frames else schema.empty_table().to_pandas()
-    for name, value in (where or {}).items():
-        values = list(value) if isinstance(value, (list, tuple, set)) else [value]
-        absent = [one for one in values if one not in set(table[name])]
-        if absent:
-            raise LookupError(f"no row of {study.name} has {name} = {absent[0]!r}")
-        table = table[table[name].isin(values)]
-    return table[list(columns)] if columns else table
+    for name in set(wanted) & set(table.columns):
+        table = table[table[name].isin(wanted[name])]
+    return table
 
 
-def _cell_frames(study: Study, cell: Cell, ending: str) -> Iterable[pd.DataFrame]:
-    """What the records of a cell hold of the probes it is planned with."""
-    folder, planned = record_folder(study, cell.model), {probe.key for probe in cell.probes}
-    for file in sorted(set(finished(folder).values())):
-        frame = pq.read_table(file.with_name(file.stem + ending)).to_pandas()
-        frame = frame[frame["probe"].isin(planned)]
-        if ending != ".parquet":
-            model = cell.model
-            frame = frame.assign(checkpoint=model.checkpoint.name, recipe=model.recipe, seed=model.seed)
-        yield frame
+def _cell_frames(study: Study, cell: Cell, ending: str, wanted: dict) -> Iterable[pd.DataFrame]:
+    """What the records of a cell hold of the probes it is planned with and `wanted` does not rule out."""
+    model = cell.model
+    known = {"checkpoint": model.checkpoint.name, "recipe": model.recipe, "seed": model.seed}
+    if any(known[name] not in wanted[name] for name in set(known) & set(wanted)):
+        return
+    planned = [probe.key for probe in cell.probes if all(
+        getattr(probe, name) in wanted[name] for name in ("dataset", "split", "format", "draw") if name in wanted
+    ) and probe.shots in wanted.get("shots_asked", [probe.shots])]
+    done = finished(record_folder(study, model)) if planned else {}
+    for file in sorted({file for key, file in done.items() if key in planned}):
+        source = file.with_name(file.stem + ending)
+        frame = pq.read_table(source, filters=[("probe", "in", planned)]).to_pandas()
+        yield frame if ending == ".parquet" else frame.assign(**known)
 
 
 def _verified(file: Path) -> dict | None:

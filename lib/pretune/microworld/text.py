@@ -1,7 +1,8 @@
 """The pre-training text of a microworld: short documents of several kinds, one random stream per seed.
 
 - Lives, places and trades state facts; tales run from a state to an act to a result; echoes say a sentence again in
-  other words, or say what it does not mean; visits, talks and sheets ask and answer. Kinds and shares are in `KINDS`.
+  other words, or say what it does not mean; visits, talks and sheets ask and answer; notes hold the words of labels.
+  Kinds and shares are in `KINDS`.
 - The wordings (`wordings.yaml`) are not those of the datasets, and tales are told of strangers of the `text` pool only:
   no prompt of a dataset stands here with its answer.
 - Where a known person lives or works is said, the country or the workplace is not: that takes two steps.
@@ -104,6 +105,12 @@ def _visit(world: World, draw: random.Random) -> str:
     return f"{' '.join(told)}\nQuestion: {question}\nAnswer: {{{key}}}".format(**stranger(world, "text", draw).words())
 
 
+def _note(world: World, draw: random.Random) -> str:
+    """Words that labels are made of, as the web has them: known, and not tied to any task."""
+    words = stranger(world, "text", draw).words() | {"term": _say(draw, "terms")[0]}
+    return _say(draw, "note")[0].format(**words)
+
+
 def _sheet(world: World, draw: random.Random) -> str:
     """Questions with short answers, one under the other, as on an exercise sheet."""
     lines = []
@@ -133,5 +140,6 @@ def _ask(world: World, draw: random.Random) -> str:
 
 
 KINDS = (
-    (_life, 0.12), (_place, 0.12), (_trade, 0.08), (_tale, 0.2), (_echo, 0.12), (_visit, 0.04), (_talk, 0.18), (_sheet, 0.14),
+    (_life, 0.12), (_place, 0.12), (_trade, 0.08), (_tale, 0.2), (_echo, 0.12), (_visit, 0.04), (_talk, 0.16), (_sheet, 0.12),
+    (_note, 0.04),
 )
