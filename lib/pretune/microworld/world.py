@@ -16,7 +16,7 @@ import random
 from dataclasses import dataclass
 from itertools import product
 
-VERSION = 2  # raise by hand when the same seed would give another world, text or dataset
+VERSION = 3  # raise by hand when the same seed would give another world, text or dataset
 
 ONSETS = "b br d dr f g h j k l m n p r s st t tr v z".split()
 VOWELS = "a e i o u".split()
