@@ -16,7 +16,8 @@ def records(chances, items=300, seed=0):
         for (step, late), level in zip(STEPS.items(), levels, strict=True):
             score = (draw.random(items) < level).astype(float)
             frames.append(pd.DataFrame({
-                "dataset": dataset, "step": step, "tokens": step * 1000, "late": late, "item": range(items),
+                "dataset": dataset, "recipe": "base", "format": "default", "draw": 0, "seed": 0, "step": step,
+                "tokens": step * 1000, "late": late, "item": range(items),
                 "score": score, "baseline": 0.25, "prediction": 0, "gold": np.arange(items) % 2,
             }))
     return pd.concat(frames, ignore_index=True)
@@ -35,14 +36,65 @@ def test_items_that_all_agree_leave_the_doubt_of_the_rule_of_three():
     assert found.value == 1 and found.low == pytest.approx(1 - 3 / 200, abs=0.002)
 
 
+def gain(rows, dataset="a"):
+    scores = statistics.Scores(rows)
+    return statistics.effect(scores, statistics.gain(scores, dataset))
+
+
 def test_gain_is_late_minus_early_on_paired_items():
     rows = records({"a": [0.2, 0.3, 0.5, 0.9, 0.9, 0.9]})
-    found = statistics.gain(rows)
-    scores = rows.groupby("step")["score"].mean()
+    found, scores = gain(rows), rows.groupby("step")["score"].mean()
     assert found.value == pytest.approx(scores[[680, 690, 700]].mean() - scores[50])
     assert found.low < found.value < found.high and found.n == 300
-    with pytest.raises(ValueError, match="not scored at every checkpoint"):
-        statistics.gain(rows[(rows["step"] != 50) | (rows["item"] > 3)])
+    assert gain(rows[(rows["step"] != 50) | (rows["item"] > 3)]).n == 296  # items that were scored everywhere
+    with pytest.raises(LookupError, match="no rows of b after base at step 680"):
+        gain(rows, "b")
+
+
+def tuned(rows, seeds, shift, spread=0.0, seed=0):
+    """Base rows as they are, and rows of a recipe whose items were lifted by `shift`, with a `spread` between seeds."""
+    draw, frames = np.random.default_rng(seed), [rows.assign(draw=0)]
+    for number in range(seeds):
+        more = draw.normal(shift, spread)
+        lifted = rows["score"] + more + draw.normal(0, 0.02, len(rows))
+        frames.append(rows.assign(recipe="mnli", seed=number, draw=number, score=lifted))
+    return pd.concat(frames, ignore_index=True)
+
+
+def test_an_effect_is_paired_by_item_and_seed():
+    """Items differ far more than the effect; paired, they cancel."""
+    rows = tuned(records({"a": [0.5] * 6}, items=400), 3, 0.1)
+    terms = [statistics.Term(1, "a", "mnli"), statistics.Term(-1, "a")]
+    found = statistics.effect(statistics.Scores(rows), terms)
+    assert found.value == pytest.approx(0.1, abs=0.01) and found.high - found.low < 0.03 and found.seeds == 3
+    alone = statistics.effect(statistics.Scores(rows), [statistics.Term(1, "a", "mnli")])
+    assert alone.high - alone.low > 0.08
+
+
+def test_seeds_that_differ_widen_the_interval():
+    terms = [statistics.Term(1, "a", "mnli"), statistics.Term(-1, "a")]
+    narrow, wide = (statistics.effect(statistics.Scores(tuned(records({"a": [0.5] * 6}), 3, 0.1, spread)), terms)
+                    for spread in (0.0, 0.1))
+    assert wide.high - wide.low > 4 * (narrow.high - narrow.low) and wide.freedom < 4
+
+
+def test_an_early_checkpoint_carries_its_own_noise():
+    shifts = [0, 0, 0, -0.05, 0, 0.05]  # neighbours that differ by more than items do
+    rows = records({"a": [0.5] * 6}, items=3000)
+    rows["score"] += rows["step"].map(dict(zip(STEPS, shifts, strict=True)))
+    scores, late = statistics.Scores(rows), [statistics.Term(1, "a")]
+    one, both = (statistics.effect(scores, terms) for terms in (late, statistics.gain(scores, "a")))
+    assert both.variance / one.variance == pytest.approx(4, rel=0.2)  # 1/3 of the floor's variance, against 1/3 and 1
+    quiet = statistics.effect(scores, late, noise=False)
+    assert quiet.variance < one.variance / 5
+
+
+def test_a_slope_is_that_of_least_squares_per_doubling():
+    rows = records({"a": [0.0, 0.1, 0.2, 0.5, 0.5, 0.5]}, items=4000)
+    tokens = {50: 1000, 200: 2000, 700: 4000}
+    found = statistics.effect(statistics.Scores(rows), statistics.slope("a", "base", tokens))
+    scores = rows.groupby("step")["score"].mean()
+    assert found.value == pytest.approx(np.polyfit([0, 1, 2], scores[[50, 200, 700]], 1)[0])
 
 
 def test_sorting_needs_equivalence_not_absence_of_significance():
@@ -52,13 +104,19 @@ def test_sorting_needs_equivalence_not_absence_of_significance():
     assert statistics.sort_datasets(few)["group"]["flat"] == "undecided"
 
 
+def apart(rows, groups):
+    scores = statistics.Scores(rows)
+    terms = statistics.groups_apart(groups, lambda dataset, weight: statistics.gain(scores, dataset, weight=weight))
+    return statistics.effect(scores, terms) if terms else None
+
+
 def test_the_difference_of_groups_comes_out_and_is_asked_only_of_two_sets_each():
     rise, flat = [0.2, 0.25, 0.5, 0.8, 0.8, 0.8], [0.2] * 6
     rows = records({"a": rise, "b": rise, "c": flat, "d": flat}, items=2000)
     groups = statistics.sort_datasets(statistics.half(rows, "A"))["group"]
-    found = statistics.group_difference(statistics.half(rows, "B"), groups)
+    found = apart(statistics.half(rows, "B"), groups)
     assert found.low < 0.55 < found.high and statistics.judge("1a", found, False, "").verdict == "supported"
-    assert statistics.group_difference(rows, groups.replace("not learned", "undecided")) is None
+    assert apart(rows, groups.replace("not learned", "undecided")) is None
     assert statistics.judge("1a", None, True, "why").verdict == "undecided"
 
 
@@ -79,7 +137,7 @@ def test_gain_covers_the_truth():
     for trial in range(trials):
         shift = draw.normal(0, 0.02, 6)
         rows = records({"a": np.array([0.3, 0.3, 0.4, 0.6, 0.6, 0.6]) + shift}, items=150, seed=trial)
-        found = statistics.gain(rows)
+        found = gain(rows)
         covered += found.low <= 0.3 <= found.high
     assert covered / trials >= 0.93
 
@@ -89,7 +147,7 @@ def test_no_effect_is_supported_in_at_most_five_percent():
     for trial in range(trials):
         rows = records({name: [0.3] * 6 for name in "abcd"}, items=150, seed=trial)
         groups = statistics.sort_datasets(statistics.half(rows, "A"))["group"]
-        found = statistics.group_difference(statistics.half(rows, "B"), groups)
+        found = apart(statistics.half(rows, "B"), groups)
         wrong += statistics.judge("1a", found, False, "").verdict == "supported"
     assert wrong / trials <= 0.05
 
@@ -119,3 +177,13 @@ def test_the_published_value_is_the_midpoint_of_a_bootstrap_interval():
     rows = pd.DataFrame({"dataset": "mnli", "step": 10, "tokens": 100, "item": range(100), "score": values, "baseline": 0.3})
     assert statistics.curve(rows, "bootstrap")["score"].item() == found.value
     assert statistics.curve(rows)["score"].item() == 0.6
+
+
+def test_holm_asks_more_of_every_claim_of_a_family():
+    strong, weak, none = (statistics.judge(name, statistics.estimate(value, [(0.0004, 1000)], 9), False, "")
+                          for name, value in (("a", 0.2), ("b", 0.092), ("c", 0.05)))
+    assert [v.verdict for v in (strong, weak, none)] == ["supported", "supported", "undecided"]
+    assert [v.verdict for v in statistics.holm([weak, none, strong])] == ["undecided", "undecided", "supported"]
+    assert [v.verdict for v in statistics.holm([weak])] == ["supported"]
+    unasked = statistics.judge("d", None, True, "why")
+    assert statistics.holm([weak, unasked])[0].verdict == "supported"  # what is not asked is no test

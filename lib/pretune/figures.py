@@ -22,6 +22,11 @@ COLOURS = {"learned": PALETTE[2], "not learned": PALETTE[3], "undecided": PALETT
 LABEL_COLOURS = [PALETTE[0], PALETTE[1], PALETTE[4], PALETTE[5], PALETTE[8], PALETTE[9]]
 
 
+def many_colours(count: int) -> list:
+    """Colours for `count` lines that stand for different things."""
+    return sns.color_palette("husl", count) if count > 8 else [PALETTE[i] for i in (0, 1, 2, 4, 5, 3, 8, 9)][:count]
+
+
 def use_theme() -> None:
     """One look for all pages."""
     sns.set_theme(context="notebook", style="whitegrid", palette=PALETTE, rc={

@@ -185,7 +185,7 @@ def _dichotomy(study: Study, recipe: str) -> list[View]:
     if "@" in recipe:
         return []
     names = study.probing.datasets if recipe == "base" else _own(study, recipe)
-    return [View(name, _shots(study, name)) for name in names]
+    return [View(name, study.probing.shots) for name in names if REGISTRY[name].kind != "text"]
 
 
 def _latent(study: Study, recipe: str) -> list[View]:

@@ -1,19 +1,20 @@
 """Intervals, noise floor, sorting and verdicts, from scored rows (`records.scored`).
 
-- Items are the same for all checkpoints, so a change is a mean of paired differences.
+- Every effect is a weighted sum of mean scores (`Term`): late minus early, tuned minus base, one format minus another.
+  Items are the same for all models, and a tuned model takes the shot draw of its seed, so sums are paired by both.
 - *Late* is the mean over the last neighbouring checkpoints. Their spread is the noise floor: what a score moves by
-  from one checkpoint to the next for no reason of interest. A change between an early checkpoint and late carries it once for
-  the early one and once, divided by their number, for late.
+  from one checkpoint to the next for no reason of interest. A mean over some checkpoints carries it divided by their number.
+- Items, seeds and neighbouring checkpoints each add a component of variance with its own degrees of freedom; they are
+  joined by Welch and Satterthwaite's rule and the interval is Student's. With one seed nothing is known about seeds.
 - Items that all agree are no certainty: two more are supposed that do not (`_item_variance`).
-- Components of variance have their own degrees of freedom; they are joined by Welch and Satterthwaite's rule and the
-  interval is Student's. With one seed nothing is known about seeds, and every verdict is provisional.
-- Verdicts follow `claims`: beyond the margin, on the other side of it, or undecided.
+- Verdicts follow the claims: beyond the margin, on the other side of it, or undecided.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -25,7 +26,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its 95 % interval and the number of items it rests on."""
+    """A mean with its 95 % interval, the number of items it rests on and of seeds."""
 
     value: float
     low: float
@@ -33,23 +34,101 @@ class Estimate:
     variance: float
     freedom: float
     n: int
+    seeds: int = 1
 
     def __str__(self) -> str:
-        return f"{self.value:+.2f} (95 % interval {self.low:+.2f} to {self.high:+.2f}, n = {self.n})"
+        seeds = f", {self.seeds} seeds" if self.seeds > 1 else ""
+        return f"{self.value:+.2f} (95 % interval {self.low:+.2f} to {self.high:+.2f}, n = {self.n}{seeds})"
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """A claim judged by its rule. `effect` is None where the condition for asking is not met, and `why` says which."""
+class Term:
+    """`weight` times the mean score of a dataset after a recipe, over the checkpoints `steps` (none given: the late ones)."""
 
-    claim: str
-    verdict: str  # supported, not supported or undecided
-    provisional: bool
-    effect: Estimate | None
-    why: str
+    weight: float
+    dataset: str
+    recipe: str = "base"
+    steps: tuple[int, ...] = ()
+    format: str = "default"
+    shots: int | None = None  # as asked for; None where the rows have one number only
+    column: str = "score"
 
 
-def estimate(value: float, components: Sequence[tuple[float, float]], n: int) -> Estimate:
+class Scores:
+    """Scored rows, ready to be asked for the mean of a term. `late` and `steps` are checkpoints, in order."""
+
+    def __init__(self, rows: pd.DataFrame):
+        unit = np.where(rows["recipe"] == "base", rows["draw"], rows["seed"])
+        self.rows = rows.assign(unit=unit)
+        self.steps = tuple(sorted(rows["step"].unique()))
+        self.late = tuple(sorted(rows.loc[rows["late"], "step"].unique()))
+        self.early = min((step for step in self.steps if step > 0), default=None)
+        self._places = self.rows.groupby(["dataset", "recipe", "format", "step"]).indices
+        self._known: dict[tuple, pd.DataFrame] = {}
+
+    def table(self, term: Term, step: int) -> pd.DataFrame:
+        """One line per item and one column per seed (of base: per shot draw). Raises LookupError where nothing was measured."""
+        key = (term.dataset, term.recipe, term.format, step, term.shots, term.column)
+        if key not in self._known:
+            part = self.rows.iloc[self._places.get(key[:4], [])]
+            part = part if term.shots is None else part[part["shots_asked"] == term.shots]
+            if part.empty:
+                raise LookupError(f"no rows of {term.dataset} after {term.recipe} at step {step} ({term.format})")
+            self._known[key] = part.set_index(["item", "unit"])[term.column].unstack("unit")
+        return self._known[key]
+
+
+def effect(scores: Scores, terms: Sequence[Term], noise: bool = True) -> Estimate:
+    """The sum of `terms` with its interval over items, seeds and, unless `noise` is False, neighbouring checkpoints.
+
+    Terms of one dataset are paired by item and seed. Without late checkpoints there is no noise to be had.
+    """
+    pieces = defaultdict(list)
+    for term in terms:
+        pieces[term.dataset].append(term)
+    arrays = [_summed(scores, some) for some in pieces.values()]
+    seeds = max(len(array) for array in arrays)
+    by_seed = sum(np.broadcast_to(array.mean(1), seeds) for array in arrays)
+    components = [_item_variance(array.mean(0), max(abs(term.weight) for term in some))
+                  for array, some in zip(arrays, pieces.values(), strict=True)]
+    if seeds > 1:
+        components.append((float(by_seed.var(ddof=1)) / seeds, seeds - 1))
+    if noise and scores.late:
+        components += _noise(scores, terms)
+    return estimate(float(by_seed.mean()), components, sum(array.shape[1] for array in arrays), seeds)
+
+
+def _summed(scores: Scores, terms: Sequence[Term]) -> np.ndarray:
+    """The weighted sum of terms of one dataset per seed and item (seeds, items), over the items that all of them have."""
+    means = []
+    for term in terms:
+        steps = term.steps or scores.late
+        tables = [scores.table(term, step) for step in steps]
+        means.append(sum(tables) / len(tables))
+    items = means[0].dropna().index
+    for mean in means[1:]:
+        items = items.intersection(mean.dropna().index)
+    if not len(items):
+        raise LookupError(f"{terms[0].dataset}: no item was scored for every part of the effect")
+    arrays = [term.weight * mean.loc[items].to_numpy().T for term, mean in zip(terms, means, strict=True)]
+    seeds = max(len(array) for array in arrays)
+    return sum(np.broadcast_to(array, (seeds, len(items))) for array in arrays)
+
+
+def _noise(scores: Scores, terms: Sequence[Term]) -> list[tuple[float, int]]:
+    """For every group of terms over the same checkpoints: the variance of their sum from one late checkpoint to the next,
+    divided by the number of checkpoints."""
+    groups = defaultdict(list)
+    for term in terms:
+        groups[term.steps or scores.late].append(term)
+    found = []
+    for steps, some in groups.items():
+        sums = [sum(term.weight * scores.table(term, step).to_numpy().mean() for term in some) for step in scores.late]
+        found.append((float(np.var(sums, ddof=1)) / len(steps) if len(sums) > 1 else np.nan, len(sums) - 1))
+    return found
+
+
+def estimate(value: float, components: Sequence[tuple[float, float]], n: int, seeds: int = 1) -> Estimate:
     """`value` with the interval of independent variance `components`, pairs of variance and degrees of freedom.
 
     Satterthwaite 1946: freedom = (sum v)^2 / sum(v^2 / freedom). Where a component cannot be known (freedom 0) the
@@ -57,32 +136,35 @@ def estimate(value: float, components: Sequence[tuple[float, float]], n: int) ->
     """
     total = sum(variance for variance, _ in components)
     if any(freedom < 1 for _, freedom in components):
-        return Estimate(value, np.nan, np.nan, np.nan, 0, n)
+        return Estimate(value, np.nan, np.nan, np.nan, 0, n, seeds)
     if total == 0:
-        return Estimate(value, value, value, 0.0, np.inf, n)
+        return Estimate(value, value, value, 0.0, np.inf, n, seeds)
     freedom = total**2 / sum(variance**2 / free for variance, free in components)
     reach = stats.t.ppf((1 + LEVEL) / 2, freedom) * np.sqrt(total)
-    return Estimate(value, value - reach, value + reach, total, freedom, n)
+    return Estimate(value, value - reach, value + reach, total, freedom, n, seeds)
 
 
-def combine(parts: Sequence[Estimate], weights: Sequence[float]) -> Estimate:
-    """The weighted sum of independent estimates."""
-    value = float(np.dot([part.value for part in parts], weights))
-    components = [(part.variance * weight**2, part.freedom) for part, weight in zip(parts, weights, strict=True)]
-    return estimate(value, components, sum(part.n for part in parts))
+def _item_variance(values: np.ndarray, unit: float = 1.0) -> tuple[float, int]:
+    """Variance of a mean over items, and its degrees of freedom.
+
+    Two more items one `unit` away from the mean are supposed, in the manner of Agresti and Coull. Without them, items that
+    all agree would leave no doubt at all; with them the interval reaches as far as the rule of three, 3/n.
+    """
+    n = len(values)
+    return float(((values - values.mean()) ** 2).sum() + 2 * unit**2) / n**2, n - 1
+
+
+def over_items(rows: pd.DataFrame, column: str = "score") -> Estimate:
+    """Mean of `column` over items, each averaged over draws, seeds and checkpoints first: the doubt of items alone."""
+    values = rows.groupby("item")[column].mean()
+    return estimate(values.mean(), [_item_variance(values.to_numpy())], len(values))
 
 
 def share(successes: int, n: int) -> Estimate:
     """A share with Wilson's interval, which stays sensible near 0 and 1."""
     low, high = stats.binomtest(successes, n).proportion_ci(LEVEL, method="wilson")
-    value = successes / n
-    return Estimate(value, low, high, value * (1 - value) / n, n - 1, n)
-
-
-def over_items(rows: pd.DataFrame, column: str = "score") -> Estimate:
-    """Mean of `column` over items, each averaged over draws and checkpoints first."""
-    values = rows.groupby("item")[column].mean()
-    return estimate(values.mean(), [_item_variance(values)], len(values))
+    value, reach = successes / n, stats.t.ppf((1 + LEVEL) / 2, max(n - 1, 1))
+    return Estimate(value, low, high, (max(value - low, high - value) / reach) ** 2, max(n - 1, 1), n)
 
 
 def bootstrap(values: Sequence[float], resamples: int = 3000, seed: int = 0) -> Estimate:
@@ -92,11 +174,6 @@ def bootstrap(values: Sequence[float], resamples: int = 3000, seed: int = 0) -> 
     means = values[draw.integers(len(values), size=(resamples, len(values)))].mean(axis=1)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Estimate((low + high) / 2, low, high, float(means.var()), len(values) - 1, len(values))
-
-
-def early_step(rows: pd.DataFrame) -> int:
-    """The first checkpoint after step 0."""
-    return int(rows.loc[rows["step"] > 0, "step"].min())
 
 
 def curve(rows: pd.DataFrame, reporting: str = "mean") -> pd.DataFrame:
@@ -111,39 +188,18 @@ def curve(rows: pd.DataFrame, reporting: str = "mean") -> pd.DataFrame:
 
 def noise_floor(rows: pd.DataFrame) -> tuple[float, int]:
     """Standard deviation of the score of one dataset over the late checkpoints, and their number."""
-    scores = rows[rows["late"]].groupby("step")["score"].mean()
-    return float(scores.std(ddof=1)) if len(scores) > 1 else np.nan, len(scores)
+    found = rows[rows["late"]].groupby("step")["score"].mean()
+    return float(found.std(ddof=1)) if len(found) > 1 else np.nan, len(found)
 
 
-def gain(rows: pd.DataFrame) -> Estimate:
-    """s(late) - s(early) of one dataset, over paired items and neighbouring checkpoints."""
-    late = rows[rows["late"]].groupby("item")["score"].mean()
-    early = rows[rows["step"] == early_step(rows)].groupby("item")["score"].mean()
-    return _paired(rows, late - early.reindex(late.index), early_too=True)
+def gain(scores: Scores, dataset: str, recipe: str = "base", weight: float = 1.0) -> list[Term]:
+    """s(late) - s(early)."""
+    return [Term(weight, dataset, recipe), Term(-weight, dataset, recipe, (scores.early,))]
 
 
-def lift(rows: pd.DataFrame) -> Estimate:
-    """s(late) - b of one dataset: what the model has beyond the best answer without a skill."""
-    late = rows[rows["late"]].groupby("item")[["score", "baseline"]].mean()
-    return _paired(rows, late["score"] - late["baseline"], early_too=False)
-
-
-def _paired(rows: pd.DataFrame, change: pd.Series, early_too: bool) -> Estimate:
-    if change.isna().any():
-        raise ValueError(f"items {list(change[change.isna()].index[:5])} were not scored at every checkpoint")
-    floor, points = noise_floor(rows)
-    checkpoints = floor**2 * (1 / points + early_too)
-    return estimate(change.mean(), [_item_variance(change), (checkpoints, points - 1)], len(change))
-
-
-def _item_variance(values: pd.Series) -> tuple[float, int]:
-    """Variance of a mean over items, and its degrees of freedom.
-
-    Two more items one unit away from the mean are supposed, in the manner of Agresti and Coull. Without them, items that
-    all agree would leave no doubt at all; with them the interval reaches as far as the rule of three, 3/n.
-    """
-    n = len(values)
-    return float(((values - values.mean()) ** 2).sum() + 2) / n**2, n - 1
+def lift(dataset: str, recipe: str = "base", weight: float = 1.0) -> list[Term]:
+    """s(late) - b: what the model has beyond the best answer without a skill."""
+    return [Term(weight, dataset, recipe), Term(-weight, dataset, recipe, column="baseline")]
 
 
 def half(rows: pd.DataFrame, which: str) -> pd.DataFrame:
@@ -153,14 +209,14 @@ def half(rows: pd.DataFrame, which: str) -> pd.DataFrame:
 
 
 def sort_datasets(rows: pd.DataFrame, margin: float = MARGIN) -> pd.DataFrame:
-    """One line per dataset: gain, lift and group, by the rule of claim 1a, on the rows given.
+    """One line per dataset: gain, lift and group, by the rule of claim 1a, on the rows given (of base).
 
     learned: the interval of the gain lies above the margin and that of the lift above 0. not learned: the interval
     of the lift lies below the margin, or that of the gain within both margins. Otherwise undecided.
     """
-    lines = []
-    for dataset, part in rows.groupby("dataset"):
-        grown, above = gain(part), lift(part)
+    scores, lines = Scores(rows), []
+    for dataset in rows["dataset"].unique():
+        grown, above = effect(scores, gain(scores, dataset)), effect(scores, lift(dataset))
         group = "undecided"
         if grown.low > margin and above.low > 0:
             group = "learned"
@@ -170,16 +226,20 @@ def sort_datasets(rows: pd.DataFrame, margin: float = MARGIN) -> pd.DataFrame:
     return pd.DataFrame(lines).set_index("dataset")
 
 
-def group_difference(rows: pd.DataFrame, groups: pd.Series) -> Estimate | None:
-    """Mean gain of the learned minus mean gain of the not learned sets; None unless both groups have two sets."""
+def groups_apart(groups: pd.Series, make) -> list[Term] | None:
+    """Mean of `make(dataset, weight)` over the learned minus that over the not learned sets; None unless both have two."""
     sets = {name: list(groups.index[groups == name]) for name in ("learned", "not learned")}
     if min(len(some) for some in sets.values()) < 2:
         return None
-    gains = {dataset: gain(part) for dataset, part in rows.groupby("dataset")}
-    parts = [gains[one] for one in sets["learned"]] + [gains[one] for one in sets["not learned"]]
-    weights = [1 / len(sets["learned"])] * len(sets["learned"])
-    weights += [-1 / len(sets["not learned"])] * len(sets["not learned"])
-    return combine(parts, weights)
+    weights = {"learned": 1 / len(sets["learned"]), "not learned": -1 / len(sets["not learned"])}
+    return [term for name, some in sets.items() for dataset in some for term in make(dataset, weights[name])]
+
+
+def slope(dataset: str, recipe: str, tokens: dict[int, int], weight: float = 1.0) -> list[Term]:
+    """The least-squares slope of a score over the checkpoints of `tokens` (step to tokens), per doubling of tokens."""
+    doublings = np.log2(list(tokens.values()))
+    away = doublings - doublings.mean()
+    return [Term(weight * part, dataset, recipe, (step,)) for step, part in zip(tokens, away / (away**2).sum(), strict=True)]
 
 
 def predicted_shares(rows: pd.DataFrame) -> pd.DataFrame:
@@ -188,11 +248,18 @@ def predicted_shares(rows: pd.DataFrame) -> pd.DataFrame:
     return counts.unstack(fill_value=0.0)
 
 
+def most_frequent(rows: pd.DataFrame) -> tuple[int, Estimate]:
+    """The label predicted most often, and its share of the items (the mean over checkpoints and draws of `rows`)."""
+    label = int(rows["prediction"].mode().iloc[0])
+    said = (rows["prediction"] == label).groupby(rows["item"]).mean().sum()
+    return label, share(int(np.round(said)), rows["item"].nunique())
+
+
 def balanced_accuracy(rows: pd.DataFrame) -> Estimate:
     """Mean over gold labels of the share that was answered right, minus chance."""
     parts = [over_items(part) for _, part in rows.groupby("gold")]
-    found = combine(parts, [1 / len(parts)] * len(parts))
-    return estimate(found.value - 1 / len(parts), [(found.variance, found.freedom)], found.n)
+    components = [(part.variance / len(parts) ** 2, part.freedom) for part in parts]
+    return estimate(float(np.mean([part.value for part in parts])) - 1 / len(parts), components, sum(part.n for part in parts))
 
 
 def bracket(line: pd.DataFrame) -> tuple[int, int] | None:
@@ -208,9 +275,42 @@ def bracket(line: pd.DataFrame) -> tuple[int, int] | None:
     return int(line["step"].iloc[passed - 1]), int(line["step"].iloc[passed])
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """A claim judged by its rule. `effect` is None where the condition for asking is not met, and `why` says which.
+
+    `p` is the one-sided probability of an effect this far from `margin`; of a family, as Holm adjusts it.
+    """
+
+    claim: str
+    verdict: str  # supported, not supported or undecided
+    provisional: bool
+    effect: Estimate | None
+    why: str
+    margin: float = MARGIN
+    p: float = np.nan
+
+
 def judge(claim: str, effect: Estimate | None, provisional: bool, why: str, margin: float = MARGIN) -> Verdict:
-    """The verdict on a claimed increase: `effect` against `margin`."""
+    """The verdict on a claimed increase: `effect` against `margin`, taken by itself."""
     if effect is None or np.isnan(effect.low):
-        return Verdict(claim, "undecided", provisional, effect, why)
-    said = "supported" if effect.low > margin else "not supported" if effect.high < margin else "undecided"
-    return Verdict(claim, said, provisional, effect, why)
+        return Verdict(claim, "undecided", provisional, effect, why, margin)
+    distance = (effect.value - margin) / np.sqrt(effect.variance) if effect.variance else np.inf * (effect.value - margin)
+    return _decided(Verdict(claim, "", provisional, effect, why, margin, float(stats.t.sf(abs(distance), effect.freedom))))
+
+
+def holm(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """The verdicts of one finding, whose claims are a family: probabilities adjusted by Holm's step-down rule (1979)."""
+    asked = sorted((verdict for verdict in verdicts if not np.isnan(verdict.p)), key=lambda verdict: verdict.p)
+    adjusted, worst = {}, 0.0
+    for place, verdict in enumerate(asked):
+        worst = max(worst, min(1.0, (len(asked) - place) * verdict.p))
+        adjusted[verdict.claim] = _decided(replace(verdict, p=worst))
+    return [adjusted.get(verdict.claim, verdict) for verdict in verdicts]
+
+
+def _decided(verdict: Verdict) -> Verdict:
+    """Supported or not where the probability is below that of one end of the interval."""
+    if verdict.p >= (1 - LEVEL) / 2:
+        return replace(verdict, verdict="undecided")
+    return replace(verdict, verdict="supported" if verdict.effect.value > verdict.margin else "not supported")

@@ -1,0 +1,168 @@
+"""Finding 1, dataset dichotomy: which datasets are learned in pre-training, which are not. Claims 1a and 1b."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from pretune import figures, statistics
+from pretune.findings.page import Page, judged, ranged
+from pretune.statistics import Estimate, Scores, Verdict, most_frequent
+from pretune.tasks.registry import REGISTRY
+
+NOT_LEARNED = "not learned"
+CONSTANT = 1 - statistics.MARGIN  # a share of one prediction above this is a constant answer
+
+
+def show_curves(page: Page) -> None:
+    """Base score against pre-training tokens, one panel a dataset."""
+    lines, names = statistics.curve(page.base, page.study.protocol.reporting), page.titles
+    figure, axes = figures.panels(len(names))
+    for panel, (name, title) in zip(axes, names.items(), strict=True):
+        floor, _ = statistics.noise_floor(page.base[page.base["dataset"] == name])
+        figures.score_curve(panel, lines[lines["dataset"] == name], floor)
+        panel.set_title(title)
+        panel.set_ylim(-0.03, 1.03)
+    for panel in axes[::3]:
+        panel.set_ylabel("score, 0 to 1")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
+    figure.suptitle("Score of the untuned model along pre-training, 95 % interval over items", x=0.01, ha="left")
+    figures.show(figure, alt=f"Curves of base score over pre-training tokens for {', '.join(names.values())}.")
+
+
+def first_look(page: Page) -> pd.DataFrame:
+    """The naive reading: first and last score of each dataset, and where half of a rise was passed."""
+    lines = {}
+    for name, title in page.titles.items():
+        rows = page.base[page.base["dataset"] == name]
+        part = statistics.curve(rows, page.study.protocol.reporting)
+        line = {"score": part["score"].iloc[-1], "no skill": part["baseline"].iloc[-1]}
+        if len(part) > 1:
+            found = statistics.bracket(part)
+            line = {"first score": part["score"].iloc[0], "last score": line["score"], "no skill": line["no skill"],
+                    "half of the rise between steps": f"{found[0]} and {found[1]}" if found else "no rise",
+                    "noise floor": f"{statistics.noise_floor(rows)[0]:.3f}"}
+        lines[title] = line
+    return pd.DataFrame(lines).T
+
+
+def show_before_after(page: Page) -> None:
+    """Base against each recipe on its own datasets, for one checkpoint."""
+    recipes = [recipe for recipe in page.study.recipes if recipe in set(page.rows["recipe"]) - {"base"}]
+    pairs = [(recipe, name) for recipe in recipes for name in page.titles if len(page.of(name, recipe))]
+    before, after = ([statistics.over_items(page.of(name, which)) for name, which in some]
+                     for some in ([(name, "base") for _, name in pairs], [(name, recipe) for recipe, name in pairs]))
+    figure, axes = plt.subplots(figsize=(7.5, 0.42 * len(pairs) + 1.6))
+    levels = [page.of(name)["baseline"].mean() for _, name in pairs]
+    figures.before_after(axes, [f"{recipe}: {page.title(name)}" for recipe, name in pairs], before, after, levels)
+    axes.set_xlabel("score, 0 to 1")
+    axes.set_title(f"Before and after tuning at {page.checkpoint}, 95 % interval over items")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
+    figures.show(figure, alt=f"Score of every recipe's own datasets before and after tuning at {page.checkpoint}.")
+
+
+def classifications(page: Page) -> list[str]:
+    return [name for name in page.titles if REGISTRY[name].kind == "classification"]
+
+
+def constant_answers(page: Page) -> pd.DataFrame:
+    """Most frequent prediction, its share and balanced accuracy at the last checkpoint shown."""
+    lines, last = {}, page.base[page.base["step"] == page.base["step"].max()]
+    for name in classifications(page):
+        part = last[last["dataset"] == name]
+        label, found = most_frequent(part)
+        balanced = statistics.balanced_accuracy(part)
+        lines[page.title(name)] = {
+            "most frequent answer": REGISTRY[name].labels[label], "its share": ranged(found, signed=False),
+            "balanced accuracy minus chance": ranged(balanced), "items": found.n,
+        }
+    return pd.DataFrame(lines).T
+
+
+def side_by_side(page: Page, other: Page) -> pd.DataFrame:
+    """Score at the last checkpoint shown, headline and calibrated, and the share of the most frequent prediction."""
+    lines = {}
+    for name in page.titles:
+        if REGISTRY[name].kind == "generation":
+            continue
+        line = {}
+        for label, rows in (("headline", page.base), ("calibrated", other.base)):
+            part = rows[(rows["dataset"] == name) & (rows["step"] == rows["step"].max())]
+            line[f"{label} score"] = ranged(statistics.over_items(part), signed=False)
+            if REGISTRY[name].kind == "classification":
+                line[f"one label, {label}"] = most_frequent(part)[1].value
+        lines[page.title(name)] = line
+    return pd.DataFrame(lines).T
+
+
+def calibration_says(page: Page, calibrated: Page) -> str:
+    """Whether any dataset sorts differently under calibrated scoring."""
+    one, two = (statistics.sort_datasets(some.base)["group"] for some in (page, calibrated))
+    moved = [f"{page.title(name)} ({one[name]} by the headline scoring, {two[name]} when calibrated)"
+             for name in one.index if one[name] != two[name]]
+    return "Sorted by the rule below on all items, calibration moves " + (", ".join(moved) if moved else "no dataset") + "."
+
+
+def groups(page: Page) -> pd.Series:
+    """learned, not learned or undecided, per dataset, sorted on half A of the items of base."""
+    return statistics.sort_datasets(statistics.half(page.base, "A"))["group"]
+
+
+def show_gains(page: Page) -> None:
+    """Gain of every dataset on half A, with the band that does not count."""
+    found = statistics.sort_datasets(statistics.half(page.base, "A")).loc[list(page.titles)]
+    figure, axes = plt.subplots(figsize=(7.5, 0.36 * len(found) + 1.4))
+    figures.intervals(axes, list(page.titles.values()), list(found["gain"]), list(found["group"]), statistics.MARGIN)
+    axes.set(xlabel="gain: score late minus score early", title="Gain along pre-training on half A, 95 % interval")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
+    figures.show(figure, alt="Gain of each dataset with its interval, coloured by group.")
+
+
+def sorting(page: Page) -> pd.DataFrame:
+    """The three-way sorting on half A, and the gain on half B that it is judged by."""
+    found, fresh = (statistics.sort_datasets(statistics.half(page.base, which)).loc[list(page.titles)] for which in "AB")
+    return pd.DataFrame({
+        "group": found["group"].to_numpy(), "gain (half A)": [ranged(one) for one in found["gain"]],
+        "lift (half A)": [ranged(one) for one in found["lift"]], "gain (half B)": [ranged(one) for one in fresh["gain"]],
+    }, index=list(page.titles.values()))
+
+
+def verdicts(page: Page) -> list[Verdict]:
+    """Claims 1a and 1b, judged by the rules above the data."""
+    sorted_ = groups(page)
+    counts = ", ".join(f"{(sorted_ == name).sum()} {name}" for name in ("learned", NOT_LEARNED, "undecided"))
+    scores = Scores(statistics.half(page.base, "B"))
+    terms = statistics.groups_apart(sorted_, lambda name, weight: statistics.gain(scores, name, weight=weight))
+    why = f"Sorted on half A: {counts}."
+    if terms is None:
+        one = (None, f"{why} It is asked only where both groups have two sets.")
+    else:
+        one = (statistics.effect(scores, terms), f"{why} The effect is the difference of mean gains on half B.")
+    two, why = _constant(page, sorted_)
+    return judged(page, {"1a": one, "1b": (two, why, CONSTANT)})
+
+
+def _constant(page: Page, sorted_: pd.Series) -> tuple[Estimate | None, str]:
+    """Claim 1b: the share of the most frequent prediction, at late, where it is smallest of the flat classifications."""
+    late = page.base[page.base["late"]]
+    names = [name for name in classifications(page) if sorted_[name] == NOT_LEARNED]
+    if not names:
+        return None, "No classification set is sorted as not learned."
+    found = {name: most_frequent(late[late["dataset"] == name])[1] for name in names}
+    said = [f"{page.title(name)} {ranged(found[name], signed=False)}, balanced accuracy minus chance "
+            f"{ranged(statistics.balanced_accuracy(late[late['dataset'] == name]))}" for name in names]
+    least = min(names, key=lambda name: found[name].low)
+    return found[least], (f"The effect is the share of the most frequent prediction at late, on {page.title(least)}, where its "
+                          f"interval reaches lowest. All: {'; '.join(said)}.")
+
+
+def checkpoint_answer(page: Page) -> str:
+    """What tuning changed at one checkpoint, on the datasets it was tuned on."""
+    said = []
+    for recipe, how in page.study.recipes.items():
+        if how.dataset and len(page.of(how.dataset, recipe)):
+            before, after = (statistics.over_items(page.of(how.dataset, which)) for which in ("base", recipe))
+            said.append(f"`{recipe}` moves {page.title(how.dataset)} from {ranged(before, signed=False)} to "
+                        f"{ranged(after, signed=False)} (n = {after.n})")
+    return f"At {page.checkpoint}, " + "; ".join(said) + "."
+

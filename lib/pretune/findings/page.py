@@ -1,0 +1,220 @@
+"""What every page shows: the study, who measured it, what is missing, what models predict and say.
+
+A `Page` is a finding for one checkpoint or for all: the rows the finding asked for, scored, and whether they are all
+there. Whatever a function shows or says is computed from those rows.
+"""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from pretune import batch, figures, params, plan, records, statistics
+from pretune.figures import quote
+from pretune.params import Study
+from pretune.statistics import Estimate, Scores, Verdict
+from pretune.tasks.registry import REGISTRY, RESERVE
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of a report. `rows` are scored, of the evaluation splits, of the page's checkpoint or of all."""
+
+    study: Study
+    finding: str
+    checkpoint: str  # a name, or "all"
+    rows: pd.DataFrame
+    missing: tuple[str, ...]  # names of models that lack rows
+    expected: int  # models that the finding looks at
+
+    @cached_property
+    def scores(self) -> Scores:
+        return Scores(self.rows)
+
+    @property
+    def base(self) -> pd.DataFrame:
+        return self.rows[self.rows["recipe"] == "base"]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the page is on all checkpoints."""
+        return self.checkpoint == "all"
+
+    @property
+    def shown(self) -> str:
+        """The checkpoint that examples are taken from: the page's, or the last."""
+        return self.rows.loc[self.rows["step"].idxmax(), "checkpoint"] if self.is_whole else self.checkpoint
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """Dataset names as pages say them, each with its world, in the order of the study."""
+        return {name: self.title(name) for name in self.study.probing.datasets if name in set(self.rows["dataset"])}
+
+    def title(self, dataset: str) -> str:
+        return REGISTRY[dataset].title + ("" if self.study.datasets.source == "folder" else " (microworld)")
+
+    @property
+    def tokens(self) -> dict[int, int]:
+        """Tokens read at each step."""
+        return dict(sorted(self.rows.groupby("step")["tokens"].first().items()))
+
+    def of(self, dataset: str, recipe: str = "base", form: str = "default", shots: int | None = None) -> pd.DataFrame:
+        """Rows of one dataset after one recipe in one format; `shots` None stands for those of the study."""
+        rows, shots = self.rows, self.study.probing.shots if shots is None else shots
+        return rows[(rows["dataset"] == dataset) & (rows["recipe"] == recipe) & (rows["format"] == form)
+                    & (rows["shots_asked"] == shots)]
+
+
+def open_page(study: str, finding: str, checkpoint: str, normalisation: str | None = None) -> Page:
+    """Measure what the page lacks, nothing else, and read what it needs.
+
+    Raises RunError when something cannot be measured, StudyError for an unknown study or checkpoint.
+    """
+    whole = params.load_study(study)
+    narrow = whole.model_copy(update={"findings": (finding,)})
+    only = () if checkpoint == "all" else (checkpoint,)
+    plan.check(narrow, only)
+    batch.need(narrow, only)
+    lacking = tuple(cell.model.name for cell in records.missing(narrow, only))
+    rows = records.load(narrow) if not only else records.load(narrow, where={"checkpoint": checkpoint})
+    rows = records.scored(rows[rows["split"] != RESERVE], normalisation or whole.protocol.normalisation)
+    return Page(narrow, finding, checkpoint, rows, lacking, len(plan.cells(narrow, only)))
+
+
+def rescored(page: Page, normalisation: str) -> Page:
+    """The same rows under another scoring."""
+    rows = records.scored(page.rows.drop(columns=["prediction", "score"]), normalisation)
+    return Page(page.study, page.finding, page.checkpoint, rows, page.missing, page.expected)
+
+
+def described(page: Page) -> str:
+    """The study in a few sentences."""
+    study = page.study
+    steps, recipes = ", ".join(map(str, study.checkpoints.steps)), ", ".join(f"`{name}`" for name in study.recipes)
+    options = [f"{key} {value}" for key, value in study.protocol if value != getattr(params.Protocol(), key)]
+    published = f" Of the protocol, these options are the published ones: {', '.join(options)}." if options else ""
+    return (f"**{html.escape(study.title)}.** {len(study.checkpoints.steps)} checkpoints, saved at optimizer steps {steps}; the "
+            f"last {study.checkpoints.late} are neighbours. Recipes: {recipes}. {study.probing.shots} shots are asked for, at "
+            f"most {study.probing.items} items a dataset, {study.tuning.seeds} seed{'s' * (study.tuning.seeds > 1)}. "
+            f"Datasets whose prompts do not fit the context get fewer shots.{published}")
+
+
+def completeness(page: Page) -> str:
+    """Whether every row that the page asked for is there."""
+    if not page.missing:
+        return f"The grid is complete: {page.expected} of {page.expected} models have all the rows this page asks for."
+    names = ", ".join(f"`{name}`" for name in page.missing)
+    return (f"**This page is partial and gives no verdict:** {len(page.missing)} of {page.expected} models lack rows: {names}. "
+            "Run `pretune run` to measure them.")
+
+
+def provenance(page: Page) -> pd.DataFrame:
+    """Who measured the rows, with what, and for how long."""
+    about = records.provenance(page.study)
+    if not page.is_whole:
+        about = about[about["model"].str.split(".").str[0] == page.checkpoint]
+    seconds = pd.DataFrame(list(about["seconds"])).sum()
+    versions = {" ".join(f"{name} {one[name]}" for name in ("python", "torch", "transformers")) for one in about["versions"]}
+    precision = set("training " + about["training_precision"] + ", scoring " + about["scoring_precision"])
+    return pd.DataFrame({"": {
+        "records": str(len(about)),
+        "versions": " / ".join(sorted(versions)),
+        "commit": ", ".join(sorted({(one or "none")[:10] for one in about["commit"]})),
+        "device": ", ".join(sorted(set(about["device"]))),
+        "precision": ", ".join(sorted(precision)),
+        "parameters": ", ".join(f"{number:,}" for number in sorted(set(about["parameters"]))),
+        "seconds of process": ", ".join(f"{phase} {value:.0f}" for phase, value in seconds.items()),
+        "items left out (too long)": str(sum(len(items) for one in about["left_out"] for items in one.values())),
+    }})
+
+
+def datasets(page: Page) -> pd.DataFrame:
+    """What each dataset asks, how it is scored, how many items and shots there are."""
+    lines = {}
+    for name, title in page.titles.items():
+        part, about = page.rows[page.rows["dataset"] == name], REGISTRY[name]
+        by = "" if about.normalisation == "sum" else f" per {about.normalisation.rstrip('s')}"
+        score = {"rouge_l": "ROUGE-L", "nats": "loss, nats per token"}.get(about.metric, f"accuracy{by}")
+        lines[title] = {"kind": about.kind, "score": score, "split": f"<code>{', '.join(part['split'].unique())}</code>",
+                        "items": part["item"].nunique(), "shots": ", ".join(map(str, sorted(part["shots"].unique()))),
+                        "no skill": float(part["baseline"].mean())}
+    return pd.DataFrame(lines).T
+
+
+def ranged(found: Estimate, signed: bool = True) -> str:
+    """Value and interval in a table."""
+    if np.isnan(found.low):
+        return f"{found.value:+.2f}" if signed else f"{found.value:.2f}"
+    sign = "+" if signed else ""
+    return f"{found.value:{sign}.2f} ({found.low:{sign}.2f} to {found.high:{sign}.2f})"
+
+
+def told(verdict: Verdict) -> str:
+    """A verdict as prose."""
+    mark = ", provisional: fewer than three seeds" if verdict.provisional else ""
+    effect = f" Effect {verdict.effect}, against a margin of {verdict.margin:g}." if verdict.effect else ""
+    return f"**Claim {verdict.claim}: {verdict.verdict}{mark}.**{effect} {verdict.why}"
+
+
+def judged(page: Page, claims: dict[str, tuple]) -> list[Verdict]:
+    """The verdicts of a finding's claims: name to (effect or None, reason, margin if it is not the usual one).
+
+    A partial grid gives none; with fewer than three seeds they are provisional; the claims are a family (Holm).
+    """
+    provisional = page.study.tuning.seeds < 3
+    if page.missing:
+        return [Verdict(claim, "undecided", provisional, None, "The grid is partial.") for claim in claims]
+    return statistics.holm([statistics.judge(claim, effect, provisional, *rest) for claim, (effect, *rest) in claims.items()])
+
+
+def show_label_shares(page: Page, names: list[str], recipe: str = "base") -> None:
+    """What the model predicts, per checkpoint, for datasets with fixed labels."""
+    rows = pd.concat([page.of(name, recipe) for name in names])
+    shares = statistics.predicted_shares(rows)
+    figure, axes = figures.panels(len(names), columns=3, height=2.7)
+    for panel, name in zip(axes, names, strict=True):
+        figures.label_shares(panel, shares.loc[name], REGISTRY[name].labels)
+        panel.set_title(page.title(name))
+    axes[0].set_ylabel("share of predictions")
+    shown = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=5, fontsize="small")
+    figure.suptitle(f"Which label the model predicts, recipe {recipe}", x=0.01, ha="left")
+    figures.show(figure, alt=f"Stacked shares of predicted labels for {', '.join(map(page.title, names))}, recipe {recipe}.")
+
+
+def show_tuning(page: Page) -> None:
+    """Loss of every recipe at the page's checkpoint, or at the last one."""
+    figure, axes = figures.panels(1, height=3.0)
+    models = [cell.model for cell in plan.cells(page.study, (page.shown,)) if cell.model.seed == 0]
+    models = [model for model in models if model.recipe in page.study.recipes and model.recipe != "base"]
+    for model, colour in zip(models, figures.many_colours(len(models)), strict=True):
+        log = records.training_log(page.study, model)
+        axes[0].plot(log["step"], log["loss"].rolling(5, min_periods=1).mean(), color=colour, lw=1.2, label=model.recipe)
+    axes[0].set(xlabel="optimizer step", ylabel="loss (nats per counted token)", title=f"Tuning at {page.shown}, mean of 5 steps")
+    axes[0].legend(fontsize="small", ncols=2)
+    figures.show(figure, alt=f"Training loss of each recipe at {page.shown}.")
+
+
+def show_prompts(page: Page, names: list[str]) -> None:
+    """The first item of each of `names` in the study's fixed order: prompt, answer before and after each recipe, gold."""
+    where = {"checkpoint": page.shown, "seed": 0}
+    texts = records.load_texts(page.study, where).set_index(["probe", "recipe", "item"])
+    lines = {}
+    for name in names:
+        rows = page.rows[(page.rows["dataset"] == name) & (page.rows["checkpoint"] == page.shown) & (page.rows["seed"] == 0)
+                         & (page.rows["draw"] == 0) & (page.rows["format"] == "default")
+                         & (page.rows["shots_asked"] == page.study.probing.shots)]
+        line = {}
+        for row in rows[rows["item"] == rows["item"].iloc[0]].itertuples():
+            if "@" not in row.recipe:
+                said = texts.loc[(row.probe, row.recipe, row.item)]
+                answer = said["output"] if row.prediction < 0 else said["choices"][row.prediction]
+                line |= {"prompt": quote(said["prompt"], 260), "gold": quote(said["choices"][row.gold].strip()),
+                         row.recipe: quote(answer.strip(), 120)}
+        lines[page.title(name)] = line
+    frame = pd.DataFrame(lines).T
+    figures.table(frame[["prompt", "gold", *(recipe for recipe in page.study.recipes if recipe in frame)]])
