@@ -149,3 +149,31 @@ def _short(number: float) -> str:
         if number >= size:
             return f"{number / size:.3g}{letter}"
     return f"{number:g}"
+
+
+def plain_curve(axes: plt.Axes, line: pd.DataFrame, colour, label: str) -> plt.Axes:
+    """One of several curves of a panel: score against tokens with interval. `colour` is a name of `COLOURS` or a colour."""
+    ink = COLOURS.get(colour, colour) if isinstance(colour, str) else colour
+    axes.fill_between(line["tokens"], line["low"], line["high"], color=ink, alpha=0.15, lw=0)
+    axes.plot(line["tokens"], line["score"], color=ink, marker="o", ms=3.5, lw=1.4, label=label)
+    return token_axis(axes, line["tokens"])
+
+
+def heat_map(axes: plt.Axes, table: pd.DataFrame, label: str) -> plt.Axes:
+    """Signed values as colours and numbers, one line per index; blank where a value is missing."""
+    bound = max(0.1, float(np.nanmax(np.abs(table.to_numpy(dtype=float)))))
+    sns.heatmap(table.astype(float), ax=axes, annot=True, fmt="+.2f", cmap="RdBu_r", center=0, vmin=-bound, vmax=bound,
+                linewidths=1, cbar_kws={"label": label}, annot_kws={"fontsize": "small"})
+    axes.tick_params(axis="x", rotation=40)
+    for text in axes.get_xticklabels():
+        text.set_ha("right")
+    return axes
+
+
+def scatter(axes: plt.Axes, across: list, up: list, names: list[str], colours: list) -> plt.Axes:
+    """Named points with intervals in both directions; `across` and `up` are estimates."""
+    for one, two, name, ink in zip(across, up, names, colours, strict=True):
+        axes.plot([one.low, one.high], [two.value] * 2, color=ink, lw=1)
+        axes.plot([one.value] * 2, [two.low, two.high], color=ink, lw=1)
+        axes.plot(one.value, two.value, "o", color=ink, label=name)
+    return axes

@@ -36,6 +36,10 @@ class Estimate:
     n: int
     seeds: int = 1
 
+    def plus(self, known: float) -> Estimate:
+        """The estimate of the sum with a number that has no doubt of its own."""
+        return replace(self, value=self.value + known, low=self.low + known, high=self.high + known)
+
     def __str__(self) -> str:
         seeds = f", {self.seeds} seeds" if self.seeds > 1 else ""
         return f"{self.value:+.2f} (95 % interval {self.low:+.2f} to {self.high:+.2f}, n = {self.n}{seeds})"

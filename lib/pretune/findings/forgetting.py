@@ -1,0 +1,173 @@
+"""Finding 5, domain forgetting: what happens to other domains of a task, and to knowledge it does not need? Claims 5a to 5c.
+
+A loss is what a score falls by, or what the loss on held-out text rises by, from base to tuned: positive is forgetting.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from pretune import figures, statistics
+from pretune.findings.latent import recipes
+from pretune.findings.page import Page, judged, ranged
+from pretune.statistics import MARGIN, Estimate, Term, Verdict
+from pretune.tasks.registry import REGISTRY
+
+TEXT, FACTS = "held_out_text", "fact_recall"
+MATCHED = 2 * MARGIN  # own-task scores of full tuning and LoRA this close count as equal
+
+
+def loss(page: Page, name: str, recipe: str, steps: tuple[int, ...] = (), weight: float = 1.0) -> list[Term]:
+    """s(base) - s(tuned); of text, whose score is a loss already, tuned minus base."""
+    sign = -weight if REGISTRY[name].metric == "nats" else weight
+    return [Term(sign, name, "base", steps), Term(-sign, name, recipe, steps)]
+
+
+def mean_loss(page: Page, names: list[str], recipe: str, steps: tuple[int, ...] = (), weight: float = 1.0) -> list[Term]:
+    return [term for name in names for term in loss(page, name, recipe, steps, weight / len(names))]
+
+
+def all_recipes(page: Page) -> dict[str, str]:
+    """Recipes that tune on one dataset, LoRA included, each with that dataset."""
+    return {name: how.dataset for name, how in page.study.recipes.items()
+            if how.dataset and REGISTRY[how.dataset].kind != "chat"}
+
+
+def partners(page: Page, own: str, domain: str) -> list[str]:
+    """The datasets of the page that ask for the same task in (`in`) or out of (`out`) the domain of `own`."""
+    return [name for name in page.titles if REGISTRY[name].partner == own and REGISTRY[name].domain == domain]
+
+
+def knowledge(page: Page, own: str = "") -> list[str]:
+    """Knowledge sets, fact recall among them, that base answers better than no skill by the margin; not the one tuned on."""
+    return [name for name in page.titles if REGISTRY[name].knowledge and name != own and _beats(page, name)]
+
+
+def _beats(page: Page, name: str) -> bool:
+    rows = page.of(name)
+    rows = rows[rows["late"]] if page.is_whole else rows
+    return bool(rows["score"].mean() - rows["baseline"].mean() > MARGIN)
+
+
+def show_domains(page: Page) -> None:
+    """Base and tuned score of the partners of every tuned dataset along pre-training."""
+    pairs = [(recipe, name) for recipe, own in recipes(page).items() for domain in ("in", "out")
+             for name in partners(page, own, domain)]
+    figure, axes = figures.panels(len(pairs))
+    for panel, (recipe, name) in zip(axes, pairs, strict=True):
+        for which, colour, label in (("base", "base", "base"), (recipe, "tuned", "tuned on the other")):
+            figures.plain_curve(panel, statistics.curve(page.of(name, which)), colour, label)
+        panel.axhline(page.of(name)["baseline"].mean(), color="black", lw=1, ls="--", label="no skill")
+        panel.set_title(f"{REGISTRY[name].title} ({REGISTRY[name].domain} domain), recipe {recipe}", fontsize="small")
+        panel.set_ylim(-0.03, 1.03)
+    for panel in axes[::3]:
+        panel.set_ylabel("score, 0 to 1")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
+    figure.suptitle("Other domains of the task, before and after tuning, 95 % interval over items", x=0.01, ha="left")
+    figures.show(figure, alt=f"Base and tuned curves of {', '.join(REGISTRY[name].title for _, name in pairs)}.")
+
+
+def changes(page: Page) -> pd.DataFrame:
+    """Per recipe: gain on its own dataset, and losses: other domains, knowledge sets, recalled facts, held-out text."""
+    lines, steps = {}, () if page.is_whole else page.scores.steps
+    for recipe, own in all_recipes(page).items():
+        groups = {
+            "own dataset: gain": [own], "in domain: loss": partners(page, own, "in"),
+            "out of domain: loss": partners(page, own, "out"),
+            "knowledge sets: loss": [name for name in knowledge(page, own) if name != FACTS],
+            "fact recall: loss": [FACTS] if FACTS in page.titles else [],
+            "held-out text: nats per token": [TEXT] if TEXT in page.titles else [],
+        }
+        signs = {label: -1 if label.endswith("gain") else 1 for label in groups}
+        found = {label: statistics.effect(page.scores, mean_loss(page, names, recipe, steps, signs[label]), noise=page.is_whole)
+                 for label, names in groups.items() if names}
+        lines[recipe] = {label: ranged(found[label]) if label in found else "–" for label in groups}
+    return pd.DataFrame(lines).T
+
+
+def over_checkpoints(page: Page) -> pd.DataFrame:
+    """Loss of knowledge (sets that base knows at late) after every recipe, at every checkpoint."""
+    lines = {}
+    for recipe, own in all_recipes(page).items():
+        names = knowledge(page, own)
+        lines[recipe] = {
+            f"step {step}": statistics.effect(page.scores, mean_loss(page, names, recipe, (step,)), noise=False).value
+            for step in page.scores.steps if names}
+    return pd.DataFrame(lines).T
+
+
+def show_plane(page: Page) -> None:
+    """Loss of knowledge against gain on the own dataset, one point a recipe: LoRA beside full tuning."""
+    chosen, steps = all_recipes(page), () if page.is_whole else page.scores.steps
+    chosen = {recipe: own for recipe, own in chosen.items() if knowledge(page, own)}
+    gains = [statistics.effect(page.scores, loss(page, own, recipe, steps, -1), noise=page.is_whole)
+             for recipe, own in chosen.items()]
+    losses = [statistics.effect(page.scores, mean_loss(page, knowledge(page, own), recipe, steps), noise=page.is_whole)
+              for recipe, own in chosen.items()]
+    figure, axes = figures.panels(1, height=3.8)
+    figure.set_size_inches(6.5, 3.8)
+    figures.scatter(axes[0], gains, losses, list(chosen), figures.many_colours(len(chosen)))
+    axes[0].axhline(0, color="0.5", lw=1)
+    axes[0].set(xlabel="gain on the dataset tuned on", ylabel="loss of knowledge sets",
+                title=f"Forgetting against gain at {'late' if page.is_whole else page.checkpoint}, 95 % intervals")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize="small")
+    figures.show(figure, alt="One point a recipe: gain on its own dataset across, loss of knowledge sets up.")
+
+
+def verdicts(page: Page) -> list[Verdict]:
+    """Claims 5a, for each task, 5b and 5c, judged by the rules above the data."""
+    claims = {}
+    for recipe, own in recipes(page).items():
+        names = partners(page, own, "out")
+        if names:
+            found = statistics.effect(page.scores, mean_loss(page, names, recipe))
+            claims[f"5a ({REGISTRY[own].title})"] = (found, f"Mean loss on {_named(page, names)}.")
+    return judged(page, claims | {"5b": _claim_5b(page), "5b (text)": _claim_text(page), "5c": _claim_5c(page)})
+
+
+def _claim_5b(page: Page) -> tuple[Estimate | None, str]:
+    parts = [(recipe, name) for recipe, own in recipes(page).items() for name in knowledge(page, own)]
+    if not parts:
+        return None, "Base beats no skill by the margin on no knowledge set."
+    terms = [term for recipe, name in parts for term in loss(page, name, recipe, (), 1 / len(parts))]
+    why = f"Mean loss over {len(recipes(page))} recipes on {_named(page, {name for _, name in parts})}."
+    return statistics.effect(page.scores, terms), why
+
+
+def _claim_text(page: Page) -> tuple[Estimate | None, str]:
+    if TEXT not in page.titles:
+        return None, "The study has no held-out text."
+    sets = recipes(page)
+    found = statistics.effect(page.scores, [term for recipe in sets for term in loss(page, TEXT, recipe, (), 1 / len(sets))])
+    return found, "Rise of the loss on held-out text, nats per token, mean over recipes."
+
+
+def _claim_5c(page: Page) -> tuple[Estimate | None, str]:
+    """Loss of knowledge after full tuning minus that after LoRA on the same dataset, where both reach the same own score."""
+    full, asked = {own: recipe for recipe, own in recipes(page).items()}, {}
+    said = []
+    for recipe, own in all_recipes(page).items():
+        if page.study.recipes[recipe].lora and own in full:
+            apart = statistics.effect(page.scores, [Term(1, own, full[own]), Term(-1, own, recipe)])
+            said.append(f"{page.title(own)}: own score of full tuning minus LoRA {apart}")
+            if abs(apart.value) <= MATCHED and knowledge(page, own):
+                asked[own] = recipe
+    why = "; ".join(said) or "The study has no LoRA recipe beside a full one"
+    if not asked:
+        return None, f"{why}. Asked only where both come within {MATCHED:g} of each other."
+    terms = [term for own, recipe in asked.items() for sign, which in ((1, full[own]), (-1, recipe))
+             for term in mean_loss(page, knowledge(page, own), which, (), sign / len(asked))]
+    return statistics.effect(page.scores, terms), f"{why}. The effect is what LoRA keeps of knowledge beyond full tuning."
+
+
+def _named(page: Page, names) -> str:
+    return ", ".join(sorted(map(page.title, names))) or "no dataset"
+
+
+def checkpoint_answer(page: Page) -> str:
+    """At one checkpoint: which recipe loses most knowledge, and which least."""
+    table = over_checkpoints(page).iloc[:, -1].dropna()
+    if table.empty:
+        return f"At {page.checkpoint}, base answers no knowledge set better than no skill by the margin: nothing to lose."
+    return (f"At {page.checkpoint}, `{table.idxmax()}` loses most of the knowledge sets ({table.max():+.2f}) and "
+            f"`{table.idxmin()}` least ({table.min():+.2f}).")

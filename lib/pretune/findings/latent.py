@@ -1,0 +1,234 @@
+"""Finding 2, latent benefits: does more pre-training help a dataset in a way that shows only after tuning? Claims 2a to 2c.
+
+The procedures: *task tuning*, a recipe on the dataset's own training rows, and *instruction tuning* on a mixture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from pretune import figures, statistics
+from pretune.findings.dichotomy import NOT_LEARNED
+from pretune.findings.page import Page, judged, ranged
+from pretune.statistics import MARGIN, Estimate, Term, Verdict
+from pretune.tasks.registry import REGISTRY
+
+GROUPS = ("learned", NOT_LEARNED)
+
+
+def recipes(page: Page) -> dict[str, str]:
+    """Recipes that tune all weights on one dataset, each with that dataset."""
+    return {name: how.dataset for name, how in page.study.recipes.items()
+            if how.dataset and not how.lora and REGISTRY[how.dataset].kind != "chat"}
+
+
+def instruction_recipe(page: Page) -> str | None:
+    """The recipe that tunes on a mixture of instructions, if the study has one."""
+    return next((name for name, how in page.study.recipes.items() if how.dataset and REGISTRY[how.dataset].kind == "chat"), None)
+
+
+def sorted_sets(page: Page) -> pd.Series:
+    """The groups of finding 1, from the base rows in the training format with the study's shots."""
+    rows = page.base[(page.base["format"] == "default") & (page.base["shots_asked"] == page.study.probing.shots)]
+    return groups_of(page, rows)
+
+
+def groups_of(page: Page, rows: pd.DataFrame) -> pd.Series:
+    return statistics.sort_datasets(statistics.half(rows, "A"))["group"]
+
+
+def show_curves(page: Page) -> None:
+    """Base and tuned score of every dataset that is tuned on, side by side, along pre-training."""
+    pairs, shots = recipes(page), page.study.probing.shots
+    figure, axes = figures.panels(len(pairs))
+    for panel, (recipe, name) in zip(axes, pairs.items(), strict=True):
+        for which, colour in (("base", "base"), (recipe, "tuned")):
+            line = statistics.curve(page.of(name, which, shots=shots))
+            figures.plain_curve(panel, line, colour, label="base" if which == "base" else "tuned on it")
+        panel.axhline(page.of(name)["baseline"].mean(), color="black", lw=1, ls="--", label="no skill")
+        panel.set_title(page.title(name))
+        panel.set_ylim(-0.03, 1.03)
+    for panel in axes[::3]:
+        panel.set_ylabel("score, 0 to 1")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
+    figure.suptitle("Before and after tuning along pre-training, 95 % interval over items", x=0.01, ha="left")
+    figures.show(figure, alt=f"Base and tuned curves for {', '.join(map(page.title, pairs.values()))}.")
+
+
+def benefit(page: Page, name: str, recipe: str, weight: float = 1.0, shots: int | None = None) -> list[Term]:
+    """[s(late, tuned) - s(early, tuned)] - [s(late, base) - s(early, base)]: what tuning reveals of pre-training."""
+    early, shots = (page.scores.early,), page.study.probing.shots if shots is None else shots
+    return [Term(weight, name, recipe, shots=shots), Term(-weight, name, recipe, early, shots=shots),
+            Term(-weight, name, shots=shots), Term(weight, name, steps=early, shots=shots)]
+
+
+def benefits(page: Page, calibrated: Page) -> pd.DataFrame:
+    """The difference in differences of every dataset: with shots, without, and under calibrated scoring."""
+    lines, sorted_ = {}, sorted_sets(page)
+    for recipe, name in recipes(page).items():
+        early, late = (statistics.effect(page.scores, [Term(1, name, recipe, steps, shots=page.study.probing.shots)])
+                       for steps in ((page.scores.early,), ()))
+        lines[page.title(name)] = {
+            "group": sorted_[name], "tuned, early": ranged(early, signed=False), "tuned, late": ranged(late, signed=False),
+            "difference in differences": ranged(statistics.effect(page.scores, benefit(page, name, recipe))),
+            "zero-shot": ranged(statistics.effect(page.scores, benefit(page, name, recipe, shots=0))),
+            "calibrated": ranged(statistics.effect(calibrated.scores, benefit(page, name, recipe))),
+        }
+    return pd.DataFrame(lines).T
+
+
+def parts_of_a_gain(page: Page, calibrated: Page) -> pd.DataFrame:
+    """What tuning changes at late, taken apart: score, score without label bias, likelihood of the gold answer, stopping."""
+    lines, shots = {}, page.study.probing.shots
+    forced = page.rows.assign(score=gold_likelihood(page.rows))
+    nats = statistics.Scores(forced)
+    for recipe, name in recipes(page).items():
+        terms = [Term(1, name, recipe, shots=shots), Term(-1, name, shots=shots)]
+        line = {"score": ranged(statistics.effect(page.scores, terms)),
+                "without label bias (calibrated)": ranged(statistics.effect(calibrated.scores, terms)),
+                "gold answer, nats per token": ranged(statistics.effect(nats, terms))}
+        if REGISTRY[name].kind == "generation":
+            line["without label bias (calibrated)"] = "–"
+            late = page.rows["late"]
+            stops = [(page.of(name, which).loc[late, "stop"] != "length").mean() for which in ("base", recipe)]
+            line["ends by itself, before and after"] = f"{stops[0]:.0%}, {stops[1]:.0%}"
+        lines[page.title(name)] = line
+    return pd.DataFrame(lines).T.fillna("–")
+
+
+def gold_likelihood(rows: pd.DataFrame) -> list[float]:
+    """Log-likelihood of the gold answer per token: content, apart from stopping and from competition with other answers."""
+    return [likelihood[gold] / tokens[gold] for likelihood, tokens, gold in
+            zip(rows["log_likelihood"], rows["choice_tokens"], rows["gold"], strict=True)]
+
+
+def rates(page: Page) -> pd.DataFrame:
+    """The benefit at every rate of the grid: one seed, last checkpoint of the grid against its first."""
+    if page.study.rates is None:
+        return pd.DataFrame()
+    first, last = page.study.rates.steps[0], page.study.rates.steps[-1]
+    lines, shots = {}, page.study.probing.shots
+    rows = page.rows[(page.rows["seed"] == 0) & (page.rows["draw"] == 0)]
+    scores = statistics.Scores(rows)
+    for recipe, name in recipes(page).items():
+        used = page.study.tuning_of(recipe).learning_rate
+        for rate in sorted(page.study.grid_of(recipe)):
+            which = recipe if rate == used else f"{recipe}@{rate:g}"
+            tuned = [Term(1, name, which, (last,), shots=shots), Term(-1, name, which, (first,), shots=shots)]
+            base = [Term(-1, name, "base", (last,), shots=shots), Term(1, name, "base", (first,), shots=shots)]
+            found = statistics.effect(scores, tuned + base, noise=False)
+            lines.setdefault(page.title(name), {})[f"{rate:g}"] = ranged(found) + (" *" if rate == used else "")
+    return pd.DataFrame(lines).T.fillna("–")
+
+
+def procedures(page: Page) -> pd.DataFrame:
+    """Both groups under both procedures: change at late, raw and as a share of what was left to gain."""
+    lines, sorted_ = {}, sorted_sets(page)
+    for label, form, sets in _procedures(page):
+        for group in GROUPS:
+            names = {name: recipe for name, recipe in sets.items() if sorted_[name] == group}
+            if names:
+                raw, share = (statistics.effect(page.scores, _mean(names, partial(make, page, form=form)))
+                              for make in (_change, _headroom))
+                lines[f"{label}, {group}"] = {"datasets": len(names), "change": ranged(raw), "share of headroom": ranged(share)}
+    return pd.DataFrame(lines).T
+
+
+def _procedures(page: Page) -> list[tuple[str, str, dict[str, str]]]:
+    """Name, format and (dataset to recipe) of each procedure that the study has."""
+    found = [("task tuning", "default", {name: recipe for recipe, name in recipes(page).items()})]
+    mixture = instruction_recipe(page)
+    if mixture:
+        sets = {name: mixture for name in page.titles if REGISTRY[name].kind != "text"}
+        found += [(f"instruction tuning, {form} format", form, sets) for form in ("default", "chat")]
+    return found
+
+
+def _change(page: Page, name: str, recipe: str, weight: float, form: str) -> list[Term]:
+    shots = page.study.probing.shots
+    return [Term(weight, name, recipe, format=form, shots=shots), Term(-weight, name, format=form, shots=shots)]
+
+
+def _headroom(page: Page, name: str, recipe: str, weight: float, form: str) -> list[Term]:
+    """The change as a share of 1 - s(late, base), which is taken as known."""
+    left = 1 - statistics.effect(page.scores, [Term(1, name, format=form, shots=page.study.probing.shots)], noise=False).value
+    return _change(page, name, recipe, weight / max(left, MARGIN), form)
+
+
+def _mean(names: dict[str, str], make: Callable) -> list[Term]:
+    return [term for name, recipe in names.items() for term in make(name, recipe, 1 / len(names))]
+
+
+def verdicts(page: Page) -> list[Verdict]:
+    """Claims 2a, 2b and 2c, judged by the rules above the data."""
+    sorted_ = sorted_sets(page)
+    flat = {name: recipe for recipe, name in recipes(page).items() if sorted_[name] == NOT_LEARNED}
+    return judged(page, {"2a": _claim_2a(page, flat), "2b": _claim_2b(page, sorted_), "2c": _claim_2c(page, flat)})
+
+
+def _claim_2a(page: Page, flat: dict[str, str]) -> tuple[Estimate | None, str]:
+    asked = {name: recipe for name, recipe in flat.items()
+             if statistics.effect(page.scores, _above(page, name, recipe)).value > MARGIN}
+    left = [page.title(name) for name in flat if name not in asked]
+    why = f"Asked of {_named(page, asked)}." + (f" Tuned {', '.join(left)} does not beat no skill by the margin." if left else "")
+    if not asked:
+        return None, why
+    return statistics.effect(page.scores, _mean(asked, lambda n, r, w: benefit(page, n, r, w))), why
+
+
+def _above(page: Page, name: str, recipe: str) -> list[Term]:
+    shots = page.study.probing.shots
+    return [Term(1, name, recipe, shots=shots), Term(-1, name, recipe, shots=shots, column="baseline")]
+
+
+def _claim_2b(page: Page, sorted_: pd.Series) -> tuple[Estimate | None, str]:
+    """Task tuning, raw: the procedure in which both groups see equally many examples of their own."""
+    own = {name: recipe for recipe, name in recipes(page).items()}
+    have = sorted_[[name for name in sorted_.index if name in own]]
+    terms = statistics.groups_apart(have, lambda n, w: _change(page, n, own[n], -w, "default"))
+    if terms is None:
+        return None, f"Both groups need two sets with training data; {_counts(have)}."
+    return statistics.effect(page.scores, terms), f"Task tuning with equally many examples; {_counts(have)}."
+
+
+def _claim_2c(page: Page, flat: dict[str, str]) -> tuple[Estimate | None, str]:
+    tokens, end = page.tokens, max(page.scores.steps)
+    third = {step: count for step, count in tokens.items() if step > 2 / 3 * end}
+    if len(third) < 4 or not flat:
+        return None, f"The last third holds {len(third)} checkpoints of the four asked for; flat sets tuned: {len(flat)}."
+    terms = _mean(flat, lambda n, r, w: [_with_shots(page, term) for term in statistics.slope(n, r, third, w)])
+    found = statistics.effect(page.scores, terms)
+    turn = " That is a turn-down." if found.high < 0 else ""
+    return found, f"Mean slope of the tuned score per doubling of tokens over steps {min(third)} to {end}.{turn}"
+
+
+def _with_shots(page: Page, term: Term) -> Term:
+    return Term(term.weight, term.dataset, term.recipe, term.steps, shots=page.study.probing.shots)
+
+
+def _named(page: Page, names) -> str:
+    return ", ".join(map(page.title, names)) or "no dataset"
+
+
+def _counts(sorted_: pd.Series) -> str:
+    return ", ".join(f"{(sorted_ == name).sum()} {name}" for name in (*GROUPS, "undecided"))
+
+
+def checkpoint_answer(page: Page) -> str:
+    """At one checkpoint: what tuning reveals beyond the base score."""
+    said = []
+    for recipe, name in recipes(page).items():
+        before, after = (statistics.over_items(page.of(name, which)) for which in ("base", recipe))
+        said.append(f"{page.title(name)} {ranged(before, signed=False)} before, {ranged(after, signed=False)} after")
+    return f"At {page.checkpoint}, tuning on a dataset's own rows: " + "; ".join(said) + "."
+
+
+def biggest(page: Page) -> str:
+    """The dataset whose tuned score rises most beyond its base score."""
+    found = {name: statistics.effect(page.scores, benefit(page, name, recipe)) for recipe, name in recipes(page).items()}
+    best = max(found, key=lambda name: np.nan_to_num(found[name].value, nan=-1))
+    return f"The largest difference in differences is that of {page.title(best)}: {found[best]}."

@@ -1,0 +1,167 @@
+"""Finding 3, task format: does tuning fit the model to one prompt format, and does more pre-training loosen that?
+
+Claims 3a and 3b, for each format that is not tuned on.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from pretune import figures, statistics
+from pretune.findings.latent import recipes
+from pretune.findings.page import Page, judged, ranged
+from pretune.statistics import MARGIN, Estimate, Term, Verdict
+from pretune.tasks.example import FORMATS
+
+OTHER = FORMATS[1:3]  # the formats that are never tuned on: a plain request, the bare inputs
+
+
+def gap(page: Page, name: str, recipe: str, form: str, steps: tuple[int, ...] = (), weight: float = 1.0,
+        shots: int | None = None) -> list[Term]:
+    """s(default) - s(form) after `recipe`, at late or at `steps`."""
+    shots = page.study.probing.shots if shots is None else shots
+    return [Term(weight, name, recipe, steps, shots=shots), Term(-weight, name, recipe, steps, form, shots)]
+
+
+def fitted(page: Page, name: str, recipe: str, form: str, steps: tuple[int, ...] = (), weight: float = 1.0) -> list[Term]:
+    """What tuning adds to the gap: that of the tuned model minus that of base."""
+    return gap(page, name, recipe, form, steps, weight) + gap(page, name, "base", form, steps, -weight)
+
+
+def show_formats(page: Page) -> None:
+    """Tuned score in each format along pre-training, one panel a dataset; base in the training format for comparison."""
+    pairs = recipes(page)
+    figure, axes = figures.panels(len(pairs))
+    for panel, (recipe, name) in zip(axes, pairs.items(), strict=True):
+        for form, colour in zip(FORMATS[:3], figures.many_colours(3), strict=True):
+            figures.plain_curve(panel, statistics.curve(page.of(name, recipe, form)), colour, f"tuned, {form}")
+        figures.plain_curve(panel, statistics.curve(page.of(name)), "base", "base, default")
+        panel.axhline(page.of(name)["baseline"].mean(), color="black", lw=1, ls="--", label="no skill")
+        panel.set_title(page.title(name))
+        panel.set_ylim(-0.03, 1.03)
+    for panel in axes[::3]:
+        panel.set_ylabel("score, 0 to 1")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize="small")
+    figure.suptitle("Own-task score by prompt format after tuning on default, 95 % interval over items", x=0.01, ha="left")
+    figures.show(figure, alt=f"Tuned score in default, instruct and io format for {', '.join(map(page.title, pairs.values()))}.")
+
+
+def by_format(page: Page) -> pd.DataFrame:
+    """Scores in the three formats at the last checkpoint shown, base and tuned."""
+    lines, last = {}, int(page.rows["step"].max())
+    for recipe, name in recipes(page).items():
+        for which in ("base", recipe):
+            lines[f"{page.title(name)}, {'base' if which == 'base' else 'tuned'}"] = {
+                form: ranged(_at(page, name, which, form, last), signed=False) for form in FORMATS[:3]}
+    return pd.DataFrame(lines).T
+
+
+def _at(page: Page, name: str, recipe: str, form: str, step: int) -> Estimate:
+    rows = page.of(name, recipe, form)
+    return statistics.over_items(rows[rows["step"] == step])
+
+
+def gaps(page: Page) -> pd.DataFrame:
+    """What tuning adds to the gap at late, per dataset and format, with shots and without."""
+    lines = {}
+    for recipe, name in recipes(page).items():
+        line = {}
+        for form in OTHER:
+            line[f"default minus {form}"] = ranged(statistics.effect(page.scores, fitted(page, name, recipe, form)))
+            bare = gap(page, name, recipe, form, shots=0) + gap(page, name, "base", form, weight=-1, shots=0)
+            line[f"the same, zero-shot ({form})"] = ranged(statistics.effect(page.scores, bare))
+        lines[page.title(name)] = line
+    return pd.DataFrame(lines).T
+
+
+def trend(page: Page) -> pd.DataFrame:
+    """The gap that tuning leaves, averaged over datasets, at every checkpoint: value and interval per format."""
+    pairs, lines = recipes(page), []
+    for form in OTHER:
+        for step in page.scores.steps:
+            terms = [term for recipe, name in pairs.items() for term in gap(page, name, recipe, form, (step,), 1 / len(pairs))]
+            found = statistics.effect(page.scores, terms, noise=False)
+            lines.append({"format": form, "step": step, "tokens": page.tokens[step], "score": found.value, "low": found.low,
+                          "high": found.high})
+    return pd.DataFrame(lines)
+
+
+def show_trend(page: Page) -> None:
+    lines = trend(page)
+    figure, axes = figures.panels(1, height=3.2)
+    for form, colour in zip(OTHER, figures.many_colours(3)[1:], strict=True):
+        figures.plain_curve(axes[0], lines[lines["format"] == form], colour, f"default minus {form}")
+    axes[0].axhline(0, color="0.5", lw=1)
+    axes[0].set(ylabel="gap in score", title="Mean gap of tuned models over their own datasets, 95 % interval")
+    axes[0].legend(fontsize="small")
+    figures.show(figure, alt="The gap between the training format and each other format after tuning, along pre-training.")
+
+
+def verdicts(page: Page) -> list[Verdict]:
+    """Claims 3a and 3b for each other format, judged by the rules above the data."""
+    claims = {}
+    for form in OTHER:
+        claims[f"3a ({form})"] = _claim_3a(page, form)
+        claims[f"3b ({form})"] = _claim_3b(page, form)
+    return judged(page, claims)
+
+
+def _beats(page: Page, name: str, recipe: str, steps: tuple[int, ...] = ()) -> bool:
+    """Whether the tuned model beats no skill by the margin in the training format."""
+    rows = page.of(name, recipe)
+    rows = rows[rows["step"].isin(steps or page.scores.late)]
+    return bool(rows["score"].mean() - rows["baseline"].mean() > MARGIN)
+
+
+def _claim_3a(page: Page, form: str) -> tuple[Estimate | None, str]:
+    asked = {recipe: name for recipe, name in recipes(page).items() if _beats(page, name, recipe)}
+    why = f"Asked of {_named(page, asked.values())}."
+    if not asked:
+        return None, why
+    terms = [term for recipe, name in asked.items() for term in fitted(page, name, recipe, form, weight=1 / len(asked))]
+    return statistics.effect(page.scores, terms), why
+
+
+def _claim_3b(page: Page, form: str) -> tuple[Estimate | None, str]:
+    """The gap at the first checkpoint where the tuned default beats no skill, minus that at late."""
+    first = {recipe: next((step for step in page.scores.steps if step > 0 and _beats(page, name, recipe, (step,))), None)
+             for recipe, name in recipes(page).items()}
+    asked = {recipe: step for recipe, step in first.items() if step is not None and step not in page.scores.late}
+    if not asked:
+        return None, "No tuned model beats no skill by the margin before late."
+    pairs, share = recipes(page), 1 / len(asked)
+    terms = [term for recipe, step in asked.items() for term in
+             gap(page, pairs[recipe], recipe, form, (step,), share) + gap(page, pairs[recipe], recipe, form, (), -share)]
+    said = ", ".join(f"{page.title(pairs[recipe])} from step {step}" for recipe, step in asked.items())
+    return statistics.effect(page.scores, terms), f"Asked of {said}."
+
+
+def _named(page: Page, names) -> str:
+    return ", ".join(map(page.title, names)) or "no dataset"
+
+
+def checkpoint_answer(page: Page) -> str:
+    """At one checkpoint: the mean gap of tuned models and of base, per format."""
+    pairs, said, step = recipes(page), [], (int(page.rows["step"].max()),)
+    for form in OTHER:
+        tuned, base = (statistics.effect(page.scores, [term for recipe, name in pairs.items() for term in
+                       gap(page, name, which or recipe, form, step, 1 / len(pairs))], noise=False) for which in ("", "base"))
+        said.append(f"default minus {form} is {ranged(tuned)} after tuning and {ranged(base)} before")
+    return f"At {page.checkpoint}, averaged over {len(pairs)} datasets, " + "; ".join(said) + "."
+
+
+def label_shares_other(page: Page) -> pd.DataFrame:
+    """Most frequent prediction of tuned classifiers in each format at late: a low score may be a constant answer there."""
+    lines = {}
+    for recipe, name in recipes(page).items():
+        rows = page.of(name, recipe)
+        if (rows["prediction"] >= 0).all():
+            last = rows["step"].max()
+            lines[page.title(name)] = {form: _share(page.of(name, recipe, form), last) for form in FORMATS[:3]}
+    return pd.DataFrame(lines).T
+
+
+def _share(rows: pd.DataFrame, step: int) -> str:
+    label, found = statistics.most_frequent(rows[rows["step"] == step])
+    return f"choice {label + 1}: {found.value:.0%}" if np.isfinite(found.value) else "–"

@@ -1,0 +1,151 @@
+"""Finding 4, task transfer: what happens to generation after tuning on classification, and the other way round?
+
+Claims 4a to 4c. Recipes and datasets are those that are tuned on; questions with given answers count as classification.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from pretune import figures, statistics
+from pretune.findings.latent import gold_likelihood, recipes
+from pretune.findings.page import Page, judged, ranged
+from pretune.statistics import MARGIN, Estimate, Scores, Term, Verdict
+from pretune.tasks.registry import REGISTRY
+
+RATIO_MARGIN = 0.2
+
+
+def is_generation(name: str) -> bool:
+    return REGISTRY[name].kind == "generation"
+
+
+def _pairs(page: Page, to_generation: bool) -> list[tuple[str, str]]:
+    """(recipe, dataset) across the two kinds: trained on one, tested on the other."""
+    sets = recipes(page)
+    return [(recipe, name) for recipe, own in sets.items() for name in sets.values()
+            if is_generation(name) is to_generation and is_generation(own) is not to_generation]
+
+
+def change(page: Page, name: str, recipe: str, steps: tuple[int, ...] = (), weight: float = 1.0) -> list[Term]:
+    """s(tuned) - s(base)."""
+    return [Term(weight, name, recipe, steps), Term(-weight, name, "base", steps)]
+
+
+def matrix(page: Page) -> pd.DataFrame:
+    """Change of score, tuned minus base, of every dataset after every recipe, at the page's checkpoint or over late."""
+    sets, steps = recipes(page), () if page.is_whole else page.scores.steps
+    return pd.DataFrame({
+        page.title(name): {f"tuned on {REGISTRY[own].title}": _value(page, change(page, name, recipe, steps))
+                           for recipe, own in sets.items()} for name in sets.values()})
+
+
+def _value(page: Page, terms: list[Term]) -> float:
+    return statistics.effect(page.scores, terms, noise=False).value
+
+
+def show_matrix(page: Page) -> None:
+    table = matrix(page)
+    figure, axes = figures.panels(1, height=0.5 * len(table) + 2.2)
+    figure.set_size_inches(1.05 * table.shape[1] + 3.2, 0.5 * len(table) + 2.2)
+    figures.heat_map(axes[0], table, "change of score")
+    when = "late" if page.is_whole else page.checkpoint
+    axes[0].set(title=f"Change of score, tuned minus base, at {when}", xlabel="tested on", ylabel="")
+    figures.show(figure, alt=f"Heat map of the change of score for every training set and test set at {when}.")
+
+
+def over_checkpoints(page: Page) -> pd.DataFrame:
+    """Per checkpoint: generation after classification as ratios (of sums, median, mean) and classification after generation."""
+    lines = {}
+    for step, tokens in page.tokens.items():
+        pairs = _pairs(page, True)
+        tuned = np.array([_mean(page, name, recipe, step) for recipe, name in pairs])
+        base = np.array([_mean(page, name, "base", step) for _, name in pairs])
+        moved = [_mean(page, name, recipe, step) - _mean(page, name, "base", step) for recipe, name in _pairs(page, False)]
+        ratios = tuned[base > 0] / base[base > 0] - 1
+        lines[f"step {step}"] = {
+            "tokens": f"{tokens:,}", "ratio of sums": f"{tuned.sum() / base.sum() - 1:+.0%}" if base.sum() else "–",
+            "median of ratios": f"{np.median(ratios):+.0%}" if len(ratios) else "–",
+            "mean of ratios": f"{np.mean(ratios):+.0%}" if len(ratios) else "–",
+            "base scored nothing": f"{(base == 0).sum()} of {len(base)}",
+            "classification after generation": float(np.mean(moved)),
+        }
+    return pd.DataFrame(lines).T
+
+
+def _mean(page: Page, name: str, recipe: str, step: int) -> float:
+    rows = page.of(name, recipe)
+    return float(rows.loc[rows["step"] == step, "score"].mean())
+
+
+def outputs(page: Page) -> pd.DataFrame:
+    """Generation after every recipe at the last checkpoint shown: score, length, and what ends it."""
+    lines, last = {}, page.rows["step"].max()
+    for name in filter(is_generation, recipes(page).values()):
+        for recipe in ("base", *recipes(page)):
+            rows = page.of(name, recipe)
+            rows = rows[rows["step"] == last]
+            lines[f"{page.title(name)} after {recipe}"] = {
+                "ROUGE-L": ranged(statistics.over_items(rows), signed=False), "tokens, mean": float(rows["length"].mean()),
+                "ends by itself": f"{(rows['stop'] != 'length').mean():.0%}",
+                "gold answer, nats per token": float(np.mean(gold_likelihood(rows)))}
+    return pd.DataFrame(lines).T
+
+
+def verdicts(page: Page) -> list[Verdict]:
+    """Claims 4a to 4c, judged by the rules above the data."""
+    return judged(page, {"4a": _claim_4a(page), "4b": _claim_4b(page), "4c": _claim_4c(page)})
+
+
+def _claim_4a(page: Page) -> tuple:
+    """1 - ratio of sums over generation sets and checkpoints, so that destruction is a positive effect.
+
+    The ratio A / B is linear in its parts near its value R (delta method): its change is that of (A - R B) / B.
+    """
+    pairs, steps = _pairs(page, True), page.scores.steps
+    if not pairs:
+        return None, "No recipe on classification is tested on generation.", RATIO_MARGIN
+    tuned = _value(page, [Term(1, name, recipe, steps) for recipe, name in pairs])
+    base = _value(page, [Term(1, name, "base", steps) for _, name in pairs])
+    if base <= 0:
+        return None, "The untuned model scores nothing on generation: there is nothing to lose.", RATIO_MARGIN
+    ratio = tuned / base
+    terms = [term for recipe, name in pairs for term in
+             (Term(-1 / base, name, recipe, steps), Term(ratio / base, name, "base", steps))]
+    why = f"Ratio of sums minus 1: {ratio - 1:+.1%} over {len(pairs)} pairs and {len(steps)} checkpoints; the effect is the loss."
+    return statistics.effect(page.scores, terms).plus(1 - ratio), why, RATIO_MARGIN
+
+
+def _claim_4b(page: Page) -> tuple:
+    """Classification is left alone where its change lies above minus the margin."""
+    pairs = [(recipe, name) for recipe, name in _pairs(page, False) if _beats(page, name)]
+    if not pairs:
+        return None, "Base beats no skill by the margin on no classification set: there is nothing to lose.", -MARGIN
+    found = statistics.effect(page.scores, [term for recipe, name in pairs for term in
+                                            change(page, name, recipe, (), 1 / len(pairs))])
+    return found, f"Mean change at late on {', '.join(sorted({page.title(name) for _, name in pairs}))}.", -MARGIN
+
+
+def _beats(page: Page, name: str) -> bool:
+    rows = page.of(name)
+    late = rows[rows["late"]]
+    return bool(late["score"].mean() - late["baseline"].mean() > MARGIN)
+
+
+def _claim_4c(page: Page) -> tuple[Estimate | None, str]:
+    """Log-likelihood of the gold output per token when the format is forced: what is lost is the habit if it is not lower."""
+    pairs = _pairs(page, True)
+    if not pairs:
+        return None, "No recipe on classification is tested on generation."
+    scores = Scores(page.rows.assign(score=gold_likelihood(page.rows)))
+    found = statistics.effect(scores, [term for recipe, name in pairs for term in change(page, name, recipe, (), 1 / len(pairs))])
+    return found, "Gold output, nats per token, tuned minus base, at late: above the margin the skill is kept or grew."
+
+
+def checkpoint_answer(page: Page) -> str:
+    """At one checkpoint: the strongest loss and the strongest gain across kinds."""
+    flat = matrix(page).stack()
+    low, high = flat.idxmin(), flat.idxmax()
+    return (f"At {page.checkpoint}, the strongest fall is that of {low[1]} when {low[0]} ({flat.min():+.2f}), the strongest rise "
+            f"that of {high[1]} when {high[0]} ({flat.max():+.2f}).")

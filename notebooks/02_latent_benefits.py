@@ -1,0 +1,143 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 2. Latent benefits: does more pre-training help a dataset in a way that shows only after fine-tuning?
+#
+# Some datasets stay flat along pre-training: asked from a few examples, a late checkpoint answers them no better than an early one. Sun & Dredze ("Amuro &
+# Char", arXiv 2408.06663) report that fine-tuning brings out a difference that was hidden: tuned in the same way, the later checkpoint does better. If so, pre-training
+# taught something that few-shot scores cannot see.
+#
+# **What would count as an answer.** For the claim: on datasets that stay flat, the tuned score rises from the first checkpoint to the last ones by more than
+# .05 beyond whatever the untuned score does. Against it: tuned scores that are as flat as the untuned ones. A high tuned score alone proves nothing: if tuning reaches it from the
+# first checkpoint as well, tuning taught it, not pre-training.
+
+# %% tags=["parameters"]
+study = "quick"  # a file under params/, without its ending
+checkpoint = "all"  # "all", or the name of one checkpoint, for example "step-100"
+
+# %%
+from pretune.figures import say, table, use_theme
+from pretune.findings import latent
+from pretune.findings import page as pages
+
+use_theme()
+page = pages.open_page(study, "02_latent_benefits", checkpoint)  # measures what is missing, nothing else
+
+# %% [markdown]
+# ## What was measured
+#
+# Every recipe tunes a checkpoint on the same number of examples of one dataset, with the same hyper-parameters at every checkpoint; one more tunes on a mixture of
+# instructions. Base and tuned models are scored on the same items with the same shots. The groups, *learned* and *not learned* in pre-training, are those of the first finding, formed on
+# half of the items of the untuned model.
+
+# %%
+say(pages.described(page))
+table(pages.provenance(page))
+
+# %%
+say(pages.completeness(page))
+table(pages.datasets(page))
+
+# %% [markdown]
+# ## A first look: before and after
+#
+# The naive reading compares the tuned score with the untuned one. A wide gap looks like a benefit; whether it is one of *pre-training* depends on whether it widens.
+
+# %%
+if page.is_whole:
+    latent.show_curves(page)
+else:
+    pages.show_tuning(page)
+
+# %% [markdown]
+# ## Why that is not enough
+#
+# A gain can be many things. The model may have learned to stop, to write a label at all, or to lean less on one label; none of these is knowledge. So the gain at
+# late is taken apart: the score; the score when each label's likelihood without the question is subtracted; how likely the gold answer became when the format is forced upon
+# the model (nats per token); and, for generation, how often the output ends by itself.
+
+# %%
+calibrated = pages.rescored(page, "calibrated")
+if page.is_whole:
+    table(latent.parts_of_a_gain(page, calibrated))
+
+# %% [markdown]
+# The first item of each dataset that is tuned on, in the study's fixed order: the prompt, the answer of the untuned model and that after each recipe.
+
+# %%
+pages.show_prompts(page, list(latent.recipes(page).values()))
+
+# %% [markdown]
+# ## The comparison
+#
+# **Claim 2a.** Pre-training helps sets that stay flat, in a way that shows only after tuning. **Rule, fixed before the data.** The mean, over not-learned datasets with training data whose tuned score at
+# late beats no skill by .05, of [tuned late − tuned early] − [base late − base early] lies beyond .05 with its 95 % interval.
+#
+# **Claim 2b.** Tuning helps not-learned sets more than learned ones, by the same procedure on both. **Rule.** The difference between the groups of the mean change at late, under task tuning with equally many
+# examples, lies beyond .05; shown also as a share of the headroom, and under instruction tuning. Asked where both groups have two sets with training data.
+#
+# **Claim 2c.** More pre-training keeps helping to the end. **Rule.** The slope of the tuned score of not-learned sets per doubling of tokens over the last third of the run lies beyond .05; an interval below 0 is
+# reported as a turn-down. Asked where that third holds four checkpoints.
+#
+# *Early* is the first checkpoint after step 0, *late* the mean over the last neighbouring ones. Intervals join items, seeds and the noise of neighbouring checkpoints.
+
+# %%
+if page.is_whole:
+    table(latent.benefits(page, calibrated))
+    say(latent.biggest(page))
+
+# %% [markdown]
+# Both groups under both procedures. Learned sets have less headroom, so the change is shown raw and as a share of it.
+
+# %%
+if page.is_whole:
+    table(latent.procedures(page))
+
+# %% [markdown]
+# ## At every learning rate
+#
+# A rate that is too high for a late checkpoint, or too low for an early one, can make or hide a benefit. The difference in differences at each rate of the grid follows (last checkpoint of the grid
+# against its first, one seed, interval over items; the star marks the rate that was chosen on rows of the train split that nothing was tuned on). Empty where the study has no grid.
+
+# %%
+if page.is_whole:
+    table(latent.rates(page))
+
+# %% [markdown]
+# ## Answer
+
+# %%
+if page.is_whole:
+    for verdict in latent.verdicts(page):
+        say(pages.told(verdict))
+else:
+    say(latent.checkpoint_answer(page))
+    say("This page shows one checkpoint and gives no verdict: claims are about curves. The page for all checkpoints does.")
+
+# %% [markdown]
+# ## What differs from the reference study
+#
+# - Both groups are tuned by both procedures with equally many examples; there the flat sets were tuned on their own rows and the others on an instruction mixture, so group and procedure could not be told apart.
+# - The effect is a difference in differences with an interval over items, seeds and neighbouring checkpoints; there it was read off curves of one seed.
+# - Tuned models are also scored without shots: on the reference study's MNLI, the rise along pre-training is .233 with four shots and .137 with none.
+# - The end of the run is tested as a slope; the reference study's tables show tuned scores turning down late at constant base scores, within the noise of one seed.
+
+# %% [markdown]
+# ## What this does not show
+#
+# - A generated world shows what the instrument can see, not what is true of language: its effects were known to be obtainable when it was designed.
+# - With fewer than three seeds of tuning nothing is known about their spread; every verdict is then provisional.
+# - One pre-training run is one sample of runs, however many checkpoints it has.
+# - A benefit that shows after this much tuning may vanish with more examples: enough tuning teaches a small task from any start.
+# - Headroom is taken as known when a change is divided by it, so those intervals are too narrow where the base score is uncertain.

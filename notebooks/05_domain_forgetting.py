@@ -1,0 +1,114 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 5. Domain forgetting: what happens to other domains of the same task, and to knowledge the task does not need?
+#
+# A model tuned on one dataset of a task may get better at the whole task, or only at that dataset and worse elsewhere. Sun & Dredze ("Amuro & Char", arXiv 2408.06663) report losses on other domains of the same task; their largest one, for
+# paraphrase, rests on test splits whose labels are hidden. Beside the domains there is what the task does not need at all: facts, continuation of stories, the language itself.
+#
+# **What would count as an answer.** For the claim: scores on other domains fall by more than .05 from untuned to tuned; knowledge that the untuned model has falls by more than .05. Against it: smaller changes, or gains. A set on which the untuned
+# model gives a constant answer cannot be forgotten.
+
+# %% tags=["parameters"]
+study = "quick"  # a file under params/, without its ending
+checkpoint = "all"  # "all", or the name of one checkpoint, for example "step-100"
+
+# %%
+from pretune.figures import say, table, use_theme
+from pretune.findings import forgetting
+from pretune.findings import page as pages
+
+use_theme()
+page = pages.open_page(study, "05_domain_forgetting", checkpoint)  # measures what is missing, nothing else
+
+# %% [markdown]
+# ## What was measured
+#
+# For every dataset that is tuned on: its companions in the domain (the same style and topic family) and out of it (another topic, another style, or both); sets that ask for what pre-training teaches; closed-book recall of facts that stood in the
+# pre-training text; and the loss on text of the same kind that was not read. LoRA, which trains small adapters in place of all weights, stands beside full tuning where the study has it.
+
+# %%
+say(pages.described(page))
+table(pages.provenance(page))
+
+# %%
+say(pages.completeness(page))
+table(pages.datasets(page))
+
+# %% [markdown]
+# ## A first look: other domains of the task
+
+# %%
+if page.is_whole:
+    forgetting.show_domains(page)
+else:
+    pages.show_tuning(page)
+
+# %% [markdown]
+# ## Why that is not enough
+#
+# A fall on another domain is forgetting only if there was something to forget. Flat, constant answers move by chance from one label to another. So knowledge is counted on sets that the untuned model answers better than no skill by .05, and every
+# loss is paired by item with the untuned model.
+#
+# Losses are positive here: a score that falls, or the loss on held-out text that rises.
+
+# %%
+table(forgetting.changes(page))
+
+# %%
+table(forgetting.over_checkpoints(page))
+
+# %% [markdown]
+# ## Forgetting against gain
+#
+# A recipe that changes the model little forgets little. Only at equal gain is less forgetting a virtue, so each recipe is a point: what it gains on its own dataset, and what it loses of knowledge.
+
+# %%
+forgetting.show_plane(page)
+
+# %% [markdown]
+# ## The comparison
+#
+# **Claim 5a.** Tuning on one domain hurts other domains of the task. **Rule, fixed before the data.** Per task, the mean loss on out-of-domain sets at late lies beyond .05 with its 95 % interval; public labels only.
+#
+# **Claim 5b.** Tuning hurts knowledge the task does not need. **Rule.** The mean loss over recipes and knowledge sets, fact recall among them, lies beyond .05; and, apart, the rise of the loss on held-out text lies beyond .05 nats per token. Asked where the untuned model beats no skill by .05.
+#
+# **Claim 5c.** LoRA forgets less at equal gain. **Rule.** Where full tuning and LoRA on the same dataset come within .1 of each other on it, the loss of knowledge after full tuning minus that after LoRA lies beyond .05.
+
+# %% [markdown]
+# ## Answer
+
+# %%
+if page.is_whole:
+    for verdict in forgetting.verdicts(page):
+        say(pages.told(verdict))
+else:
+    say(forgetting.checkpoint_answer(page))
+    say("This page shows one checkpoint and gives no verdict: claims are about curves. The page for all checkpoints does.")
+
+# %% [markdown]
+# ## What differs from the reference study
+#
+# - Every label is public. There QQP and STS-B were scored on test splits whose labels are all hidden, so the paraphrase result measures how often a model says "no".
+# - Facts, held-out text and knowledge sets are measured beside the domains, with the constant answer beside every score.
+# - LoRA and full tuning are compared at equal gain.
+
+# %% [markdown]
+# ## What this does not show
+#
+# - A generated world shows what the instrument can see, not what is true of language: its effects were known to be obtainable when it was designed.
+# - With fewer than three seeds of tuning nothing is known about their spread; every verdict is then provisional.
+# - One pre-training run is one sample of runs, however many checkpoints it has.
+# - In and out of domain are as the real datasets' partners differ: in topic, in style, or in both. The two are not separated here.
+# - Forgetting is what a prompt no longer brings out. Whether it is gone from the weights is another question.
