@@ -61,7 +61,7 @@ table(pages.datasets(page))
 if page.is_whole:
     dichotomy.show_curves(page)
 else:
-    dichotomy.show_before_after(page)
+    pages.show_before_after(page)
 
 # %%
 table(dichotomy.first_look(page))

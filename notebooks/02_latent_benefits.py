@@ -58,6 +58,7 @@ table(pages.datasets(page))
 if page.is_whole:
     latent.show_curves(page)
 else:
+    pages.show_before_after(page)
     pages.show_tuning(page)
 
 # %% [markdown]

@@ -54,6 +54,8 @@ table(pages.datasets(page))
 # %%
 if page.is_whole:
     task_format.show_formats(page)
+else:
+    pages.show_tuning(page)
 table(task_format.by_format(page))
 
 # %% [markdown]

@@ -91,5 +91,6 @@ def test_parameters_are_checked_before_a_kernel_starts(study, parameters, tag, w
 
 def test_pages_of_a_study():
     names = [page.stem for page in pages.pages(params.load_study("smoke"))]
-    assert names[:2] == ["01_dataset_dichotomy", "01_dataset_dichotomy.step-0"] and len(names) == 6
-    assert len(pages.pages(params.load_study("smoke"), ("step-20",))) == 2
+    assert names[:3] == ["00_overview", "01_dataset_dichotomy", "01_dataset_dichotomy.step-0"] and len(names) == 1 + 5 * 6
+    assert len(pages.pages(params.load_study("smoke"), ("step-20",))) == 1 + 5 * 2
+    assert pages.pages(params.load_study("smoke"))[0].file == "index.html"

@@ -1,5 +1,6 @@
 """The rendered site: fetches nothing, shows what is there, escapes what came from data, and looks right in a browser."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -36,9 +37,14 @@ def files(smoke):
     return sorted((paths.study_folder(smoke.name) / "site").glob("*.html"))
 
 
-def test_a_page_for_all_one_a_checkpoint_and_a_contents_page(files):
-    assert [file.stem for file in files] == ["01_dataset_dichotomy", *(f"01_dataset_dichotomy.step-{step}" for step in
-                                                                      (0, 20, 36, 38, 40)), "index"]
+@pytest.fixture(scope="module")
+def finding_files(files):
+    return [file for file in files if file.stem != "index"]
+
+
+def test_a_page_for_all_one_a_checkpoint_and_the_overview(files, smoke):
+    names = [finding + end for finding in smoke.findings for end in ("", *(f".step-{step}" for step in (0, 20, 36, 38, 40)))]
+    assert sorted(file.stem for file in files) == sorted([*names, "index"])
 
 
 def test_nothing_is_fetched_and_links_resolve(files):
@@ -52,20 +58,32 @@ def test_nothing_is_fetched_and_links_resolve(files):
             assert link.startswith("#") or (file.parent / link).exists(), link
 
 
-def test_code_is_folded_but_there_and_figures_have_a_text(files):
-    for file in files[:-1]:
+def test_code_is_folded_but_there_and_figures_have_a_text(finding_files):
+    for file in finding_files:
         text, page = file.read_text(), Links(file.read_text())
         assert text.count('<details class="code"><summary>code</summary>') >= 8
-        assert "records.scored" in re.sub("<[^>]+>", "", text)
+        assert "pages.open_page" in re.sub("<[^>]+>", "", text)
         assert page.labels and all(label and len(label) > 30 for label in page.labels)
 
 
-def test_every_page_tells_its_answer_and_no_machine(files, smoke):
-    for file in files[:-1]:
+def test_every_page_tells_its_answer_and_no_machine(finding_files, smoke):
+    for file in finding_files:
         text = file.read_text()
         assert "Answer" in text and str(paths.ROOT) not in text and "Traceback" not in text
-    whole = files[0].read_text()
-    assert "Claim 1a: " in whole and "provisional: fewer than three seeds" in whole
+        if ".step-" not in file.name:
+            number = file.name[1]
+            assert f"Claim {number}a" in text and ("provisional: fewer than three seeds" in text or "undecided" in text)
+
+
+def test_the_overview_has_a_line_for_every_claim_and_links_to_its_page(smoke):
+    text = (paths.study_folder(smoke.name) / "site" / "index.html").read_text()
+    for claim in ("1a", "1b", "2a", "2b", "2c", "3a (io)", "3b (instruct)", "4a", "4b", "4c", "5a (XSum)", "5b", "5c"):
+        assert f"<th>{claim}</th>" in text, claim
+    assert 'href="05_domain_forgetting.html"' in text and "-61.4 %" in text
+    kept = json.loads((paths.study_folder(smoke.name) / "findings.json").read_text())
+    assert set(kept["findings"]) == set(smoke.findings)
+    lines = [line for some in kept["findings"].values() for line in some]
+    assert all(line["verdict"] in ("supported", "not supported", "undecided") and line["why"] for line in lines)
 
 
 def test_text_from_data_is_escaped(tmp_path, smoke, monkeypatch):
@@ -88,14 +106,14 @@ def test_text_from_data_is_escaped(tmp_path, smoke, monkeypatch):
 
 def test_only_what_changed_is_written_and_leftovers_go(smoke, files):
     folder = files[0].parent
-    before = {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in files[:-1]}
+    before = {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in files}
     (folder / "old.html").write_text("old")
     made = pages.pages(smoke)
     files[1].unlink()
     site.render(smoke, made)
     assert not (folder / "old.html").exists()
     assert files[1].read_bytes() == before[files[1]][1]  # byte for byte
-    assert all(file.stat().st_mtime_ns == before[file][0] for file in files[:-1] if file != files[1])
+    assert all(file.stat().st_mtime_ns == before[file][0] for file in files if file != files[1])
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")

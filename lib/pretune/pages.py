@@ -31,6 +31,7 @@ from pretune.params import Study
 from pretune.progress import Progress
 
 logging.getLogger("papermill").setLevel(logging.ERROR)
+OVERVIEW = "00_overview"  # every study's first page, on all its findings; for all checkpoints only
 STARTS = 3  # tries to start a kernel
 QUIET = ["--IPKernelApp.log_level=50"]  # kernels warn of loopback sockets, and of being stopped
 
@@ -50,15 +51,16 @@ class Page:
     def stem(self) -> str:
         return self.finding if self.checkpoint == "all" else f"{self.finding}.{self.checkpoint}"
 
+    @property
+    def file(self) -> str:
+        """Its name in the site."""
+        return "index.html" if self.finding == OVERVIEW else f"{self.stem}.html"
+
 
 def pages(study: Study, only: tuple[str, ...] = ()) -> list[Page]:
-    """All pages of the study; with `only`, those of these checkpoints and the ones for all.
-
-    A finding without a notebook yet is measured and has no page.
-    """
+    """All pages of the study, the overview first; with `only`, those of these checkpoints and the ones for all."""
     names = ["all", *(point.name for point in checkpoints(study) if not only or point.name in only)]
-    written = [finding for finding in study.findings if _source(finding).exists()]
-    return [Page(finding, name) for finding in written for name in names]
+    return [Page(OVERVIEW, "all"), *(Page(finding, name) for finding in study.findings for name in names)]
 
 
 def executed(study: Study, page: Page) -> Path:
@@ -103,16 +105,21 @@ def execute(study: Study, wanted: list[Page], jobs: int) -> dict[str, str]:
 
 def keep_reference(study: Study) -> list[Path]:
     """Copy the pages for all checkpoints, and the first figure of each, to the reference that is committed."""
-    folder, kept = paths.OUTPUTS / "reference" / study.name, []
+    folder, kept = paths.REFERENCE / study.name, []
     folder.mkdir(parents=True, exist_ok=True)
-    for finding in study.findings:
+    for name in ("findings.json", "rates.csv"):
+        if (paths.study_folder(study.name) / name).exists():
+            kept.append(folder / name)
+            shutil.copyfile(paths.study_folder(study.name) / name, kept[-1])
+    for finding in (OVERVIEW, *study.findings):
         source = executed(study, Page(finding, "all"))
         kept.append(folder / source.name)
         shutil.copyfile(source, kept[-1])
         outputs = [output for cell in nbformat.read(source, 4).cells for output in cell.get("outputs", ())]
         figures = [output.data["image/svg+xml"] for output in outputs if "image/svg+xml" in output.get("data", {})]
-        kept.append(kept[-1].with_suffix(".svg"))
-        kept[-1].write_text(figures[0], encoding="utf-8")
+        if figures:
+            kept.append(kept[-1].with_suffix(".svg"))
+            kept[-1].write_text(figures[0], encoding="utf-8")
     return kept
 
 

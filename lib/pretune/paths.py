@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PARAMS = ROOT / "params"
 NOTEBOOKS = ROOT / "notebooks"
 OUTPUTS = Path(os.environ.get("PRETUNE_OUTPUTS", ROOT / "outputs")).resolve()
+REFERENCE = ROOT / "outputs" / "reference"  # committed: what was executed for others to read
 CACHE = OUTPUTS / "cache"  # pre-trained checkpoints, microworld datasets, tuned weights: shared by all studies
 
 

@@ -33,14 +33,15 @@ def render(study: Study, made: list[Page]) -> list[Path]:
     folder = paths.study_folder(study.name) / "site"
     folder.mkdir(parents=True, exist_ok=True)
     titles = {page: _title(pages.executed(study, page)) for page in made}
-    keep = [folder / f"{page.stem}.html" for page in made]
+    keep = [folder / page.file for page in made]
     for place, page in enumerate(made):
         before, after = (made[i] if 0 <= i < len(made) else None for i in (place - 1, place + 1))
         context = {"site": study.title, "page": page, "contents": _contents(study, titles), "before": before, "after": after}
         _write(keep[place], pages.executed(study, page), context)
-    index = Environment(autoescape=True).from_string((TEMPLATES / "report" / "contents.html.j2").read_text())
-    style = (TEMPLATES / "report" / "style.css").read_text()
-    (folder / CONTENTS).write_text(index.render(site=study.title, contents=_contents(study, titles), style=style))
+    if folder / CONTENTS not in keep:  # no overview yet: a plain list
+        index = Environment(autoescape=True).from_string((TEMPLATES / "report" / "contents.html.j2").read_text())
+        style = (TEMPLATES / "report" / "style.css").read_text()
+        (folder / CONTENTS).write_text(index.render(site=study.title, contents=_contents(study, titles), style=style))
     for leftover in set(folder.glob("*.html")) - {*keep, folder / CONTENTS}:
         leftover.unlink()
     return keep
@@ -61,7 +62,7 @@ def _contents(study: Study, titles: dict[Page, str]) -> list[dict]:
     """Per finding its title and its links: all checkpoints first, then each, in the order of steps."""
     order = ["all", *(point.name for point in checkpoints(study))]
     lines = []
-    for finding in study.findings:
+    for finding in (pages.OVERVIEW, *study.findings):
         some = sorted((page for page in titles if page.finding == finding), key=lambda page: order.index(page.checkpoint))
         if some:
             links = [(page, "all checkpoints" if page.checkpoint == "all" else page.checkpoint) for page in some]

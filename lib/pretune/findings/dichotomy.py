@@ -46,21 +46,6 @@ def first_look(page: Page) -> pd.DataFrame:
     return pd.DataFrame(lines).T
 
 
-def show_before_after(page: Page) -> None:
-    """Base against each recipe on its own datasets, for one checkpoint."""
-    recipes = [recipe for recipe in page.study.recipes if recipe in set(page.rows["recipe"]) - {"base"}]
-    pairs = [(recipe, name) for recipe in recipes for name in page.titles if len(page.of(name, recipe))]
-    before, after = ([statistics.over_items(page.of(name, which)) for name, which in some]
-                     for some in ([(name, "base") for _, name in pairs], [(name, recipe) for recipe, name in pairs]))
-    figure, axes = plt.subplots(figsize=(7.5, 0.42 * len(pairs) + 1.6))
-    levels = [page.of(name)["baseline"].mean() for _, name in pairs]
-    figures.before_after(axes, [f"{recipe}: {page.title(name)}" for recipe, name in pairs], before, after, levels)
-    axes.set_xlabel("score, 0 to 1")
-    axes.set_title(f"Before and after tuning at {page.checkpoint}, 95 % interval over items")
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
-    figures.show(figure, alt=f"Score of every recipe's own datasets before and after tuning at {page.checkpoint}.")
-
-
 def classifications(page: Page) -> list[str]:
     return [name for name in page.titles if REGISTRY[name].kind == "classification"]
 

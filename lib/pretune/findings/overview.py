@@ -105,5 +105,14 @@ def what_was_run(study: Study) -> str:
     about = records.provenance(study)
     seconds = pd.DataFrame(list(about["seconds"])).sum().sum()
     rows = len(records.load(study, columns=["item"]))
-    return (f"{len(about)} records of {about['model'].nunique()} models with {rows:,} scored rows, {seconds / 3600:.1f} process hours of "
-            f"loading, tuning and scoring, on {', '.join(sorted(set(about['device'])))}.")
+    return (f"{len(about)} records of {about['model'].nunique()} models with {rows:,} scored rows, {seconds / 3600:.1f} process "
+            f"hours of loading, tuning and scoring, on {', '.join(sorted(set(about['device'])))}.")
+
+
+def spread(study: Study) -> str:
+    """Checkpoints, recipes, seeds, datasets in a sentence, and the pre-training run behind them."""
+    saved, seeds = study.checkpoints, study.tuning.seeds
+    tokens = saved.steps[-1] * saved.pretraining.batch_size * saved.pretraining.length
+    return (f"{len(saved.steps)} checkpoints of one pre-training run of {tokens:,} tokens, {len(study.recipes)} recipes with "
+            f"base, {seeds} seed{'s' * (seeds > 1)} of tuning, {len(study.probing.datasets)} datasets with at most "
+            f"{study.probing.items} items each.")
