@@ -1,6 +1,7 @@
 """Shared prefixes change the speed and nothing else."""
 
 import copy
+import itertools
 
 import numpy as np
 import pytest
@@ -72,13 +73,25 @@ def encoded(tokenizer, prompts_):
 @pytest.mark.parametrize("batch_tokens", [1, 100_000])
 def test_generation_equals_one_prompt_at_a_time(model, tokenizer, batch_tokens):
     asked = encoded(tokenizer, QUESTIONS)
-    found = scoring.generate(model, tokenizer, asked, 20, batch_tokens)
+    found = scoring.generate(model, tokenizer, asked, 20, batch_tokens=batch_tokens)
     for ids, made in zip(asked, found, strict=True):
         tokens = torch.tensor(ids[None].astype(np.int64))
         whole = model.generate(tokens, attention_mask=torch.ones_like(tokens), max_new_tokens=20, do_sample=False,
                                pad_token_id=tokenizer.pad_token_id)
         text = tokenizer.decode(whole[0, len(ids) :], skip_special_tokens=True)
         assert made.text == text.split("\n")[0].strip()
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 100_000])
+def test_a_gold_completion_beside_a_generation_scores_as_it_does_alone(model, tokenizer, batch_tokens):
+    requests = [prompts.split(tokenizer, PREFIX + question, f" {answer} and so on.") for question, answer in
+                zip(QUESTIONS, itertools.cycle(("yes", "the longest of answers")), strict=False)]
+    alone = scoring.log_likelihoods(model, [[request] for request in requests])
+    asked, golds = [one.ids[: one.start] for one in requests], [one.ids[one.start :] for one in requests]
+    beside = scoring.generate(model, tokenizer, asked, 9, golds, batch_tokens=batch_tokens)
+    assert [one.gold for one in beside] == pytest.approx([one[0] for one in alone], abs=1e-4)
+    plain = scoring.generate(model, tokenizer, asked, 9)
+    assert [one.text for one in beside] == [one.text for one in plain] and np.isnan(plain[0].gold)
 
 
 @pytest.mark.parametrize(("token", "stop"), [("\n", "newline"), ("<|endoftext|>", "end"), (" a", "length")])

@@ -110,16 +110,17 @@ def _measure(
 ) -> Iterator[tuple[dict, str | None, int]]:
     """Per item the measured columns of its row, the generated text or None, and the tokens of its sequences."""
     requests = [[prompts.split(tokenizer, prefix + item.prompt, choice) for choice in item.choices] for item in items]
-    if protocol.labels == "sub-tokens" and dataset.kind == "classification":
+    outputs = [None] * len(items)
+    if dataset.kind == "generation":
+        outputs = _generate(network, tokenizer, protocol, prefix, items, [request[0] for request in requests], new_tokens)
+        likelihoods = [[output.gold] for output in outputs]
+        blanks = _blank_likelihoods(network, tokenizer, prefix, items)
+    elif protocol.labels == "sub-tokens" and dataset.kind == "classification":
         likelihoods = _label_likelihoods(network, tokenizer, protocol, dataset, [prefix + item.prompt for item in items])
         blanks = _label_likelihoods(network, tokenizer, protocol, dataset, [prefix + item.blank for item in items])
     else:
         likelihoods = scoring.log_likelihoods(network, requests)
         blanks = [[np.nan]] * len(items) if dataset.metric == "nats" else _blank_likelihoods(network, tokenizer, prefix, items)
-    outputs = [None] * len(items)
-    if dataset.kind == "generation":
-        asked = [_ask(tokenizer, protocol, prefix + item.prompt, one[0]) for item, one in zip(items, requests, strict=True)]
-        outputs = scoring.generate(network, tokenizer, asked, new_tokens, newline=protocol.stop == "newline")
     for item, request, likelihood, blank, output in zip(items, requests, likelihoods, blanks, outputs, strict=True):
         values = {
             "log_likelihood": likelihood, "blank_log_likelihood": blank,
@@ -131,11 +132,20 @@ def _measure(
         yield values, output.text if output is not None else None, sum(len(one.ids) for one in request)
 
 
-def _ask(tokenizer, protocol: Protocol, prompt: str, request: Request) -> np.ndarray:
-    """The tokens that an answer is generated after: those before the completion, or the prompt with a space at its end."""
-    if protocol.prompt_end == "word":
-        return request.ids[: request.start]
-    return np.array(tokenizer(prompt + " ")["input_ids"], dtype=np.int32)
+def _generate(
+    network, tokenizer, protocol: Protocol, prefix: str, items: list[Example], requests: list[Request], new_tokens: int
+) -> list[scoring.Generation]:
+    """Outputs after the tokens before each completion, or, as published, after the prompt with a space at its end."""
+    asked, golds = [one.ids[: one.start] for one in requests], [one.ids[one.start :] for one in requests]
+    if protocol.prompt_end == "space":
+        asked = [_ids(tokenizer, f"{prefix}{item.prompt} ") for item in items]
+        golds = [_ids(tokenizer, item.completion.strip(), begins=False) for item in items]
+    return scoring.generate(network, tokenizer, asked, new_tokens, golds, newline=protocol.stop == "newline")
+
+
+def _ids(tokenizer, text: str, begins: bool = True) -> np.ndarray:
+    """Tokens of `text`; where it `begins` a sequence, with whatever the tokenizer puts first."""
+    return np.array(tokenizer(text, add_special_tokens=begins)["input_ids"], dtype=np.int32)
 
 
 def _blank_likelihoods(network, tokenizer, prefix: str, items: list[Example]) -> list[list[float]]:
@@ -152,7 +162,7 @@ def _label_likelihoods(network, tokenizer, protocol: Protocol, dataset: Dataset,
     parts = [sorted({token for text in (label, " " + label) for token in tokenizer(text, add_special_tokens=False)["input_ids"]})
              for label in dataset.labels]
     flat = [token for some in parts for token in some]
-    starts = [np.array(tokenizer(text + " " * (protocol.prompt_end == "space"))["input_ids"], dtype=np.int32) for text in asked]
+    starts = [_ids(tokenizer, text + " " * (protocol.prompt_end == "space")) for text in asked]
     requests = [[Request(np.append(start, token).astype(np.int32), len(start)) for token in flat] for start in starts]
     borders = np.cumsum([len(some) for some in parts])[:-1]
     return [[float(part.max()) for part in np.split(np.array(found), borders)]

@@ -25,11 +25,15 @@ BATCH_TOKENS = 16_384  # tokens, cached ones included, that one forward pass may
 
 @dataclass(frozen=True)
 class Generation:
-    """Greedy output up to a newline. `length` counts its tokens, `stop` says what ended it: newline, end or length."""
+    """Greedy output up to a newline. `length` counts its tokens, `stop` says what ended it: newline, end or length.
+
+    `gold` is the summed log-probability of the completion that was wanted, in nats; NaN where none was given.
+    """
 
     text: str
     length: int
     stop: str
+    gold: float
 
 
 @torch.inference_mode()
@@ -61,11 +65,11 @@ def log_likelihoods(
 
 @torch.inference_mode()
 def generate(
-    model, tokenizer, prompts: Sequence[np.ndarray], new_tokens: int, batch_tokens: int = BATCH_TOKENS,
-    newline: bool = True, after_batch: Callable[[int], None] = lambda _: None,
+    model, tokenizer, prompts: Sequence[np.ndarray], new_tokens: int, golds: Sequence[np.ndarray] = (),
+    newline: bool = True, batch_tokens: int = BATCH_TOKENS, after_batch: Callable[[int], None] = lambda _: None,
 ) -> list[Generation]:
     """Greedy continuation of each prompt (token ids), stopped at the end token, at `new_tokens`, and, where `newline` is
-    True, at a newline."""
+    True, at a newline. With `golds`, one completion a prompt, the prompt is read once for both."""
     stops = _newline_tokens(tokenizer, model.config.vocab_size, model.device) & newline
     root = _root(prompts)
     cache = _read_root(model, prompts[0][:root])
@@ -73,9 +77,13 @@ def generate(
     for batch in _batches([len(prompt) + new_tokens for prompt in prompts], batch_tokens):
         state = _State(model, cache, len(batch))
         logits = state.extend([prompts[i][root:] for i in batch])
+        found = [np.nan] * len(batch)
+        if golds:
+            tails = _tail_scores(state.branch(), logits.log_softmax(-1), [[golds[i]] for i in batch])
+            found = [float(scores[0].sum()) for scores in tails]
         tokens = _decode(state, logits, stops, tokenizer.eos_token_id, new_tokens)
-        for i, row in zip(batch, tokens, strict=True):
-            made[i] = _finish(tokenizer, row, stops)
+        for i, row, gold in zip(batch, tokens, found, strict=True):
+            made[i] = _finish(tokenizer, row, stops, gold)
         after_batch(len(batch))
     return made
 
@@ -109,6 +117,12 @@ class _State:
 
     def head(self, hidden: torch.Tensor) -> torch.Tensor:
         return self.model.get_output_embeddings()(hidden).float()
+
+    def branch(self) -> _State:
+        """The same state, to be read on from without a trace in this one."""
+        other = copy.copy(self)
+        other.cache = copy.deepcopy(self.cache)
+        return other
 
     def select(self, rows: torch.Tensor) -> None:
         """Go on with these rows only; a row may come more than once."""
@@ -154,12 +168,12 @@ def _decode(state: _State, logits: torch.Tensor, newline: torch.Tensor, end: int
     return made
 
 
-def _finish(tokenizer, tokens: list[int], newline: torch.Tensor) -> Generation:
+def _finish(tokenizer, tokens: list[int], newline: torch.Tensor, gold: float) -> Generation:
     last = tokens[-1]
     stop = "end" if last == tokenizer.eos_token_id else "newline" if newline[last] else "length"
     text = tokenizer.decode(tokens, skip_special_tokens=True)
     text = text.split("\n")[0].strip() if newline.any() else text.strip()
-    return Generation(text, len(tokens), stop)
+    return Generation(text, len(tokens), stop, gold)
 
 
 def _newline_tokens(tokenizer, vocabulary: int, device) -> torch.Tensor:
