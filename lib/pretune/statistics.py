@@ -85,29 +85,34 @@ class Scores:
 def effect(scores: Scores, terms: Sequence[Term], noise: bool = True) -> Estimate:
     """The sum of `terms` with its interval over items, seeds and, unless `noise` is False, neighbouring checkpoints.
 
-    Terms of one dataset are paired by item and seed. Without late checkpoints there is no noise to be had.
+    Terms of one dataset are paired by item and seed. Items carry the doubt of single answers; what is left of it in the
+    spread of seeds and of checkpoints is taken out of those (`_beyond_items`). Without late checkpoints there is no noise
+    to be had.
     """
+    pieces = _by_dataset(terms)
+    arrays = [_summed(scores, some) for some in pieces]
+    components = [_item_variance(array.mean(0), max(abs(term.weight) for term in some))
+                  for array, some in zip(arrays, pieces, strict=True)]
+    seeds = max(len(array) for array in arrays)
+    if seeds > 1:
+        components.append((_beyond_items(arrays) / seeds, seeds - 1))
+    if noise and scores.late:
+        components += _noise(scores, terms)
+    return estimate(sum(float(array.mean()) for array in arrays), components, sum(array.shape[1] for array in arrays), seeds)
+
+
+def _by_dataset(terms: Sequence[Term]) -> list[list[Term]]:
     pieces = defaultdict(list)
     for term in terms:
         pieces[term.dataset].append(term)
-    arrays = [_summed(scores, some) for some in pieces.values()]
-    seeds = max(len(array) for array in arrays)
-    by_seed = sum(np.broadcast_to(array.mean(1), seeds) for array in arrays)
-    components = [_item_variance(array.mean(0), max(abs(term.weight) for term in some))
-                  for array, some in zip(arrays, pieces.values(), strict=True)]
-    if seeds > 1:
-        components.append((float(by_seed.var(ddof=1)) / seeds, seeds - 1))
-    if noise and scores.late:
-        components += _noise(scores, terms)
-    return estimate(float(by_seed.mean()), components, sum(array.shape[1] for array in arrays), seeds)
+    return list(pieces.values())
 
 
 def _summed(scores: Scores, terms: Sequence[Term]) -> np.ndarray:
     """The weighted sum of terms of one dataset per seed and item (seeds, items), over the items that all of them have."""
     means = []
     for term in terms:
-        steps = term.steps or scores.late
-        tables = [scores.table(term, step) for step in steps]
+        tables = [scores.table(term, step) for step in term.steps or scores.late]
         means.append(sum(tables) / len(tables))
     items = means[0].dropna().index
     for mean in means[1:]:
@@ -122,14 +127,30 @@ def _summed(scores: Scores, terms: Sequence[Term]) -> np.ndarray:
 def _noise(scores: Scores, terms: Sequence[Term]) -> list[tuple[float, int]]:
     """For every group of terms over the same checkpoints: the variance of their sum from one late checkpoint to the next,
     divided by the number of checkpoints."""
-    groups = defaultdict(list)
+    groups, found = defaultdict(list), []
     for term in terms:
         groups[term.steps or scores.late].append(term)
-    found = []
     for steps, some in groups.items():
-        sums = [sum(term.weight * scores.table(term, step).to_numpy().mean() for term in some) for step in scores.late]
-        found.append((float(np.var(sums, ddof=1)) / len(steps) if len(sums) > 1 else np.nan, len(sums) - 1))
+        arrays = [np.stack([_summed(scores, [replace(term, steps=(step,)) for term in piece]).mean(0) for step in scores.late])
+                  for piece in _by_dataset(some)]
+        known = len(scores.late) > 1
+        found.append((_beyond_items(arrays) / len(steps) if known else np.nan, len(scores.late) - 1))
     return found
+
+
+def _beyond_items(arrays: Sequence[np.ndarray]) -> float:
+    """Variance between the rows (seeds, or checkpoints) of the sum of arrays (rows, items), beyond what items bring into it.
+
+    Of a two-way table, the mean square of the residuals over the number of items is what rows would differ by if only
+    single answers varied. A row mean is the sum over arrays, which are of different datasets.
+    """
+    rows = max(len(array) for array in arrays)
+    spread = float(np.var(sum(np.broadcast_to(array.mean(1), rows) for array in arrays), ddof=1))
+    for array in arrays:
+        if len(array) > 1:
+            residual = array - array.mean(0) - array.mean(1, keepdims=True) + array.mean()
+            spread -= float((residual**2).sum()) / ((array.shape[0] - 1) * (array.shape[1] - 1)) / array.shape[1]
+    return max(spread, 0.0)
 
 
 def estimate(value: float, components: Sequence[tuple[float, float]], n: int, seeds: int = 1) -> Estimate:
