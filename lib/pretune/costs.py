@@ -14,8 +14,8 @@ from pretune.params import Study
 from pretune.plan import Cell, cells
 from pretune.tasks.registry import REGISTRY
 
-ROW_TOKENS = 75  # tokens of a typical example of the microworld, prompt and completion
-RATES = {"train": 57e9, "score": 37e9}  # floating-point operations per second and process
+ROW_TOKENS = 60  # tokens of a typical example of the microworld, prompt and completion
+RATES = {"train": 52e9, "score": 37e9}  # floating-point operations per second and process
 CELL_SECONDS = 0.3  # loading, writing
 SCORED_TOKENS = 16_384  # tokens of one scoring batch, each with keys and values held two to three times
 PROCESS_GB = 0.6  # memory of a process before it holds a model

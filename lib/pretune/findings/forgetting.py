@@ -166,7 +166,8 @@ def _named(page: Page, names) -> str:
 
 def checkpoint_answer(page: Page) -> str:
     """At one checkpoint: which recipe loses most knowledge, and which least."""
-    table = over_checkpoints(page).iloc[:, -1].dropna()
+    found = over_checkpoints(page)
+    table = found.iloc[:, -1].dropna() if len(found.columns) else pd.Series(dtype=float)
     if table.empty:
         return f"At {page.checkpoint}, base answers no knowledge set better than no skill by the margin: nothing to lose."
     return (f"At {page.checkpoint}, `{table.idxmax()}` loses most of the knowledge sets ({table.max():+.2f}) and "
