@@ -71,7 +71,7 @@ def test_held_out_text_is_scored_whole_as_nats_per_token(model, tokenizer):
         ids = tokenizer(tokenizer.eos_token + text["choices"][0], return_tensors="pt")["input_ids"]
         with torch.inference_mode():
             loss = model(ids, labels=ids).loss.item()
-        assert row["choice_tokens"] == [ids.shape[1] - 1]
+        assert row["choice_tokens"] == [ids.shape[1] - 1] and np.isnan(row["baseline"])
         assert -row["log_likelihood"][0] / row["choice_tokens"][0] == pytest.approx(loss, abs=1e-4)
 
 

@@ -91,8 +91,10 @@ def baseline(folder: Path, dataset: Dataset, items: list[Example]) -> list[float
     """What the best answer without a skill scores on each item (`b` of the claims).
 
     Classification: always the most frequent label. Choices: chance. Generation: always the training set's most
-    frequent output, or the source's first sentence, whichever has the larger mean.
+    frequent output, or the source's first sentence, whichever has the larger mean. Text has none (NaN).
     """
+    if dataset.metric == "nats":
+        return [np.nan] * len(items)
     if dataset.kind == "choices":
         return [1 / len(item.choices) for item in items]
     if dataset.kind == "classification":
