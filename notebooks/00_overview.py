@@ -58,6 +58,7 @@ table(overview.table(study, verdicts))
 # %%
 say(overview.what_was_run(study))
 say(overview.spread(study))
+say(overview.against_reference(study, verdicts))
 
 # %% [markdown]
 # ## How to read this

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import numpy as np
 import pandas as pd
@@ -78,7 +79,7 @@ class Scores:
             part = part if term.shots is None else part[part["shots_asked"] == term.shots]
             if part.empty:
                 raise LookupError(f"no rows of {term.dataset} after {term.recipe} at step {step} ({term.format})")
-            self._known[key] = part.set_index(["item", "unit"])[term.column].unstack("unit")
+            self._known[key] = part.set_index(["item", "unit"])[term.column].unstack("unit").dropna()
         return self._known[key]
 
 
@@ -110,18 +111,22 @@ def _by_dataset(terms: Sequence[Term]) -> list[list[Term]]:
 
 def _summed(scores: Scores, terms: Sequence[Term]) -> np.ndarray:
     """The weighted sum of terms of one dataset per seed and item (seeds, items), over the items that all of them have."""
-    means = []
-    for term in terms:
-        tables = [scores.table(term, step) for step in term.steps or scores.late]
-        means.append(sum(tables) / len(tables))
-    items = means[0].dropna().index
-    for mean in means[1:]:
-        items = items.intersection(mean.dropna().index)
+    tables = [[scores.table(term, step) for step in term.steps or scores.late] for term in terms]
+    items = reduce(_shared, (table.index for some in tables for table in some))
     if not len(items):
         raise LookupError(f"{terms[0].dataset}: no item was scored for every part of the effect")
-    arrays = [term.weight * mean.loc[items].to_numpy().T for term, mean in zip(terms, means, strict=True)]
-    seeds = max(len(array) for array in arrays)
-    return sum(np.broadcast_to(array, (seeds, len(items))) for array in arrays)
+    seeds = max(table.shape[1] for some in tables for table in some)
+    return sum(np.broadcast_to(_values(table, items), (seeds, len(items))) * (term.weight / len(some))
+               for term, some in zip(terms, tables, strict=True) for table in some)
+
+
+def _shared(one: pd.Index, other: pd.Index) -> pd.Index:
+    return one if one.equals(other) else one.intersection(other)
+
+
+def _values(table: pd.DataFrame, items: pd.Index) -> np.ndarray:
+    """Seeds by items."""
+    return (table if table.index.equals(items) else table.loc[items]).to_numpy().T
 
 
 def _noise(scores: Scores, terms: Sequence[Term]) -> list[tuple[float, int]]:
@@ -211,10 +216,27 @@ def curve(rows: pd.DataFrame, reporting: str = "mean") -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def noise_floor(rows: pd.DataFrame) -> tuple[float, int]:
-    """Standard deviation of the score of one dataset over the late checkpoints, and their number."""
-    found = rows[rows["late"]].groupby("step")["score"].mean()
-    return float(found.std(ddof=1)) if len(found) > 1 else np.nan, len(found)
+def noise_floors(rows: pd.DataFrame) -> pd.Series:
+    """Per dataset the standard deviation of its score over the late checkpoints.
+
+    Of fewer than three checkpoints nothing is known of one dataset: then it is pooled, the root of the mean variance of all.
+    """
+    means = rows[rows["late"]].groupby(["dataset", "step"])["score"].mean().unstack("step")
+    spread = means.std(axis=1, ddof=1)
+    return spread if means.shape[1] > 2 else pd.Series(np.sqrt((spread**2).mean()), index=spread.index)
+
+
+def rank_correlation(line: pd.DataFrame) -> Estimate:
+    """Spearman's correlation of a score with the tokens read, over the checkpoints of `line` (the part of `curve` of one
+    dataset). The interval is Fisher's, with the variance (1 + r^2 / 2) / (n - 3) of Bonett and Wright (2000); of fewer than
+    five checkpoints, or a score that never moves, there is none."""
+    n = len(line)
+    r = float(stats.spearmanr(line["tokens"], line["score"]).statistic) if line["score"].nunique() > 1 else np.nan
+    if n < 5 or np.isnan(r):
+        return Estimate(r, np.nan, np.nan, np.nan, 0, n)
+    z = np.arctanh(np.clip(r, -0.999, 0.999))
+    reach = stats.norm.ppf((1 + LEVEL) / 2) * np.sqrt((1 + r**2 / 2) / (n - 3))
+    return Estimate(r, float(np.tanh(z - reach)), float(np.tanh(z + reach)), np.nan, n - 3, n)
 
 
 def gain(scores: Scores, dataset: str, recipe: str = "base", weight: float = 1.0) -> list[Term]:

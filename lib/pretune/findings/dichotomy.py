@@ -11,16 +11,15 @@ from pretune.statistics import Estimate, Scores, Verdict, most_frequent
 from pretune.tasks.registry import REGISTRY
 
 NOT_LEARNED = "not learned"
-CONSTANT = 1 - statistics.MARGIN  # a share of one prediction above this is a constant answer
 
 
 def show_curves(page: Page) -> None:
     """Base score against pre-training tokens, one panel a dataset."""
     lines, names = statistics.curve(page.base, page.study.protocol.reporting), page.titles
     figure, axes = figures.panels(len(names))
+    floors = statistics.noise_floors(page.base)
     for panel, (name, title) in zip(axes, names.items(), strict=True):
-        floor, _ = statistics.noise_floor(page.base[page.base["dataset"] == name])
-        figures.score_curve(panel, lines[lines["dataset"] == name], floor)
+        figures.score_curve(panel, lines[lines["dataset"] == name], floors[name])
         panel.set_title(title)
         panel.set_ylim(-0.03, 1.03)
     for panel in axes[::3]:
@@ -32,16 +31,16 @@ def show_curves(page: Page) -> None:
 
 def first_look(page: Page) -> pd.DataFrame:
     """The naive reading: first and last score of each dataset, and where half of a rise was passed."""
-    lines = {}
+    lines, floors = {}, statistics.noise_floors(page.base)
     for name, title in page.titles.items():
-        rows = page.base[page.base["dataset"] == name]
-        part = statistics.curve(rows, page.study.protocol.reporting)
+        part = statistics.curve(page.base[page.base["dataset"] == name], page.study.protocol.reporting)
         line = {"score": part["score"].iloc[-1], "no skill": part["baseline"].iloc[-1]}
         if len(part) > 1:
             found = statistics.bracket(part)
             line = {"first score": part["score"].iloc[0], "last score": line["score"], "no skill": line["no skill"],
                     "half of the rise between steps": f"{found[0]} and {found[1]}" if found else "no rise",
-                    "noise floor": f"{statistics.noise_floor(rows)[0]:.3f}"}
+                    "rank correlation with tokens": ranged(statistics.rank_correlation(part)),
+                    "noise floor": f"{floors[name]:.3f}"}
         lines[title] = line
     return pd.DataFrame(lines).T
 
@@ -124,7 +123,7 @@ def verdicts(page: Page) -> list[Verdict]:
     else:
         one = (statistics.effect(scores, terms), f"{why} The effect is the difference of mean gains on half B.")
     two, why = _constant(page, sorted_)
-    return judged(page, {"1a": one, "1b": (two, why, CONSTANT)})
+    return judged(page, {"1a": one, "1b": (two, why)})
 
 
 def _constant(page: Page, sorted_: pd.Series) -> tuple[Estimate | None, str]:

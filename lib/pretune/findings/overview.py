@@ -14,39 +14,13 @@ import pandas as pd
 
 from pretune import params, paths, records
 from pretune.findings import dichotomy, forgetting, latent, page, task_format, transfer
+from pretune.findings.claims import claim
 from pretune.params import Study
 from pretune.statistics import Verdict
 
 FINDINGS = {
     "01_dataset_dichotomy": dichotomy, "02_latent_benefits": latent, "03_task_format": task_format,
     "04_task_transfer": transfer, "05_domain_forgetting": forgetting,
-}
-CLAIMS = {
-    "1a": "Some datasets are learned in pre-training and some are not",
-    "1b": "A flat set is a constant answer rather than a skill",
-    "2a": "Pre-training helps flat sets in a way that shows only after tuning",
-    "2b": "Tuning helps not-learned sets more than learned ones",
-    "2c": "More pre-training keeps helping to the end",
-    "3a": "Tuning fits the model to the training format",
-    "3b": "More pre-training loosens it",
-    "4a": "Tuning on classification destroys generation",
-    "4b": "Tuning on generation leaves classification",
-    "4c": "What 4a loses is the habit, not the skill",
-    "5a": "Tuning on one domain hurts other domains of the task",
-    "5b": "Tuning hurts knowledge the task does not need",
-    "5c": "LoRA forgets less at equal gain",
-}
-# Numbers of Sun & Dredze for OLMo-1B, recomputed from their released tables (commit 8b79c39); one seed each.
-REFERENCE = {
-    "1a": "HellaSwag .253 to .628, MNLI .354 to .327 (first to last checkpoint)",
-    "1b": "MNLI, PAWS: one label throughout at the last checkpoint",
-    "2a": "MNLI tuned .354 to .790, untuned .354 to .327",
-    "2b": "mean gain .290 against -.005 at the last checkpoint, by different procedures",
-    "2c": "from 2.1 T to 3.1 T tokens -.023 (five instruction sets)",
-    "3b": "relative gap to instruct .42 at the first, .12 at the last checkpoint",
-    "4a": "-61.4 % (mean of 32 ratios, median -98.6 %)",
-    "4b": "+0.3 %, of scores that were a constant answer",
-    "5a": "+.246 NLI, +.021 questions, -.003 summaries; paraphrase void (hidden labels)",
 }
 
 
@@ -58,29 +32,30 @@ def judge_all(study: str) -> dict[str, list[Verdict]]:
 
 
 def keep(study: Study, verdicts: dict[str, list[Verdict]]) -> Path:
-    """Write `findings.json`: per finding its claims, with effect, interval, n, seeds, verdict."""
-    lines = {finding: [_plain(verdict) for verdict in some] for finding, some in verdicts.items()}
+    """Write `findings.json`: a list of claims, each with its rule, effect, interval and verdict. Equal on a rerun."""
+    steps = list(study.checkpoints.steps)
+    lines = [_plain(finding, verdict) | {"checkpoints": steps} for finding, some in verdicts.items() for verdict in some]
     file = paths.study_folder(study.name) / "findings.json"
-    file.with_suffix(".partial").write_text(json.dumps({"study": study.name, "findings": lines}, indent=1))
+    file.with_suffix(".partial").write_text(json.dumps(lines, indent=1))
     file.with_suffix(".partial").replace(file)
     return file
 
 
-def _plain(verdict: Verdict) -> dict:
-    effect = verdict.effect
-    numbers = {name: getattr(effect, name) if effect else None for name in ("value", "low", "high", "n", "seeds")}
+def _plain(finding: str, verdict: Verdict) -> dict:
+    about, effect = claim(verdict.claim), verdict.effect
+    numbers = {name: getattr(effect, key) if effect else None for name, key in
+               (("effect", "value"), ("low", "low"), ("high", "high"), ("n", "n"), ("seeds", "seeds"))} | {"p": verdict.p}
     numbers = {name: None if value is None or np.isnan(value) else value for name, value in numbers.items()}
-    p = None if np.isnan(verdict.p) else verdict.p
-    return {"claim": verdict.claim, "verdict": verdict.verdict, "provisional": verdict.provisional, "margin": verdict.margin,
-            "p": p, "why": verdict.why} | numbers
+    return {"finding": finding, "claim": verdict.claim, "verdict": verdict.verdict, "provisional": verdict.provisional,
+            "unit": about.unit, "rule": about.rule, "why": verdict.why} | numbers
 
 
-def kept(study: str) -> dict[str, str]:
-    """Claim to verdict of another study: of this machine's run of it, or of the one under `outputs/reference`."""
-    for folder in (paths.study_folder(study), paths.REFERENCE / study):
+def kept(study: str, *folders: Path) -> dict[str, dict]:
+    """Claim to what `findings.json` says of it, in the first of `folders` that has one; by default those of this
+    machine's run of the study and of the reference."""
+    for folder in folders or (paths.study_folder(study), paths.REFERENCE / study):
         if (folder / "findings.json").is_file():
-            found = json.loads((folder / "findings.json").read_text())["findings"]
-            return {line["claim"]: line["verdict"] for some in found.values() for line in some}
+            return {line["claim"]: line for line in json.loads((folder / "findings.json").read_text())}
     return {}
 
 
@@ -89,15 +64,29 @@ def table(study: Study, verdicts: dict[str, list[Verdict]]) -> pd.DataFrame:
     lines, control = {}, kept("control") if study.name != "control" else {}
     for finding, some in verdicts.items():
         for verdict in some:
-            short = verdict.claim.split(" ")[0]
-            mark = " (provisional)" if verdict.provisional and verdict.verdict != "undecided" else ""
+            about, mark = claim(verdict.claim), " (provisional)" if verdict.provisional and verdict.verdict != "undecided" else ""
             lines[verdict.claim] = {
-                "claim": CLAIMS[short], "effect": page.ranged(verdict.effect) if verdict.effect else "not asked",
+                "claim": about.text, "effect": page.ranged(verdict.effect) if verdict.effect else "not asked",
+                "unit": about.unit, "margin": f"{about.margin:g}",
                 "n": verdict.effect.n if verdict.effect else "–", "seeds": verdict.effect.seeds if verdict.effect else "–",
-                "verdict": f'<a href="{finding}.html">{verdict.verdict}</a>{mark}', "control": control.get(verdict.claim, "–"),
-                "reference study, OLMo-1B": REFERENCE.get(short, "–"),
+                "verdict": f'<a href="{finding}.html">{verdict.verdict}</a>{mark}',
+                "control": control.get(verdict.claim, {}).get("verdict", "–"), "reference study, OLMo-1B": about.reference,
             }
     return pd.DataFrame(lines).T
+
+
+def against_reference(study: Study, verdicts: dict[str, list[Verdict]]) -> str:
+    """Whether this run repeats the one that is kept under `outputs/reference`: same verdicts, effects in its intervals."""
+    before = kept(study.name, paths.REFERENCE / study.name)
+    pairs = [(verdict, before[verdict.claim]) for some in verdicts.values() for verdict in some if verdict.claim in before]
+    if not pairs:
+        return "No earlier run of this study is kept to compare with."
+    other = [f"{now.claim} ({now.verdict}, was {then['verdict']})" for now, then in pairs if now.verdict != then["verdict"]]
+    asked = [(now, then) for now, then in pairs if now.effect and then["low"] is not None]
+    inside = sum(then["low"] <= now.effect.value <= then["high"] for now, then in asked)
+    return (f"Compared with the run kept under `outputs/reference/{study.name}`: {len(pairs) - len(other)} of {len(pairs)} "
+            f"verdicts are the same{', but not ' + ', '.join(other) if other else ''}; {inside} of {len(asked)} effects lie in "
+            "its intervals.")
 
 
 def what_was_run(study: Study) -> str:

@@ -16,6 +16,7 @@ import pandas as pd
 
 from pretune import batch, figures, params, plan, records, statistics
 from pretune.figures import quote
+from pretune.findings import claims
 from pretune.params import Study
 from pretune.statistics import Estimate, Scores, Verdict
 from pretune.tasks.registry import REGISTRY, RESERVE
@@ -161,15 +162,16 @@ def told(verdict: Verdict) -> str:
     return f"**Claim {verdict.claim}: {verdict.verdict}{mark}.**{effect} {verdict.why}"
 
 
-def judged(page: Page, claims: dict[str, tuple]) -> list[Verdict]:
-    """The verdicts of a finding's claims: name to (effect or None, reason, margin if it is not the usual one).
+def judged(page: Page, effects: dict[str, tuple[Estimate | None, str]]) -> list[Verdict]:
+    """The verdicts of a finding's claims, of which `effects` gives the effect, or None where it is not asked, and why.
 
     A partial grid gives none; with fewer than three seeds they are provisional; the claims are a family (Holm).
     """
     provisional = page.study.tuning.seeds < 3
     if page.missing:
-        return [Verdict(claim, "undecided", provisional, None, "The grid is partial.") for claim in claims]
-    return statistics.holm([statistics.judge(claim, effect, provisional, *rest) for claim, (effect, *rest) in claims.items()])
+        effects = dict.fromkeys(effects, (None, "The grid is partial."))
+    return statistics.holm([statistics.judge(name, effect, provisional, why, claims.claim(name).margin)
+                            for name, (effect, why) in effects.items()])
 
 
 def show_label_shares(page: Page, names: list[str], recipe: str = "base") -> None:

@@ -14,8 +14,6 @@ from pretune.findings.page import Page, judged, ranged
 from pretune.statistics import MARGIN, Estimate, Scores, Term, Verdict
 from pretune.tasks.registry import REGISTRY
 
-RATIO_MARGIN = 0.2
-
 
 def is_generation(name: str) -> bool:
     return REGISTRY[name].kind == "generation"
@@ -98,33 +96,33 @@ def verdicts(page: Page) -> list[Verdict]:
     return judged(page, {"4a": _claim_4a(page), "4b": _claim_4b(page), "4c": _claim_4c(page)})
 
 
-def _claim_4a(page: Page) -> tuple:
+def _claim_4a(page: Page) -> tuple[Estimate | None, str]:
     """1 - ratio of sums over generation sets and checkpoints, so that destruction is a positive effect.
 
     The ratio A / B is linear in its parts near its value R (delta method): its change is that of (A - R B) / B.
     """
     pairs, steps = _pairs(page, True), page.scores.steps
     if not pairs:
-        return None, "No recipe on classification is tested on generation.", RATIO_MARGIN
+        return None, "No recipe on classification is tested on generation."
     tuned = _value(page, [Term(1, name, recipe, steps) for recipe, name in pairs])
     base = _value(page, [Term(1, name, "base", steps) for _, name in pairs])
     if base <= 0:
-        return None, "The untuned model scores nothing on generation: there is nothing to lose.", RATIO_MARGIN
+        return None, "The untuned model scores nothing on generation: there is nothing to lose."
     ratio = tuned / base
     terms = [term for recipe, name in pairs for term in
              (Term(-1 / base, name, recipe, steps), Term(ratio / base, name, "base", steps))]
     why = f"Ratio of sums minus 1: {ratio - 1:+.1%} over {len(pairs)} pairs and {len(steps)} checkpoints; the effect is the loss."
-    return statistics.effect(page.scores, terms).plus(1 - ratio), why, RATIO_MARGIN
+    return statistics.effect(page.scores, terms).plus(1 - ratio), why
 
 
-def _claim_4b(page: Page) -> tuple:
+def _claim_4b(page: Page) -> tuple[Estimate | None, str]:
     """Classification is left alone where its change lies above minus the margin."""
     pairs = [(recipe, name) for recipe, name in _pairs(page, False) if _beats(page, name)]
     if not pairs:
-        return None, "Base beats no skill by the margin on no classification set: there is nothing to lose.", -MARGIN
+        return None, "Base beats no skill by the margin on no classification set: there is nothing to lose."
     found = statistics.effect(page.scores, [term for recipe, name in pairs for term in
                                             change(page, name, recipe, (), 1 / len(pairs))])
-    return found, f"Mean change at late on {', '.join(sorted({page.title(name) for _, name in pairs}))}.", -MARGIN
+    return found, f"Mean change at late on {', '.join(sorted({page.title(name) for _, name in pairs}))}."
 
 
 def _beats(page: Page, name: str) -> bool:

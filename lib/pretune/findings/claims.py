@@ -1,0 +1,71 @@
+"""The claims, fixed before the data: what each says, what its effect is, and the margin that the effect is held against.
+
+A claim is supported where the interval of its effect lies above the margin. Effects are signed so that up is what is claimed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pretune.statistics import MARGIN
+
+
+@dataclass(frozen=True)
+class Claim:
+    """`reference` is the number of Sun & Dredze for OLMo-1B, recomputed from their released tables (commit 8b79c39)."""
+
+    text: str
+    effect: str
+    unit: str = "score, 0 to 1"
+    margin: float = MARGIN
+    reference: str = "–"
+
+    @property
+    def rule(self) -> str:
+        return f"{self.effect}: supported where the 95 % interval lies above {self.margin:g}, not supported where below"
+
+
+CLAIMS = {
+    "1a": Claim("Some datasets are learned in pre-training and some are not",
+                "mean gain of the learned minus that of the not-learned sets, sorted on half A of the items, on half B",
+                reference="HellaSwag .253 to .628, MNLI .354 to .327 (first to last checkpoint)"),
+    "1b": Claim("A flat set is a constant answer rather than a skill",
+                "share of the most frequent prediction at late, on the not-learned classification set where it reaches lowest",
+                "share of predictions", 1 - MARGIN, "MNLI, PAWS: one label throughout at the last checkpoint"),
+    "2a": Claim("Pre-training helps flat sets in a way that shows only after tuning",
+                "mean over not-learned sets of (tuned late - tuned early) - (base late - base early)",
+                reference="MNLI tuned .354 to .790, untuned .354 to .327"),
+    "2b": Claim("Tuning helps not-learned sets more than learned ones",
+                "mean of tuned - base at late, not-learned minus learned sets, each tuned on its own rows",
+                reference="mean gain .290 against -.005 at the last checkpoint, by different procedures"),
+    "2c": Claim("More pre-training keeps helping to the end",
+                "slope of the tuned score of not-learned sets over the last third of the run", "score per doubling of tokens",
+                reference="from 2.1 T to 3.1 T tokens -.023 (five instruction sets)"),
+    "3a": Claim("Tuning fits the model to the training format",
+                "mean over own sets of (default - other format) after tuning at late, minus the same before"),
+    "3b": Claim("More pre-training loosens it",
+                "(default - other format) after tuning, at the first checkpoint where tuning works minus at late",
+                reference="relative gap to instruct .42 at the first, .12 at the last checkpoint"),
+    "4a": Claim("Tuning on classification destroys generation",
+                "1 - ratio of sums of generation scores over sets and checkpoints, tuned over base", "share of the score", 0.2,
+                "-61.4 % (mean of 32 ratios, median -98.6 %)"),
+    "4b": Claim("Tuning on generation leaves classification",
+                "mean of tuned - base at late, on sets that base answers better than no skill by the margin", margin=-MARGIN,
+                reference="+0.3 %, of scores that were a constant answer"),
+    "4c": Claim("What 4a loses is the habit, not the skill",
+                "gold output forced on the model, tuned - base at late", "nats per token"),
+    "5a": Claim("Tuning on one domain hurts other domains of the task",
+                "mean loss on out-of-domain sets at late, base - tuned",
+                reference="+.246 NLI, +.021 questions, -.003 summaries; paraphrase void (hidden labels)"),
+    "5b": Claim("Tuning hurts knowledge the task does not need",
+                "mean loss over recipes and the knowledge sets that base answers, base - tuned at late"),
+    "5b (text)": Claim("Tuning hurts knowledge the task does not need",
+                       "rise of the loss on held-out text, mean over recipes at late", "nats per token"),
+    "5c": Claim("LoRA forgets less at equal gain",
+                "loss of knowledge after full tuning minus that after LoRA, where both come as far on the own set"),
+}
+
+
+def claim(name: str) -> Claim:
+    """The claim of a verdict: `3a (io)` is a case of 3a."""
+    return CLAIMS.get(name) or CLAIMS[name.partition(" ")[0]]
