@@ -48,6 +48,9 @@ overview.keep(study, verdicts)
 # be supported there.
 
 # %%
+overview.show_effects(verdicts)
+
+# %%
 table(overview.table(study, verdicts))
 
 # %% [markdown]

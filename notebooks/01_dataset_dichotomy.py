@@ -62,6 +62,7 @@ if page.is_whole:
     dichotomy.show_curves(page)
 else:
     pages.show_before_after(page)
+    pages.show_tuning(page)
 
 # %%
 table(dichotomy.first_look(page))
@@ -73,7 +74,7 @@ table(dichotomy.first_look(page))
 # bars show the share of each predicted label. A single colour from top to bottom is a constant answer, whatever its score.
 
 # %%
-pages.show_label_shares(page, dichotomy.classifications(page))
+pages.show_label_shares(page)
 table(dichotomy.constant_answers(page))
 
 # %% [markdown]
@@ -90,8 +91,6 @@ table(dichotomy.side_by_side(page, calibrated))
 # %%
 if page.is_whole:
     say(dichotomy.calibration_says(page, calibrated))
-else:
-    pages.show_tuning(page)
 
 # %% [markdown]
 # ## What the model says

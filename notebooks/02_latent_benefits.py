@@ -60,6 +60,7 @@ if page.is_whole:
 else:
     pages.show_before_after(page)
     pages.show_tuning(page)
+    pages.show_label_shares(page)
 
 # %% [markdown]
 # ## Why that is not enough
@@ -103,7 +104,7 @@ if page.is_whole:
 
 # %%
 if page.is_whole:
-    table(latent.procedures(page))
+    table(latent.procedures(page, calibrated))
 
 # %% [markdown]
 # ## At every learning rate
@@ -114,6 +115,16 @@ if page.is_whole:
 # %%
 if page.is_whole:
     table(latent.rates(page))
+
+# %% [markdown]
+# ## The end of the run
+#
+# Whether the last third of pre-training still helps: the slope of the score, untuned and tuned, per doubling of tokens. A *rise* has its interval above .05, a *turn-down* below 0, a *plateau* within ±.05. Empty where that
+# third holds fewer than four checkpoints.
+
+# %%
+if page.is_whole:
+    table(latent.end_of_run(page))
 
 # %% [markdown]
 # ## Answer

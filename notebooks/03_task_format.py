@@ -55,7 +55,9 @@ table(pages.datasets(page))
 if page.is_whole:
     task_format.show_formats(page)
 else:
+    pages.show_before_after(page)
     pages.show_tuning(page)
+    pages.show_label_shares(page)
 table(task_format.by_format(page))
 
 # %% [markdown]

@@ -53,6 +53,12 @@ table(pages.datasets(page))
 # %%
 transfer.show_matrix(page)
 
+# %%
+if not page.is_whole:
+    pages.show_before_after(page)
+    pages.show_tuning(page)
+    pages.show_label_shares(page)
+
 # %% [markdown]
 # ## Why that is not enough
 #

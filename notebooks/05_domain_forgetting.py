@@ -53,7 +53,9 @@ table(pages.datasets(page))
 if page.is_whole:
     forgetting.show_domains(page)
 else:
+    pages.show_before_after(page)
     pages.show_tuning(page)
+    pages.show_label_shares(page)
 
 # %% [markdown]
 # ## Why that is not enough
@@ -67,7 +69,10 @@ else:
 table(forgetting.changes(page))
 
 # %%
-table(forgetting.over_checkpoints(page))
+if page.is_whole:
+    forgetting.show_losses(page)
+else:
+    pages.show_prompts(page, list(page.titles))
 
 # %% [markdown]
 # ## Forgetting against gain

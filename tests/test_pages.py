@@ -3,6 +3,7 @@
 import json
 
 import nbformat
+import psutil
 import pytest
 
 from pretune import pages, pairs, params, paths
@@ -65,6 +66,19 @@ def test_a_killed_kernel_is_never_taken_for_finished(study):
     failed = pages.execute(study, [ALL], 1)
     assert "01_dataset_dichotomy" in failed and not pages.executed(study, ALL).exists()
     assert pages.stale(study, [ALL]) == [ALL]
+
+
+def test_pages_share_a_kernel_but_no_name(study):
+    """Each starts in an empty namespace; after a kernel that died the next page gets a new one."""
+    notebook(paths.NOTEBOOKS, "import os, signal\nassert 'left' not in dir()\nleft = os.getpid(); print(left)",
+             "if checkpoint == 'step-36': os.kill(os.getpid(), signal.SIGKILL)")
+    some = [Page("01_dataset_dichotomy", f"step-{step}") for step in (0, 20, 36, 38)]
+    assert list(pages.execute(study, some, 1)) == ["01_dataset_dichotomy.step-36"]
+    books = [nbformat.read(pages.executed(study, some[i]), 4) for i in (0, 1, 3)]
+    one, two, three = (int(book.cells[-2].outputs[0].text) for book in books)
+    assert one == two != three
+    assert [cell.execution_count for cell in books[0].cells] == [cell.execution_count for cell in books[1].cells]
+    assert not psutil.pid_exists(one) and not psutil.pid_exists(three)
 
 
 def test_one_page_that_fails_does_not_stop_the_others(study):

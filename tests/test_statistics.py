@@ -179,6 +179,23 @@ def test_the_published_value_is_the_midpoint_of_a_bootstrap_interval():
     assert statistics.curve(rows)["score"].item() == 0.6
 
 
+def test_the_noise_floor_is_that_of_a_dataset_or_pooled_where_it_has_but_two_neighbours():
+    rows = records({"a": [0.5] * 6, "b": [0.5] * 6}, items=10)
+    rows["score"] = rows["step"].map({680: 0.1, 690: 0.2, 700: 0.3}).where(rows["dataset"] == "a", 0.5)
+    assert dict(statistics.noise_floors(rows)) == pytest.approx({"a": 0.1, "b": 0})
+    pair = statistics.noise_floors(rows[rows["step"] != 690])
+    assert dict(pair) == pytest.approx(dict.fromkeys("ab", np.sqrt((0.2**2 / 2 + 0) / 2)))
+
+
+def test_rank_correlation_has_an_interval_from_five_checkpoints_on():
+    line = pd.DataFrame({"tokens": [1, 2, 4, 8, 16, 32, 64, 128], "score": [0.2, 0.1, 0.3, 0.4, 0.6, 0.5, 0.7, 0.8]})
+    found = statistics.rank_correlation(line)
+    assert found.value == pytest.approx(1 - 6 * 4 / (8 * 63))
+    assert found.low == pytest.approx(0.664, abs=1e-3)  # tanh(arctanh(.9524) - 1.96 sqrt((1 + .9524^2 / 2) / 5))
+    assert np.isnan(statistics.rank_correlation(line[:4]).low)
+    assert np.isnan(statistics.rank_correlation(line.assign(score=1)).value)
+
+
 def test_holm_asks_more_of_every_claim_of_a_family():
     strong, weak, none = (statistics.judge(name, statistics.estimate(value, [(0.0004, 1000)], 9), False, "")
                           for name, value in (("a", 0.2), ("b", 0.092), ("c", 0.05)))

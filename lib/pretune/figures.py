@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import io
 import re
+from numbers import Integral
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -18,7 +19,7 @@ from IPython.display import HTML, Markdown, display
 
 PALETTE = sns.color_palette("colorblind")
 COLOURS = {"learned": PALETTE[2], "not learned": PALETTE[3], "undecided": PALETTE[7], "base": PALETTE[7],
-           "tuned": PALETTE[0], "baseline": "black"}
+           "tuned": PALETTE[0], "baseline": "black", "supported": PALETTE[2], "not supported": PALETTE[3]}
 LABEL_COLOURS = [PALETTE[0], PALETTE[1], PALETTE[4], PALETTE[5], PALETTE[8], PALETTE[9]]
 
 
@@ -41,7 +42,7 @@ def panels(count: int, columns: int = 3, height: float = 2.6, share_y: bool = Tr
     """A figure of `count` panels side by side, and its axes in reading order."""
     columns = min(columns, count)
     lines = -(-count // columns)
-    figure, grid = plt.subplots(lines, columns, figsize=(3.3 * columns, height * lines), sharey=share_y, squeeze=False)
+    figure, grid = plt.subplots(lines, columns, figsize=(max(3.3 * columns, 6.6), height * lines), sharey=share_y, squeeze=False)
     axes = list(grid.flat)
     for spare in axes[count:]:
         spare.remove()
@@ -71,9 +72,16 @@ def quote(text: str, limit: int = 400) -> str:
 
 
 def table(frame: pd.DataFrame, digits: int = 2) -> None:
-    """Display a table, numbers with `digits` decimals, everything escaped but what `quote` made."""
-    shown = frame.map(lambda cell: f"{cell:.{digits}f}" if isinstance(cell, float) and not np.isnan(cell) else cell)
-    display(HTML(shown.to_html(border=0, na_rep="–", escape=False, justify="left")))
+    """Display a table, numbers with `digits` decimals. Nothing is escaped here: text from data must come through `quote`."""
+    display(HTML(frame.map(lambda cell: _cell(cell, digits)).to_html(border=0, escape=False, justify="left")))
+
+
+def _cell(cell, digits: int) -> str:
+    """Numbers to the right; an interval in small print, never broken."""
+    if isinstance(cell, Integral | float):
+        text = f"{cell:,}" if isinstance(cell, Integral) else "–" if np.isnan(cell) else f"{cell:.{digits}f}"
+        return f'<div class="number">{text}</div>'
+    return re.sub(r"^([-+]?[.\d]+) (\([-+]?[.\d]+ to [-+]?[.\d]+\))", r"\1 <small>\2</small>", str(cell))
 
 
 def score_curve(axes: plt.Axes, line: pd.DataFrame, floor: float, colour="base", label: str = "score") -> plt.Axes:
@@ -114,15 +122,27 @@ def intervals(axes: plt.Axes, names: list[str], estimates: list, groups: list[st
     return axes
 
 
+def verdicts(axes: plt.Axes, names: list[str], estimates: list, margins: list[float], decided: list[str]) -> plt.Axes:
+    """One interval per claim, coloured by verdict, and the margin it is held against."""
+    axes.axvline(0, color="0.5", lw=1)
+    for place, (found, margin, verdict) in enumerate(zip(estimates, margins, decided, strict=True)):
+        axes.plot([margin] * 2, [place - 0.35, place + 0.35], color="black", lw=1, ls="--", label="margin")
+        axes.plot([found.low, found.high], [place] * 2, color=COLOURS[verdict], lw=2)
+        axes.plot(found.value, place, "o", color=COLOURS[verdict], label=verdict)
+    axes.set_yticks(range(len(names)), names, fontsize="small")
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.grid(False, axis="y")
+    return axes
+
+
 def label_shares(axes: plt.Axes, shares: pd.DataFrame, labels: tuple[str, ...]) -> plt.Axes:
-    """Stacked shares of predicted labels, one bar per checkpoint; `shares` has steps as index."""
+    """Stacked shares of predicted labels, one bar per line of `shares`."""
     places, bottom = np.arange(len(shares)), np.zeros(len(shares))
     for number, label in enumerate(labels):
         part = shares[number].to_numpy() if number in shares else np.zeros(len(shares))
         axes.bar(places, part, bottom=bottom, color=LABEL_COLOURS[number], label=label, width=0.85, lw=0)
         bottom += part
-    axes.set_xticks(places, [str(step) for step in shares.index], rotation=90, fontsize="small")
-    axes.set_xlabel("pre-training step")
+    axes.set_xticks(places, [str(name) for name in shares.index], rotation=90, fontsize="small")
     axes.set_ylim(0, 1)
     axes.grid(False, axis="x")
     return axes
@@ -151,11 +171,11 @@ def _short(number: float) -> str:
     return f"{number:g}"
 
 
-def plain_curve(axes: plt.Axes, line: pd.DataFrame, colour, label: str) -> plt.Axes:
+def plain_curve(axes: plt.Axes, line: pd.DataFrame, colour, label: str, dashed: bool = False) -> plt.Axes:
     """One of several curves of a panel: score against tokens with interval. `colour` is a name of `COLOURS` or a colour."""
     ink = COLOURS.get(colour, colour) if isinstance(colour, str) else colour
     axes.fill_between(line["tokens"], line["low"], line["high"], color=ink, alpha=0.15, lw=0)
-    axes.plot(line["tokens"], line["score"], color=ink, marker="o", ms=3.5, lw=1.4, label=label)
+    axes.plot(line["tokens"], line["score"], color=ink, marker="o", ms=3.5, lw=1.4, ls="--" if dashed else "-", label=label)
     return token_axis(axes, line["tokens"])
 
 

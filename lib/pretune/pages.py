@@ -15,6 +15,7 @@ import hashlib
 import json
 import logging
 import shutil
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,16 +25,16 @@ import papermill
 from jupyter_client.kernelspec import NoSuchKernel
 from papermill.exceptions import PapermillExecutionError
 
-from pretune import paths
+from pretune import kernels, paths
 from pretune import records as stored
 from pretune.checkpoints import checkpoints
+from pretune.kernels import Kernel
 from pretune.params import Study
 from pretune.progress import Progress
 
 logging.getLogger("papermill").setLevel(logging.ERROR)
 OVERVIEW = "00_overview"  # every study's first page, on all its findings; for all checkpoints only
 STARTS = 3  # tries to start a kernel
-QUIET = ["--IPKernelApp.log_level=50"]  # kernels warn of loopback sockets, and of being stopped
 
 
 class PageError(RuntimeError):
@@ -78,27 +79,40 @@ def fingerprint(study: Study, page: Page) -> str:
     digest = hashlib.sha256(study.model_dump_json().encode())
     for file in [_source(page.finding), *sorted((paths.ROOT / "lib" / "pretune").rglob("*.py"))]:
         digest.update(hashlib.sha256(file.read_bytes()).digest())
-    for file in stored.record_files(study, () if page.checkpoint == "all" else (page.checkpoint,)):
+    if page.finding == OVERVIEW:  # it stands beside other runs
+        folders = (paths.OUTPUTS / "control", paths.REFERENCE / "control", paths.REFERENCE / study.name)
+        for file in [folder / "findings.json" for folder in folders]:
+            digest.update(file.read_bytes() if file.is_file() else b"-")
+    narrow = study if page.finding == OVERVIEW else study.model_copy(update={"findings": (page.finding,)})
+    for file in stored.record_files(narrow, () if page.checkpoint == "all" else (page.checkpoint,)):
         digest.update(file.name.encode() + json.dumps(json.loads(file.read_text())["sha256"]).encode())
     return digest.hexdigest()
 
 
 def execute(study: Study, wanted: list[Page], jobs: int) -> dict[str, str]:
     """Execute `wanted`, `jobs` kernels at a time; page name to reason for those that failed."""
-    failed: dict[str, str] = {}
-    progress = Progress({page.stem: 1.0 for page in wanted}, "pages")
     for page in wanted:
         check_parameters(_source(page.finding), {"study", "checkpoint"})
+    progress, waiting, failed = Progress({page.stem: 1.0 for page in wanted}, "pages"), deque(wanted), {}
 
-    def one(page: Page) -> None:
+    def work(kernel: Kernel) -> None:
+        while waiting:
+            page = waiting.popleft()
+            try:
+                _execute(study, page, kernel)
+            except PageError as error:
+                failed[page.stem] = str(error)
+            progress.part(page.stem, 1.0, page.stem)
+
+    several = [Kernel() for _ in range(min(jobs, len(wanted)))]
+    with ThreadPoolExecutor(len(several)) as pool:
         try:
-            _execute(study, page)
-        except PageError as error:
-            failed[page.stem] = str(error)
-        progress.part(page.stem, 1.0, page.stem)
-
-    with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(one, wanted))
+            for future in [pool.submit(work, kernel) for kernel in several]:
+                future.result()
+        finally:
+            waiting.clear()  # after Ctrl-C: no further page, and the kernels at work are killed
+            for kernel in several:
+                kernel.stop()
     progress.close()
     return failed
 
@@ -159,15 +173,15 @@ def _is_fresh(copy: Path, mark: str) -> bool:
         return False
 
 
-def _execute(study: Study, page: Page) -> None:
+def _execute(study: Study, page: Page, kernel: Kernel) -> None:
     copy, mark = executed(study, page), fingerprint(study, page)
     copy.parent.mkdir(parents=True, exist_ok=True)
     partial = copy.with_suffix(".partial.ipynb")
     for attempt in range(STARTS):
         try:
             book = papermill.execute_notebook(
-                _source(page.finding), partial, {"study": study.file, "checkpoint": page.checkpoint},
-                kernel_name="python3", cwd=paths.ROOT, progress_bar=False, extra_arguments=QUIET,
+                _source(page.finding), partial, {"study": study.file, "checkpoint": page.checkpoint}, progress_bar=False,
+                kernel_name=kernels.NAME, km=kernel.manager(), cwd=paths.ROOT, extra_arguments=kernels.ARGUMENTS,
             )
             break
         except PapermillExecutionError as error:

@@ -289,9 +289,9 @@ def slope(dataset: str, recipe: str, tokens: dict[int, int], weight: float = 1.0
     return [Term(weight * part, dataset, recipe, (step,)) for step, part in zip(tokens, away / (away**2).sum(), strict=True)]
 
 
-def predicted_shares(rows: pd.DataFrame) -> pd.DataFrame:
-    """Share of every predicted label: one line per dataset and step, one column per label number."""
-    counts = rows.groupby(["dataset", "step"])["prediction"].value_counts(normalize=True)
+def predicted_shares(rows: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Share of every predicted label: one line per dataset and value of the column `by`, one column per label number."""
+    counts = rows.groupby(["dataset", by])["prediction"].value_counts(normalize=True)
     return counts.unstack(fill_value=0.0)
 
 

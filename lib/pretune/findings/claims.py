@@ -5,7 +5,7 @@ A claim is supported where the interval of its effect lies above the margin. Eff
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pretune.statistics import MARGIN
 
@@ -55,8 +55,7 @@ CLAIMS = {
     "4c": Claim("What 4a loses is the habit, not the skill",
                 "gold output forced on the model, tuned - base at late", "nats per token"),
     "5a": Claim("Tuning on one domain hurts other domains of the task",
-                "mean loss on out-of-domain sets at late, base - tuned",
-                reference="+.246 NLI, +.021 questions, -.003 summaries; paraphrase void (hidden labels)"),
+                "mean loss on out-of-domain sets at late, base - tuned"),
     "5b": Claim("Tuning hurts knowledge the task does not need",
                 "mean loss over recipes and the knowledge sets that base answers, base - tuned at late"),
     "5b (text)": Claim("Tuning hurts knowledge the task does not need",
@@ -64,6 +63,10 @@ CLAIMS = {
     "5c": Claim("LoRA forgets less at equal gain",
                 "loss of knowledge after full tuning minus that after LoRA, where both come as far on the own set"),
 }
+
+# Changes of Sun & Dredze for every task are gains where positive; losses have the other sign.
+for task, change in {"MNLI": "-.246 (a gain)", "SocialIQa": "-.021", "XSum": "+.003", "PAWS": "void (hidden labels)"}.items():
+    CLAIMS[f"5a ({task})"] = replace(CLAIMS["5a"], reference=change)
 
 
 def claim(name: str) -> Claim:

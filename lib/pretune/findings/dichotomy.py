@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from pretune import figures, statistics
-from pretune.findings.page import Page, judged, ranged
+from pretune.findings.page import Page, classifications, judged, ranged
 from pretune.statistics import Estimate, Scores, Verdict, most_frequent
 from pretune.tasks.registry import REGISTRY
 
@@ -43,10 +43,6 @@ def first_look(page: Page) -> pd.DataFrame:
                     "noise floor": f"{floors[name]:.3f}"}
         lines[title] = line
     return pd.DataFrame(lines).T
-
-
-def classifications(page: Page) -> list[str]:
-    return [name for name in page.titles if REGISTRY[name].kind == "classification"]
 
 
 def constant_answers(page: Page) -> pd.DataFrame:

@@ -67,33 +67,52 @@ def show_domains(page: Page) -> None:
     figures.show(figure, alt=f"Base and tuned curves of {', '.join(REGISTRY[name].title for _, name in pairs)}.")
 
 
+def _asked(page: Page, own: str) -> dict[str, list[str]]:
+    """What a recipe is held against: other domains of its task, knowledge sets, recalled facts, held-out text."""
+    found = {
+        "in domain": partners(page, own, "in"), "out of domain": partners(page, own, "out"),
+        "knowledge sets": [name for name in knowledge(page, own) if name != FACTS],
+        "fact recall": [FACTS] if FACTS in page.titles else [], "held-out text": [TEXT] if TEXT in page.titles else [],
+    }
+    return {label: names for label, names in found.items() if names}
+
+
 def changes(page: Page) -> pd.DataFrame:
-    """Per recipe: gain on its own dataset, and losses: other domains, knowledge sets, recalled facts, held-out text."""
+    """Per recipe, at late or at the page's checkpoint: gain on its own dataset, and every loss."""
     lines, steps = {}, () if page.is_whole else page.scores.steps
     for recipe, own in all_recipes(page).items():
-        groups = {
-            "own dataset: gain": [own], "in domain: loss": partners(page, own, "in"),
-            "out of domain: loss": partners(page, own, "out"),
-            "knowledge sets: loss": [name for name in knowledge(page, own) if name != FACTS],
-            "fact recall: loss": [FACTS] if FACTS in page.titles else [],
-            "held-out text: nats per token": [TEXT] if TEXT in page.titles else [],
-        }
-        signs = {label: -1 if label.endswith("gain") else 1 for label in groups}
-        found = {label: statistics.effect(page.scores, mean_loss(page, names, recipe, steps, signs[label]), noise=page.is_whole)
-                 for label, names in groups.items() if names}
-        lines[recipe] = {label: ranged(found[label]) if label in found else "–" for label in groups}
-    return pd.DataFrame(lines).T
+        terms = {"own dataset: gain": loss(page, own, recipe, steps, -1)}
+        terms |= {f"{label}: {'nats per token' if label == 'held-out text' else 'loss'}": mean_loss(page, names, recipe, steps)
+                  for label, names in _asked(page, own).items()}
+        lines[recipe] = {label: ranged(statistics.effect(page.scores, some, noise=page.is_whole))
+                         for label, some in terms.items()}
+    return pd.DataFrame(lines).T.fillna("–")
 
 
-def over_checkpoints(page: Page) -> pd.DataFrame:
-    """Loss of knowledge (sets that base knows at late) after every recipe, at every checkpoint."""
-    lines = {}
-    for recipe, own in all_recipes(page).items():
-        names = knowledge(page, own)
-        lines[recipe] = {
-            f"step {step}": statistics.effect(page.scores, mean_loss(page, names, recipe, (step,)), noise=False).value
-            for step in page.scores.steps if names}
-    return pd.DataFrame(lines).T
+def show_losses(page: Page) -> None:
+    """Every loss after every recipe along pre-training, one panel a kind."""
+    asked = {recipe: _asked(page, own) for recipe, own in all_recipes(page).items()}
+    kinds = list(dict.fromkeys(label for some in asked.values() for label in some))
+    figure, axes = figures.panels(len(kinds), share_y=False)
+    colours = dict(zip(asked, figures.many_colours(len(asked)), strict=True))
+    for panel, kind in zip(axes, kinds, strict=True):
+        for recipe, some in asked.items():
+            if kind in some:
+                figures.plain_curve(panel, _loss_curve(page, some[kind], recipe), colours[recipe], recipe)
+        panel.axhline(0, color="0.5", lw=1)
+        panel.set_title(kind)
+        panel.set_ylabel("rise, nats per token" if kind == "held-out text" else "loss of score")
+    shown = {label: handle for panel in axes for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)}
+    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=5, fontsize="small")
+    figure.suptitle("What every recipe loses along pre-training, base minus tuned, 95 % interval", x=0.01, ha="left")
+    figures.show(figure, alt=f"Losses along pre-training, one line a recipe: {', '.join(kinds)}.")
+
+
+def _loss_curve(page: Page, names: list[str], recipe: str) -> pd.DataFrame:
+    found = {step: statistics.effect(page.scores, mean_loss(page, names, recipe, (step,)), noise=False)
+             for step in page.scores.steps}
+    return pd.DataFrame([{"step": step, "tokens": page.tokens[step], "score": one.value, "low": one.low, "high": one.high}
+                         for step, one in found.items()])
 
 
 def show_plane(page: Page) -> None:
@@ -166,8 +185,9 @@ def _named(page: Page, names) -> str:
 
 def checkpoint_answer(page: Page) -> str:
     """At one checkpoint: which recipe loses most knowledge, and which least."""
-    found = over_checkpoints(page)
-    table = found.iloc[:, -1].dropna() if len(found.columns) else pd.Series(dtype=float)
+    asked = {recipe: knowledge(page, own) for recipe, own in all_recipes(page).items()}
+    terms = {recipe: mean_loss(page, names, recipe, page.scores.steps) for recipe, names in asked.items() if names}
+    table = pd.Series({recipe: statistics.effect(page.scores, some, noise=False).value for recipe, some in terms.items()})
     if table.empty:
         return f"At {page.checkpoint}, base answers no knowledge set better than no skill by the margin: nothing to lose."
     return (f"At {page.checkpoint}, `{table.idxmax()}` loses most of the knowledge sets ({table.max():+.2f}) and "

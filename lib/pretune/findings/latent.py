@@ -88,7 +88,9 @@ def parts_of_a_gain(page: Page, calibrated: Page) -> pd.DataFrame:
     nats = statistics.Scores(forced)
     for recipe, name in recipes(page).items():
         terms = [Term(1, name, recipe, shots=shots), Term(-1, name, shots=shots)]
+        bare = [Term(1, name, recipe, shots=0), Term(-1, name, shots=0)]
         line = {"score": ranged(statistics.effect(page.scores, terms)),
+                "without examples (zero-shot)": ranged(statistics.effect(page.scores, bare)),
                 "without label bias (calibrated)": ranged(statistics.effect(calibrated.scores, terms)),
                 "gold answer, nats per token": ranged(statistics.effect(nats, terms))}
         if REGISTRY[name].kind == "generation":
@@ -125,16 +127,17 @@ def rates(page: Page) -> pd.DataFrame:
     return pd.DataFrame(lines).T.fillna("–")
 
 
-def procedures(page: Page) -> pd.DataFrame:
-    """Both groups under both procedures: change at late, raw and as a share of what was left to gain."""
+def procedures(page: Page, calibrated: Page) -> pd.DataFrame:
+    """Both groups under both procedures and scorings: change at late, raw and as a share of what was left to gain."""
     lines, sorted_ = {}, sorted_sets(page)
     for label, form, sets in _procedures(page):
         for group in GROUPS:
             names = {name: recipe for name, recipe in sets.items() if sorted_[name] == group}
             if names:
-                raw, share = (statistics.effect(page.scores, _mean(names, partial(make, page, form=form)))
-                              for make in (_change, _headroom))
-                lines[f"{label}, {group}"] = {"datasets": len(names), "change": ranged(raw), "share of headroom": ranged(share)}
+                raw, share, other = (statistics.effect(some.scores, _mean(names, partial(make, some, form=form)))
+                                     for some, make in ((page, _change), (page, _headroom), (calibrated, _change)))
+                lines[f"{label}, {group}"] = {"datasets": len(names), "change": ranged(raw), "share of headroom": ranged(share),
+                                              "change, calibrated": ranged(other)}
     return pd.DataFrame(lines).T
 
 
@@ -196,14 +199,32 @@ def _claim_2b(page: Page, sorted_: pd.Series) -> tuple[Estimate | None, str]:
 
 
 def _claim_2c(page: Page, flat: dict[str, str]) -> tuple[Estimate | None, str]:
-    tokens, end = page.tokens, max(page.scores.steps)
-    third = {step: count for step, count in tokens.items() if step > 2 / 3 * end}
+    third, end = _last_third(page), max(page.scores.steps)
     if len(third) < 4 or not flat:
         return None, f"The last third holds {len(third)} checkpoints of the four asked for; flat sets tuned: {len(flat)}."
     terms = _mean(flat, lambda n, r, w: [_with_shots(page, term) for term in statistics.slope(n, r, third, w)])
     found = statistics.effect(page.scores, terms)
     turn = " That is a turn-down." if found.high < 0 else ""
     return found, f"Mean slope of the tuned score per doubling of tokens over steps {min(third)} to {end}.{turn}"
+
+
+def _last_third(page: Page) -> dict[int, int]:
+    """Tokens read at each checkpoint of the last third of the run."""
+    return {step: count for step, count in page.tokens.items() if step > 2 / 3 * max(page.scores.steps)}
+
+
+def end_of_run(page: Page) -> pd.DataFrame:
+    """Slope of base and tuned over the last third of the run, per doubling of tokens, and what it amounts to: a rise above
+    the margin, a turn-down below 0, a plateau within both margins. Empty where that third holds fewer than four checkpoints."""
+    lines, third = {}, _last_third(page)
+    for recipe, name in recipes(page).items() if len(third) >= 4 else ():
+        for which in ("base", recipe):
+            terms = [_with_shots(page, term) for term in statistics.slope(name, which, third)]
+            found = statistics.effect(page.scores, terms)
+            shape = ("rise" if found.low > MARGIN else "turn-down" if found.high < 0 else
+                     "plateau" if found.low > -MARGIN and found.high < MARGIN else "undecided")
+            lines[f"{page.title(name)}, {'base' if which == 'base' else 'tuned'}"] = {"slope": ranged(found), "shape": shape}
+    return pd.DataFrame(lines).T
 
 
 def _with_shots(page: Page, term: Term) -> Term:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from pretune import params, paths, records
+from pretune import figures, params, paths, records
 from pretune.findings import dichotomy, forgetting, latent, page, task_format, transfer
 from pretune.findings.claims import claim
 from pretune.params import Study
@@ -64,15 +65,35 @@ def table(study: Study, verdicts: dict[str, list[Verdict]]) -> pd.DataFrame:
     lines, control = {}, kept("control") if study.name != "control" else {}
     for finding, some in verdicts.items():
         for verdict in some:
-            about, mark = claim(verdict.claim), " (provisional)" if verdict.provisional and verdict.verdict != "undecided" else ""
+            about, effect = claim(verdict.claim), verdict.effect
+            mark = " (provisional)" if verdict.provisional and verdict.verdict != "undecided" else ""
             lines[verdict.claim] = {
-                "claim": about.text, "effect": page.ranged(verdict.effect) if verdict.effect else "not asked",
-                "unit": about.unit, "margin": f"{about.margin:g}",
-                "n": verdict.effect.n if verdict.effect else "–", "seeds": verdict.effect.seeds if verdict.effect else "–",
+                "claim": about.text, "effect": f"{page.ranged(effect)} <small>{about.unit}</small>" if effect else "not asked",
+                "margin": about.margin, "n, seeds": f"{effect.n:,}, {effect.seeds}" if effect else "–",
                 "verdict": f'<a href="{finding}.html">{verdict.verdict}</a>{mark}',
                 "control": control.get(verdict.claim, {}).get("verdict", "–"), "reference study, OLMo-1B": about.reference,
             }
     return pd.DataFrame(lines).T
+
+
+def show_effects(verdicts: dict[str, list[Verdict]]) -> None:
+    """The effect of every claim that could be asked, with its interval and the margin it is held against."""
+    asked = [verdict for some in verdicts.values() for verdict in some if verdict.effect and not np.isnan(verdict.effect.low)]
+    scales = {"share or score": [one for one in asked if "nats" not in claim(one.claim).unit],
+              "nats per token": [one for one in asked if "nats" in claim(one.claim).unit]}
+    scales = {label: some for label, some in scales.items() if some}
+    counts = [len(some) for some in scales.values()]
+    figure, axes = plt.subplots(len(scales), figsize=(7.5, 0.34 * sum(counts) + 0.9 * len(counts) + 0.6), squeeze=False,
+                                gridspec_kw={"height_ratios": counts})
+    for panel, (label, some) in zip(axes[:, 0], scales.items(), strict=True):
+        names = [f"{one.claim}  {claim(one.claim).text}" for one in some]
+        figures.verdicts(panel, names, [one.effect for one in some], [one.margin for one in some], [one.verdict for one in some])
+        panel.set_xlabel(f"effect, {label}")
+    shown = {label: handle for panel in axes[:, 0] for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)}
+    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=4, fontsize="small")
+    figure.suptitle("Effects and the margins they are held against, 95 % intervals", x=0.01, ha="left", fontsize="medium")
+    said = "; ".join(f"{one.claim} {one.effect.value:+.2f}, {one.verdict}" for one in asked)
+    figures.show(figure, alt=f"Effects of all claims with intervals and margins: {said}.")
 
 
 def against_reference(study: Study, verdicts: dict[str, list[Verdict]]) -> str:

@@ -174,34 +174,62 @@ def judged(page: Page, effects: dict[str, tuple[Estimate | None, str]]) -> list[
                             for name, (effect, why) in effects.items()])
 
 
-def show_label_shares(page: Page, names: list[str], recipe: str = "base") -> None:
-    """What the model predicts, per checkpoint, for datasets with fixed labels."""
-    rows = pd.concat([page.of(name, recipe) for name in names])
-    shares = statistics.predicted_shares(rows)
-    figure, axes = figures.panels(len(names), columns=3, height=2.7)
+def classifications(page: Page) -> list[str]:
+    return [name for name in page.titles if REGISTRY[name].kind == "classification"]
+
+
+def show_label_shares(page: Page) -> None:
+    """What models predict on datasets with fixed labels: base at every checkpoint, or at one checkpoint every model."""
+    names, by = classifications(page), "step" if page.is_whole else "recipe"
+    rows = page.base if page.is_whole else page.rows[page.rows["recipe"].isin(page.study.recipes)]
+    rows = rows[(rows["format"] == "default") & (rows["shots_asked"] == page.study.probing.shots)]
+    shares = statistics.predicted_shares(rows[rows["dataset"].isin(names)], by)
+    if not page.is_whole:
+        shares = shares.reindex(list(page.study.recipes), level=by)
+    figure, axes = figures.panels(len(names), height=3.0)
     for panel, name in zip(axes, names, strict=True):
         figures.label_shares(panel, shares.loc[name], REGISTRY[name].labels)
         panel.set_title(page.title(name))
-    axes[0].set_ylabel("share of predictions")
+        panel.set_xlabel("pre-training step" if page.is_whole else "recipe")
+    axes[0].set_ylabel("share")
     shown = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=5, fontsize="small")
-    figure.suptitle(f"Which label the model predicts, recipe {recipe}", x=0.01, ha="left")
-    figures.show(figure, alt=f"Stacked shares of predicted labels for {', '.join(map(page.title, names))}, recipe {recipe}.")
+    of = "the untuned model predicts" if page.is_whole else f"models predict at {page.checkpoint}"
+    figure.suptitle(f"Which label {of}", x=0.01, ha="left")
+    figures.show(figure, alt=f"Stacked shares of the labels that {of}, for {', '.join(map(page.title, names))}.")
 
 
 def show_before_after(page: Page) -> None:
-    """Base against each recipe on its own datasets, for one checkpoint."""
-    recipes = [recipe for recipe in page.study.recipes if recipe in set(page.rows["recipe"]) - {"base"}]
-    pairs = [(recipe, name) for recipe in recipes for name in page.titles if len(page.of(name, recipe))]
-    before, after = ([statistics.over_items(page.of(name, which)) for name, which in some]
-                     for some in ([(name, "base") for _, name in pairs], [(name, recipe) for recipe, name in pairs]))
-    figure, axes = plt.subplots(figsize=(7.5, 0.42 * len(pairs) + 1.6))
-    levels = [page.of(name)["baseline"].mean() for _, name in pairs]
-    figures.before_after(axes, [f"{recipe}: {page.title(name)}" for recipe, name in pairs], before, after, levels)
-    axes.set_xlabel("score, 0 to 1")
-    axes.set_title(f"Before and after tuning at {page.checkpoint}, 95 % interval over items")
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
-    figures.show(figure, alt=f"Score of every recipe's own datasets before and after tuning at {page.checkpoint}.")
+    """Base against every recipe on every probe the finding looks at, for one checkpoint; text, which has no score, apart."""
+    probes = {recipe: _probes(page, recipe) for recipe in page.study.recipes if recipe != "base"}
+    probes = {recipe: some for recipe, some in probes.items() if some}
+    counts = [len(some) for some in probes.values()]
+    figure, axes = plt.subplots(len(probes), figsize=(7.5, 0.24 * sum(counts) + 0.5 * len(counts) + 1), sharex=True,
+                                squeeze=False, gridspec_kw={"height_ratios": [count + 0.5 for count in counts]})
+    for panel, (recipe, some) in zip(axes[:, 0], probes.items(), strict=True):
+        before, after = ([statistics.over_items(page.of(name, which, form, shots)) for name, form, shots in some]
+                         for which in ("base", recipe))
+        levels = [page.of(name, "base", form, shots)["baseline"].mean() for name, form, shots in some]
+        figures.before_after(panel, [_probe_name(page, *one) for one in some], before, after, levels)
+        panel.set_title(f"recipe {recipe}", fontsize="small")
+    axes[-1, 0].set_xlabel("score, 0 to 1")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
+    figure.suptitle(f"Before and after tuning at {page.checkpoint}, 95 % interval over items", x=0.01, ha="left")
+    figures.show(figure, alt=f"Score before and after every recipe at {page.checkpoint}, one line a dataset, format and shots.")
+
+
+def _probes(page: Page, recipe: str) -> list[tuple[str, str, int]]:
+    """(dataset, format, shots) that both base and `recipe` were looked at with, in the order of the study."""
+    keys = ["dataset", "format", "shots_asked"]
+    tuned, base = (set(page.rows.loc[page.rows["recipe"] == which, keys].itertuples(index=False, name=None))
+                   for which in (recipe, "base"))
+    order = list(page.titles)
+    return sorted((one for one in tuned & base if REGISTRY[one[0]].metric != "nats"),
+                  key=lambda one: (order.index(one[0]), one[1] != "default", one[1], -one[2]))
+
+
+def _probe_name(page: Page, name: str, form: str, shots: int) -> str:
+    return page.title(name) + (f", {form}" if form != "default" else "") + (", zero-shot" if not shots else "")
 
 
 def show_tuning(page: Page) -> None:
@@ -222,17 +250,17 @@ def show_prompts(page: Page, names: list[str]) -> None:
     where = {"checkpoint": page.shown, "seed": 0}
     texts = records.load_texts(page.study, where).set_index(["probe", "recipe", "item"])
     lines = {}
-    for name in names:
+    for name in (one for one in names if REGISTRY[one].metric != "nats"):  # of text nothing is asked
         rows = page.rows[(page.rows["dataset"] == name) & (page.rows["checkpoint"] == page.shown) & (page.rows["seed"] == 0)
                          & (page.rows["draw"] == 0) & (page.rows["format"] == "default")
                          & (page.rows["shots_asked"] == page.study.probing.shots)]
-        line = {}
-        for row in rows[rows["item"] == rows["item"].iloc[0]].itertuples():
-            if "@" not in row.recipe:
-                said = texts.loc[(row.probe, row.recipe, row.item)]
-                answer = said["output"] if row.prediction < 0 else said["choices"][row.prediction]
-                line |= {"prompt": quote(said["prompt"], 260), "gold": quote(said["choices"][row.gold].strip()),
-                         row.recipe: quote(answer.strip(), 120)}
-        lines[page.title(name)] = line
-    frame = pd.DataFrame(lines).T
-    figures.table(frame[["prompt", "gold", *(recipe for recipe in page.study.recipes if recipe in frame)]])
+        said = {row.recipe: (row, texts.loc[(row.probe, row.recipe, row.item)])
+                for row in rows[rows["item"] == rows["item"].iloc[0]].itertuples()}
+        [first, text] = said["base"]
+        lines[page.title(name), "prompt"] = quote(text["prompt"], 500)
+        lines[page.title(name), "gold"] = quote(text["choices"][first.gold].strip())
+        for recipe in (one for one in page.study.recipes if one in said):
+            row, text = said[recipe]
+            answer = text["output"] if row.prediction < 0 else text["choices"][row.prediction]
+            lines[page.title(name), recipe] = quote(answer.strip(), 200) or "(nothing)"
+    figures.table(pd.DataFrame({"text": lines}))

@@ -30,21 +30,23 @@ def fitted(page: Page, name: str, recipe: str, form: str, steps: tuple[int, ...]
 
 
 def show_formats(page: Page) -> None:
-    """Tuned score in each format along pre-training, one panel a dataset; base in the training format for comparison."""
+    """Tuned and base score in each format along pre-training, one panel a dataset."""
     pairs = recipes(page)
     figure, axes = figures.panels(len(pairs))
     for panel, (recipe, name) in zip(axes, pairs.items(), strict=True):
         for form, colour in zip(FORMATS[:3], figures.many_colours(3), strict=True):
-            figures.plain_curve(panel, statistics.curve(page.of(name, recipe, form)), colour, f"tuned, {form}")
-        figures.plain_curve(panel, statistics.curve(page.of(name)), "base", "base, default")
-        panel.axhline(page.of(name)["baseline"].mean(), color="black", lw=1, ls="--", label="no skill")
+            for which in (recipe, "base"):
+                line, label = statistics.curve(page.of(name, which, form)), "base" if which == "base" else "tuned"
+                figures.plain_curve(panel, line, colour, f"{label}, {form}", dashed=which == "base")
+        panel.axhline(page.of(name)["baseline"].mean(), color="black", lw=1, ls=":", label="no skill")
         panel.set_title(page.title(name))
         panel.set_ylim(-0.03, 1.03)
     for panel in axes[::3]:
         panel.set_ylabel("score, 0 to 1")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize="small")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize="small")
     figure.suptitle("Own-task score by prompt format after tuning on default, 95 % interval over items", x=0.01, ha="left")
-    figures.show(figure, alt=f"Tuned score in default, instruct and io format for {', '.join(map(page.title, pairs.values()))}.")
+    named = ", ".join(map(page.title, pairs.values()))
+    figures.show(figure, alt=f"Tuned and base score in default, instruct and io format for {named}.")
 
 
 def by_format(page: Page) -> pd.DataFrame:
@@ -100,11 +102,8 @@ def show_trend(page: Page) -> None:
 
 def verdicts(page: Page) -> list[Verdict]:
     """Claims 3a and 3b for each other format, judged by the rules above the data."""
-    claims = {}
-    for form in OTHER:
-        claims[f"3a ({form})"] = _claim_3a(page, form)
-        claims[f"3b ({form})"] = _claim_3b(page, form)
-    return judged(page, claims)
+    asked = {"3a": _claim_3a, "3b": _claim_3b}
+    return judged(page, {f"{claim} ({form})": ask(page, form) for claim, ask in asked.items() for form in OTHER})
 
 
 def _beats(page: Page, name: str, recipe: str, steps: tuple[int, ...] = ()) -> bool:

@@ -31,9 +31,9 @@ def change(page: Page, name: str, recipe: str, steps: tuple[int, ...] = (), weig
     return [Term(weight, name, recipe, steps), Term(-weight, name, "base", steps)]
 
 
-def matrix(page: Page) -> pd.DataFrame:
-    """Change of score, tuned minus base, of every dataset after every recipe, at the page's checkpoint or over late."""
-    sets, steps = recipes(page), () if page.is_whole else page.scores.steps
+def matrix(page: Page, steps: tuple[int, ...]) -> pd.DataFrame:
+    """Change of score, tuned minus base, of every dataset after every recipe, over the checkpoints `steps` (none: late)."""
+    sets = recipes(page)
     return pd.DataFrame({
         page.title(name): {f"tuned on {REGISTRY[own].title}": _value(page, change(page, name, recipe, steps))
                            for recipe, own in sets.items()} for name in sets.values()})
@@ -44,13 +44,15 @@ def _value(page: Page, terms: list[Term]) -> float:
 
 
 def show_matrix(page: Page) -> None:
-    table = matrix(page)
-    figure, axes = figures.panels(1, height=0.5 * len(table) + 2.2)
-    figure.set_size_inches(1.05 * table.shape[1] + 3.2, 0.5 * len(table) + 2.2)
-    figures.heat_map(axes[0], table, "change of score")
-    when = "late" if page.is_whole else page.checkpoint
-    axes[0].set(title=f"Change of score, tuned minus base, at {when}", xlabel="tested on", ylabel="")
-    figures.show(figure, alt=f"Heat map of the change of score for every training set and test set at {when}.")
+    """Heat map at the page's checkpoint, or one at late and one over all checkpoints."""
+    every = page.scores.steps
+    for steps, when in ((((), "at late"), (every, "mean of all checkpoints")) if page.is_whole else ((every, page.checkpoint),)):
+        table = matrix(page, steps)
+        figure, axes = figures.panels(1, height=0.5 * len(table) + 2.2)
+        figure.set_size_inches(1.05 * table.shape[1] + 3.2, 0.5 * len(table) + 2.2)
+        figures.heat_map(axes[0], table, "change of score")
+        axes[0].set(title=f"Change of score, tuned minus base, {when}", xlabel="tested on", ylabel="")
+        figures.show(figure, alt=f"Heat map of the change of score for every training set and test set, {when}.")
 
 
 def over_checkpoints(page: Page) -> pd.DataFrame:
@@ -143,7 +145,7 @@ def _claim_4c(page: Page) -> tuple[Estimate | None, str]:
 
 def checkpoint_answer(page: Page) -> str:
     """At one checkpoint: the strongest loss and the strongest gain across kinds."""
-    flat = matrix(page).stack()
+    flat = matrix(page, page.scores.steps).stack()
     low, high = flat.idxmin(), flat.idxmax()
     return (f"At {page.checkpoint}, the strongest fall is that of {low[1]} when {low[0]} ({flat.min():+.2f}), the strongest rise "
             f"that of {high[1]} when {high[0]} ({flat.max():+.2f}).")
