@@ -96,7 +96,7 @@ def test_text_from_data_is_escaped(tmp_path, smoke, monkeypatch):
         nbformat.v4.new_output("stream", name="stdout", text=SCRIPT),
     ])
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(f"# Title {quote(SCRIPT)}"), cell]), copy)
-    [file, *_] = site.render(smoke, [page])
+    [file] = site.render("Smoke", {page: copy}, tmp_path / "site")
     found = Links(file.read_text())
     assert "script" not in found.tags and "img" not in found.tags
     assert not [link for link in found.links if link.startswith("javascript")]
@@ -109,7 +109,7 @@ def test_only_what_changed_is_written_and_leftovers_go(smoke, files):
     (folder / "old.html").write_text("old")
     made = pages.pages(smoke)
     files[1].unlink()
-    site.render(smoke, made)
+    site.render(smoke.title, {page: pages.executed(smoke, page) for page in made}, folder)
     assert not (folder / "old.html").exists()
     assert files[1].read_bytes() == before[files[1]][1]  # byte for byte
     assert all(file.stat().st_mtime_ns == before[file][0] for file in files if file != files[1])

@@ -15,7 +15,7 @@ from conftest import ROOT
 from pretune import pairs
 
 TOP = {"notebooks", "lib", "params", "outputs", "tests", "environment.yml", "README.md",
-       "pyproject.toml", "Makefile", "LICENSE", ".gitignore", ".ci"}
+       "pyproject.toml", "Makefile", "LICENSE", ".gitignore", ".ci", ".github"}
 
 
 def normal(name):

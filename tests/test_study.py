@@ -188,7 +188,7 @@ def test_a_sweep_prints_and_keeps_its_table_and_names_the_better_rates(tmp_path,
     assert "recipes.instruct.learning_rate: 0.001 is best, 1e-06 is used" in done.stdout
     study = params.load_study(str(tmp_path / "smoke" / "smoke.yaml"))
     rows = rows_in(tmp_path, study, monkeypatch)
-    assert set(rows["split"]) == {"train reserve"} and records.standard(study).empty
+    assert set(rows["split"]) == {"train reserve"} and records.summary(study).empty
     assert run_pretune("run", "smoke", "--sweep", outputs=tmp_path).returncode == 2  # the study as it is has no grid
 
 

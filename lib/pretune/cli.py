@@ -1,4 +1,4 @@
-"""The command line: `pretune plan | run | status | report`.
+"""The command line: `pretune plan | run | status | report | publish`.
 
 Exit codes: 0 all done, 1 something failed and is listed, 2 the study or the call is not possible, 130 interrupted.
 """
@@ -10,6 +10,7 @@ import json
 import logging
 import sys
 import time
+from pathlib import Path
 
 from pretune import batch, costs, params, paths, records
 from pretune.params import Study, StudyError
@@ -51,6 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", parents=[shared], help="execute stale notebooks and render pages, measure nothing")
     report.add_argument("--keep", action="store_true", help="also copy the pages for all checkpoints to outputs/reference")
     report.set_defaults(command=_report)
+    publish = commands.add_parser("publish", help="render every study kept in outputs/reference as one site")
+    publish.add_argument("folder", type=Path, help="where to")
+    publish.set_defaults(command=_publish)
     return parser
 
 
@@ -138,6 +142,13 @@ def _report(given: argparse.Namespace) -> int:
     return _told(failed)
 
 
+def _publish(given: argparse.Namespace) -> int:
+    from pretune import site  # noqa: PLC0415
+
+    print(site.publish(given.folder))
+    return 0
+
+
 def _pages(study: Study, only: tuple[str, ...], jobs: int, wall: dict[str, float]) -> tuple[dict[str, str], int]:
     """Execute what is stale and render it; what failed, and how many pages were executed."""
     from pretune import pages, site  # noqa: PLC0415  papermill and nbconvert take a second to load
@@ -151,7 +162,8 @@ def _pages(study: Study, only: tuple[str, ...], jobs: int, wall: dict[str, float
     failed = pages.execute(study, old, jobs) if old else {}
     wall["notebooks"] = time.perf_counter() - start
     start = time.perf_counter()
-    written = site.render(study, [page for page in pages.pages(study) if pages.executed(study, page).exists()])
+    made = {page: file for page in pages.pages(study) if (file := pages.executed(study, page)).exists()}
+    written = site.render(study.title, made, paths.study_folder(study.name) / "site")
     wall["site"] = time.perf_counter() - start
     if written:
         print(written[0])

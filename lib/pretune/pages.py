@@ -118,9 +118,11 @@ def execute(study: Study, wanted: list[Page], jobs: int) -> dict[str, str]:
 
 
 def keep_reference(study: Study) -> list[Path]:
-    """Copy the pages for all checkpoints, and the first figure of each, to the reference that is committed."""
-    folder, kept = paths.REFERENCE / study.name, []
+    """Copy the pages for all checkpoints, the first figure of each, findings and scores to the reference that is committed."""
+    folder = paths.REFERENCE / study.name
     folder.mkdir(parents=True, exist_ok=True)
+    kept = [folder / "scores.parquet"]
+    stored.summary(study).to_parquet(kept[0], compression="zstd", index=False)
     for name in ("findings.json", "rates.csv"):
         if (paths.study_folder(study.name) / name).exists():
             kept.append(folder / name)

@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 
 from pretune import paths
 from pretune.params import Study
-from pretune.plan import Cell, Model, cells, evaluation_split, sweep
-from pretune.tasks.registry import REGISTRY
+from pretune.plan import Cell, Model, cells, sweep
+from pretune.tasks.registry import REGISTRY, RESERVE
 
 log = logging.getLogger(__name__)
 
@@ -143,12 +143,19 @@ def training_log(study: Study, model: Model) -> pd.DataFrame:
     raise LookupError(f"{model.name}: no record in {record_folder(study, model)}; run the study first")
 
 
-def standard(study: Study) -> pd.DataFrame:
-    """Scored rows of the evaluation splits in the training format with the study's shots; text has no score of this kind."""
-    asked = [dataset for dataset in REGISTRY.values() if dataset.metric != "nats"]
-    wanted = {"dataset": [dataset.name for dataset in asked], "split": [evaluation_split(study, dataset) for dataset in asked],
-              "format": "default", "shots_asked": study.probing.shots}
-    return scored(_read(study, ".parquet", SCHEMA, wanted), study.protocol.normalisation)
+def summary(study: Study) -> pd.DataFrame:
+    """One row per model and probe: mean score and its standard error over items, the same calibrated, score without a skill.
+
+    What is reserved for the choice of rates is left out.
+    """
+    rows = load(study)
+    rows = scored(rows[rows["split"] != RESERVE], study.protocol.normalisation)
+    rows = rows.assign(calibrated=scored(rows, "calibrated")["score"])
+    keys = ["run", "checkpoint", "step", "tokens", "late", "recipe", "seed", "dataset", "split", "format", "shots_asked", "shots",
+            "draw"]
+    return rows.groupby(keys, as_index=False).agg(
+        n=("score", "size"), score=("score", "mean"), standard_error=("score", "sem"), calibrated=("calibrated", "mean"),
+        baseline=("baseline", "mean"))
 
 
 def scored(rows: pd.DataFrame, normalisation: str = "dataset") -> pd.DataFrame:

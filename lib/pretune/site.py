@@ -16,35 +16,51 @@ import nbformat
 from jinja2 import Environment
 from nbconvert import HTMLExporter
 
-from pretune import pages, paths
-from pretune.checkpoints import checkpoints
+from pretune import params, paths
 from pretune.pages import Page
-from pretune.params import Study
 
 TEMPLATES = Path(__file__).parent / "templates"
 CONTENTS = "index.html"
 
 
-def render(study: Study, made: list[Page]) -> list[Path]:
-    """The site of the executed pages `made`; its files, the first page for all checkpoints foremost.
+def render(title: str, made: dict[Page, Path], folder: Path) -> list[Path]:
+    """The site of executed notebooks, in the order given; its files, in that order.
 
     Files of pages that are no longer made are removed.
     """
-    folder = paths.study_folder(study.name) / "site"
     folder.mkdir(parents=True, exist_ok=True)
-    titles = {page: _title(pages.executed(study, page)) for page in made}
+    contents, order = _contents(made), list(made)
+    for place, (page, notebook) in enumerate(made.items()):
+        before, after = (order[i] if 0 <= i < len(order) else None for i in (place - 1, place + 1))
+        _write(folder / page.file, notebook,
+               {"site": title, "page": page, "contents": contents, "before": before, "after": after})
     keep = [folder / page.file for page in made]
-    for place, page in enumerate(made):
-        before, after = (made[i] if 0 <= i < len(made) else None for i in (place - 1, place + 1))
-        context = {"site": study.title, "page": page, "contents": _contents(study, titles), "before": before, "after": after}
-        _write(keep[place], pages.executed(study, page), context)
-    if folder / CONTENTS not in keep:  # no overview yet: a plain list
-        index = Environment(autoescape=True).from_string((TEMPLATES / "report" / "contents.html.j2").read_text())
-        style = (TEMPLATES / "report" / "style.css").read_text()
-        (folder / CONTENTS).write_text(index.render(site=study.title, contents=_contents(study, titles), style=style))
+    if folder / CONTENTS not in keep:  # no overview yet
+        links = [(one["title"], [(page.file, label) for page, label in one["links"]]) for one in contents]
+        _list(folder / CONTENTS, title, links)
     for leftover in set(folder.glob("*.html")) - {*keep, folder / CONTENTS}:
         leftover.unlink()
     return keep
+
+
+def publish(folder: Path) -> Path:
+    """A site of every study that is kept under `outputs/reference`, each in its own folder; returns the first page."""
+    several = []
+    for kept in sorted(path for path in paths.REFERENCE.iterdir() if path.is_dir()):
+        made = {Page(notebook.stem, "all"): notebook for notebook in sorted(kept.glob("*.ipynb"))}
+        title = params.load_study(kept.name).title
+        files = render(title, made, folder / kept.name)
+        several.append((title, [(f"{kept.name}/{file.name}", _title(notebook))
+                                for file, notebook in zip(files, made.values(), strict=True)]))
+    return _list(folder / CONTENTS, "pretune: how pre-training and fine-tuning depend on each other", several)
+
+
+def _list(target: Path, title: str, sections: list[tuple[str, list[tuple[str, str]]]]) -> Path:
+    """A page of links: sections of a heading and (address, label) pairs."""
+    template = Environment(autoescape=True).from_string((TEMPLATES / "report" / "contents.html.j2").read_text())
+    style = (TEMPLATES / "report" / "style.css").read_text()
+    target.write_text(template.render(title=title, sections=sections, style=style), encoding="utf-8")
+    return target
 
 
 def _write(target: Path, notebook: Path, context: dict) -> None:
@@ -58,16 +74,13 @@ def _write(target: Path, notebook: Path, context: dict) -> None:
     partial.replace(target)
 
 
-def _contents(study: Study, titles: dict[Page, str]) -> list[dict]:
-    """Per finding its title and its links: all checkpoints first, then each, in the order of steps."""
-    order = ["all", *(point.name for point in checkpoints(study))]
-    lines = []
-    for finding in (pages.OVERVIEW, *study.findings):
-        some = sorted((page for page in titles if page.finding == finding), key=lambda page: order.index(page.checkpoint))
-        if some:
-            links = [(page, "all checkpoints" if page.checkpoint == "all" else page.checkpoint) for page in some]
-            lines.append({"title": titles[some[0]], "links": links})
-    return lines
+def _contents(made: dict[Page, Path]) -> list[dict]:
+    """Per finding its title and its links."""
+    findings = dict.fromkeys(page.finding for page in made)
+    some = {finding: [page for page in made if page.finding == finding] for finding in findings}
+    return [{"title": _title(made[some[finding][0]]),
+             "links": [(page, "all checkpoints" if page.checkpoint == "all" else page.checkpoint) for page in some[finding]]}
+            for finding in findings]
 
 
 def _title(notebook: Path) -> str:
