@@ -1,5 +1,6 @@
 """The rendered site: fetches nothing, shows what is there, escapes what came from data, and looks right in a browser."""
 
+import html
 import json
 import re
 import shutil
@@ -115,21 +116,48 @@ def test_only_what_changed_is_written_and_leftovers_go(smoke, files):
     assert all(file.stat().st_mtime_ns == before[file][0] for file in files if file != files[1])
 
 
+WATCH = """
+const wait = (frame, address) => new Promise(done => { frame.onload = done; frame.src = address });
+const light = text => { const [r, g, b] = text.match(/[\\d.]+/g).slice(0, 3).map(v => { v /= 255;
+  return v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4 }); return .2126 * r + .7152 * g + .0722 * b };
+const ground = (node, view) => { for (; node; node = node.parentElement) {
+  const one = view.getComputedStyle(node).backgroundColor; if (!/, 0\\)$/.test(one)) return one } return "rgb(255, 255, 255)" };
+const contrast = (node, view) => { const inside = node.closest("svg");
+  const [a, b] = [light(view.getComputedStyle(node)[inside ? "fill" : "color"]), light(ground(node, view))].sort();
+  return (Math.max(a, b) + .05) / (Math.min(a, b) + .05) };
+const look = async () => { const found = [], frame = document.createElement("iframe");
+  frame.width = WIDTH; frame.height = 900; document.body.append(frame);
+  for (const address of PAGES) { await wait(frame, address);
+    const page = frame.contentDocument, view = frame.contentWindow;
+    for (const one of page.querySelectorAll("details")) one.open = true;
+    const texts = [...page.querySelectorAll("body *")].filter(node => [...node.childNodes].some(
+      one => one.nodeType == 3 && one.textContent.trim()) && !["STYLE", "TITLE"].includes(node.tagName));
+    const pale = texts.filter(node => contrast(node, view) < 4.5).map(node => node.tagName + node.textContent.slice(0, 40));
+    const missing = [...page.querySelectorAll("a[href^='#']")].filter(one => !page.getElementById(one.hash.slice(1)));
+    found.push({address, wide: page.documentElement.scrollWidth - page.documentElement.clientWidth, texts: texts.length,
+                shown: page.documentElement.clientWidth, pale: pale.slice(0, 5), missing: missing.length}) }
+  document.body.innerHTML = ""; document.body.append(Object.assign(document.createElement("pre"),
+    {id: "found", textContent: JSON.stringify(found)})) };
+look();
+"""
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-@pytest.mark.parametrize("width", [390, 1400])
-def test_in_a_browser_no_error_and_no_sideways_scroll(files, tmp_path, width):
-    """The page reports its own width through its title, in a frame as wide as a phone."""
+@pytest.mark.parametrize(("width", "dark"), [(390, False), (1400, False), (1400, True)])
+def test_in_a_browser_no_error_no_sideways_scroll_and_readable_colours(files, tmp_path, width, dark):
+    """Every page in a frame as wide as a phone or a screen, code unfolded, in light and in dark colours."""
     frame = tmp_path / "frame.html"
-    frame.write_text(
-        f'<iframe id=f width={width} height=800 src="{files[0].as_uri()}"></iframe><script>f.onload=()=>{{'
-        "const d=f.contentDocument.documentElement;document.title=d.scrollWidth+' '+d.clientWidth}</script>"
-    )
+    script = WATCH.replace("WIDTH", str(width)).replace("PAGES", json.dumps([file.as_uri() for file in files]))
+    frame.write_text(f"<!DOCTYPE html><body><script>{script}</script>")
     done = subprocess.run(
         [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--enable-logging=stderr",
          "--disable-background-networking", "--disable-component-update", "--disable-sync", "--allow-file-access-from-files",
-         f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000", "--dump-dom", str(frame)],
-        capture_output=True, text=True, timeout=120, check=False,
+         f"--blink-settings=preferredColorScheme={0 if dark else 1}", f"--user-data-dir={tmp_path / 'profile'}",
+         "--virtual-time-budget=100000", "--dump-dom", str(frame)],
+        capture_output=True, text=True, timeout=180, check=False,
     )
-    full, shown = map(int, re.search(r"<title>(\d+) (\d+)</title>", done.stdout).groups())
-    assert full <= shown and abs(shown - width) < 20
+    found = json.loads(html.unescape(re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.S)[1]))
+    assert len(found) == len(files) and all(one["texts"] > 50 for one in found)
+    assert [one for one in found if one["wide"] > 0 or abs(one["shown"] - width) > 20] == []
+    assert [one for one in found if one["pale"] or one["missing"]] == []
     assert "CONSOLE" not in done.stderr

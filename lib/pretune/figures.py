@@ -180,10 +180,11 @@ def plain_curve(axes: plt.Axes, line: pd.DataFrame, colour, label: str, dashed: 
 
 
 def heat_map(axes: plt.Axes, table: pd.DataFrame, label: str) -> plt.Axes:
-    """Signed values as colours and numbers, one line per index; blank where a value is missing."""
+    """Signed values as colours, pale enough for the black numbers on them, one line per index; blank where one is missing."""
     bound = max(0.1, float(np.nanmax(np.abs(table.to_numpy(dtype=float)))))
-    sns.heatmap(table.astype(float), ax=axes, annot=True, fmt="+.2f", cmap="RdBu_r", center=0, vmin=-bound, vmax=bound,
-                linewidths=1, cbar_kws={"label": label}, annot_kws={"fontsize": "small"})
+    pale = sns.diverging_palette(250, 15, s=80, l=65, as_cmap=True)
+    sns.heatmap(table.astype(float), ax=axes, annot=True, fmt="+.2f", cmap=pale, vmin=-bound, vmax=bound, linewidths=1,
+                cbar_kws={"label": label}, annot_kws={"fontsize": "small", "color": "black"})
     axes.tick_params(axis="x", rotation=40)
     for text in axes.get_xticklabels():
         text.set_ha("right")

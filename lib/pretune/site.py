@@ -15,6 +15,7 @@ from pathlib import Path
 import nbformat
 from jinja2 import Environment
 from nbconvert import HTMLExporter
+from pygments.formatters import HtmlFormatter
 
 from pretune import params, paths
 from pretune.pages import Page
@@ -68,7 +69,8 @@ def _write(target: Path, notebook: Path, context: dict) -> None:
     mark = hashlib.sha256(notebook.read_bytes() + _template_bytes() + repr(context).encode()).hexdigest()
     if target.exists() and mark in target.read_text(encoding="utf-8")[:1000]:  # in its head
         return
-    body, _ = _exporter().from_notebook_node(nbformat.read(notebook, 4), {"report": {**context, "mark": mark}})
+    resources = {"report": {**context, "mark": mark, "code": _code_colours()}}
+    body, _ = _exporter().from_notebook_node(nbformat.read(notebook, 4), resources)
     partial = target.with_suffix(".partial")
     partial.write_text(body, encoding="utf-8")
     partial.replace(target)
@@ -97,6 +99,13 @@ def _exporter() -> HTMLExporter:
     exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
     exporter.exclude_anchor_links = True
     return exporter
+
+
+@cache
+def _code_colours() -> str:
+    """Styles that are readable on the page's grounds: contrast of every token above 4.5 on light and dark."""
+    light, dark = (HtmlFormatter(style=name).get_token_style_defs(".highlight") for name in ("xcode", "monokai"))
+    return re.sub(r" /\*.*?\*/", "", "\n".join([*light, "@media (prefers-color-scheme: dark) {", *dark, "}"]))
 
 
 @cache
