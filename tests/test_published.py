@@ -1,0 +1,108 @@
+"""The released tables: fetched whole or not at all, read strictly, nothing filled in."""
+
+import functools
+import hashlib
+import http.server
+import threading
+
+import pytest
+
+from conftest import ROOT
+from pretune import paths, published
+from pretune.published import MAIN, TableError
+
+REAL = ROOT.parent / "shared" / "published"
+BASE, TUNED = "olmo1b_checkpoint-1000_original_hf_4shots", "olmo1b_hf_main_mnli_3epoch_2e-6_4shots"
+NO_ERRORS = ("", "model_id", "eval dataset", "Performance")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder of three small tables, and a function that changes one of them, checksum included."""
+    home = tmp_path / "tables"
+    home.mkdir()
+
+    def write(name, lines, pinned=True, columns=("", "model_id", "eval dataset", "Performance", "std")):
+        text = "\n".join(",".join(map(str, line)) for line in [columns, *((i, *line) for i, line in enumerate(lines))]) + "\n"
+        (home / name).write_text(text)
+        if pinned:
+            monkeypatch.setitem(published.SHA256, name, hashlib.sha256(text.encode()).hexdigest())
+
+    write("all_perf_table.csv", [(BASE, "mnli_matched", 0.354, 0.005), (TUNED, "mnli_matched_instruct", 0.74, 0.004)])
+    write("official_eval_table.csv", [("checkpoint-1000", "hellaswag", 0.253)], columns=NO_ERRORS)
+    write("it_perf_table.csv", [("checkpoint-1000", "alpaca", 12.5)], columns=NO_ERRORS)
+    return home, write
+
+
+def test_a_cell_becomes_a_summary_row(folder):
+    rows = published.rows(str(folder[0])).set_index(["dataset", "recipe", "format"])
+    base, tuned = rows.loc["mnli", "base", "default"], rows.loc["mnli", "mnli", "instruct"]
+    assert (base["step"], base["tokens"], base["late"], base["shots"]) == (1000, 1000 * 2048 * 2048, False, 4)
+    assert (tuned["step"], tuned["checkpoint"], tuned["late"], tuned["score"]) == (MAIN, "main", True, 0.74)
+    assert base["baseline"] == pytest.approx(0.3545, abs=1e-4) and base["standard_error"] == 0.005
+    choice = rows.loc["hellaswag", "base", "default"]
+    assert choice["standard_error"] == pytest.approx((0.253 * 0.747 / 10042) ** 0.5)
+    assert list(published.left_out(str(folder[0]))["eval dataset"]) == ["alpaca"]
+
+
+@pytest.mark.parametrize(("lines", "words"), [
+    ([("olmo1b_hf_ckpt1000_mnli_best", "xsum", 0.1, 0.1)], "'olmo1b_hf_ckpt1000_mnli_best' is no name of a run"),
+    ([("olmo1b_checkpoint-2000_original_hf_4shots", "xsum", 0.1, 0.1)], "names step 2000; known: 1000, 18000"),
+    ([(BASE, "anli", 0.1, 0.1)], "'anli' is no name of a dataset; known: mnli_matched"),
+    ([(BASE, "xsum", 1.2, 0.1)], "scores 1.2, which is not between 0 and 1"),
+    ([(BASE, "xsum", "", 0.1)], "scores nan, which is not between 0 and 1"),
+    ([(BASE, "xsum", 0.1, 0.1), (BASE, "xsum", 0.2, 0.1)], "on 'xsum' stands there twice"),
+])
+def test_what_it_does_not_know_is_one_clear_line(folder, lines, words):
+    home, write = folder
+    write("all_perf_table.csv", lines)
+    with pytest.raises(TableError, match="all_perf_table.csv.*" + words) as error:
+        published.rows(str(home))
+    assert "\n" not in str(error.value)
+
+
+def test_another_checksum_and_missing_columns_and_files_are_refused(folder):
+    home, write = folder
+    write("all_perf_table.csv", [(BASE, "xsum", 0.1, 0.1)], pinned=False)
+    with pytest.raises(TableError, match="its checksum is not that of the released table at commit 8b79c39"):
+        published.rows(str(home))
+    write("all_perf_table.csv", [(BASE, "xsum", 0.1)], columns=NO_ERRORS)
+    with pytest.raises(TableError, match="column 'std' is missing"):
+        published.rows(str(home))
+    (home / "all_perf_table.csv").unlink()
+    with pytest.raises(TableError, match="all_perf_table.csv: not there; the folder must hold all_perf"):
+        published.tables(str(home))
+
+
+def test_tables_are_downloaded_once(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
+    asked = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, form, *words):
+            asked.append(words[0])
+
+    serve = functools.partial(Handler, directory=folder[0])
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        assert len(published.rows(address)) == 3 and len(published.rows(address)) == 3
+        assert len(asked) == 3
+        (folder[0] / "it_perf_table.csv").write_text("cut")
+        (paths.CACHE / "published" / "it_perf_table.csv").unlink()
+        with pytest.raises(TableError, match="it_perf_table.csv"):
+            published.rows(address)
+        server.shutdown()
+    (paths.CACHE / "published" / "all_perf_table.csv").unlink()
+    with pytest.raises(TableError, match="Connection refused; without a network give a folder"):
+        published.rows(address)
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the released tables are not here")
+def test_the_released_tables_are_read_to_the_last_cell():
+    rows, rest = published.rows(str(REAL)), published.left_out(str(REAL))
+    assert len(rows) + len(rest) == 649 + 107 + 97
+    assert not rows.duplicated(["step", "recipe", "dataset", "format", "shots"]).any()
+    assert list(rest.loc[rest["why_left_out"].str.startswith("stray"), "run"]) == ["checkpoint-1000_4shots"]
+    mnli = rows[(rows["dataset"] == "mnli") & (rows["recipe"] == "mnli") & (rows["format"] == "default") & (rows["shots"] == 4)]
+    assert list(mnli.sort_values("step")["score"].round(3)) == [0.354, 0.557, 0.787, 0.784, 0.792, 0.799, 0.798, 0.79]
