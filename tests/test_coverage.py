@@ -18,7 +18,7 @@ EARLY = 50
 class Simulated:
     """What `statistics.effect` asks of scores, drawn anew: `shift` is what tuning adds at late beyond early, on average."""
 
-    late, steps, early = LATE, (EARLY, *LATE), EARLY
+    late, steps, early, holes, is_summary = LATE, (EARLY, *LATE), EARLY, False, False
 
     def __init__(self, draw, datasets, items, seeds, seed_sd, checkpoint_sd, shift=0.0):
         self._tables = {}

@@ -179,6 +179,34 @@ def test_the_published_value_is_the_midpoint_of_a_bootstrap_interval():
     assert statistics.curve(rows)["score"].item() == 0.6
 
 
+def summaries(scores, error=0.01):
+    """One row in place of items: dataset and recipe to the score at each step; the last two steps are late."""
+    lines = [{"dataset": dataset, "recipe": recipe, "format": "default", "shots_asked": 4, "draw": 0, "seed": 0, "step": step,
+              "tokens": step, "late": step > 3, "item": 0, "score": score, "standard_error": error, "n": 500, "baseline": 0.25}
+             for (dataset, recipe), line in scores.items() for step, score in enumerate(line, 1)]
+    return pd.DataFrame(lines)
+
+
+def test_summaries_give_the_interval_their_standard_errors_and_the_pair_allow():
+    scores = statistics.Scores(summaries({("a", "base"): [0.2, 0.2, 0.3, 0.5, 0.6], ("b", "base"): [0.2] * 5}))
+    quiet = statistics.effect(scores, statistics.gain(scores, "a"), noise=False)
+    assert quiet.value == pytest.approx(0.35) and quiet.variance == pytest.approx(0.01**2 * (1 + 1 / 2)) and quiet.n == 500
+    variance, pairs = scores.pooled_noise
+    assert pairs == 2 and variance == pytest.approx((0.1**2 / 2 + 0) / 2 - 0.01**2)
+    full = statistics.effect(scores, statistics.gain(scores, "a"))
+    assert full.variance == pytest.approx(quiet.variance + variance * (1 + 1 / 2))
+    assert statistics.over_items(scores.rows[:1]).high == pytest.approx(0.2 + 1.96 * 0.01, abs=1e-4)
+
+
+def test_a_hole_is_nan_where_holes_are_known_of_and_an_error_elsewhere():
+    rows = summaries({("a", "base"): [0.2] * 5})
+    terms = [statistics.Term(1, "b"), statistics.Term(-1, "a")]
+    assert np.isnan(statistics.effect(statistics.Scores(rows, holes=True), terms).value)
+    with pytest.raises(LookupError, match="no rows of b"):
+        statistics.effect(statistics.Scores(rows), terms)
+    assert statistics.judge("x", statistics.effect(statistics.Scores(rows, holes=True), terms), False, "").verdict == "undecided"
+
+
 def test_the_noise_floor_is_that_of_a_dataset_or_pooled_where_it_has_but_two_neighbours():
     rows = records({"a": [0.5] * 6, "b": [0.5] * 6}, items=10)
     rows["score"] = rows["step"].map({680: 0.1, 690: 0.2, 700: 0.3}).where(rows["dataset"] == "a", 0.5)

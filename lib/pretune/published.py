@@ -55,8 +55,10 @@ DATASETS = {  # table: its names for datasets; None for those no finding uses
 # Of generation nothing of the kind was released; hidden labels have none.
 CONSTANT = {"mnli": 3479 / 9815, "mnli_mismatched": 3463 / 9832, "paws": 4464 / 8000, "rte": 1249 / 2490, "gpt3_nli": 1 / 3,
             "boolq": 2033 / 3270} | dict.fromkeys(("arc_easy", "arc_challenge", "openbookqa", "hellaswag", "sciq"), 0.25)
-# Items behind a score, for the standard errors that official_eval_table.csv does not give: splits of the six choice sets.
-ITEMS = {"arc_easy": 570, "arc_challenge": 299, "openbookqa": 500, "hellaswag": 10042, "boolq": 3270, "sciq": 1000}
+# Items behind a score: sizes of the splits that were scored. From them the standard errors that official_eval_table.csv lacks.
+ITEMS = {"arc_easy": 570, "arc_challenge": 299, "openbookqa": 500, "hellaswag": 10042, "boolq": 3270, "sciq": 1000,
+         "xsum": 11334, "xlsum": 11535, "cnn_dailymail": 11490, "social_i_qa": 1954, "sciq_question": 1000, "tweet_qa": 10692,
+         "mnli": 9815, "mnli_mismatched": 9832, "rte": 2490, "gpt3_nli": 30000, "paws": 8000, "qqp": 390965, "stsb": 1379}
 
 
 class TableError(ValueError):
@@ -134,7 +136,7 @@ def _row(table: str, line) -> dict:
         "tokens": run.step * TOKENS_PER_STEP, "stage": "pretraining", "late": run.step >= STEPS[-2], "recipe": run.recipe,
         "seed": 0, "draw": 0, "dataset": dataset, "split": "", "format": form, "shots_asked": run.shots, "shots": run.shots,
         "item": 0, "flag": "", "gold": 0, "prediction": -1, "baseline": CONSTANT.get(dataset, float("nan")),
-        "score": line.Performance, "standard_error": error,
+        "score": line.Performance, "standard_error": error, "n": ITEMS.get(dataset, 0),
         "why_left_out": run.why_left_out or ("" if dataset else "a dataset that no finding uses"),
     }
 

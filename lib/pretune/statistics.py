@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import cached_property, reduce
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,7 @@ from scipy import stats
 
 MARGIN = 0.05  # the smallest change that counts, in units of the score
 LEVEL = 0.95
+KNOWN = 10**6  # degrees of freedom of a variance that is as good as known
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,14 @@ class Term:
 
 
 class Scores:
-    """Scored rows, ready to be asked for the mean of a term. `late` and `steps` are checkpoints, in order."""
+    """Scored rows, ready to be asked for the mean of a term. `late` and `steps` are checkpoints, in order.
 
-    def __init__(self, rows: pd.DataFrame):
+    Rows may be of items, or summaries: one row in place of items, with its `standard_error` and the number of items `n`.
+    With `holes`, an effect that lacks rows is NaN; without, it is an error.
+    """
+
+    def __init__(self, rows: pd.DataFrame, holes: bool = False):
+        self.holes, self.is_summary = holes, "standard_error" in rows
         unit = np.where(rows["recipe"] == "base", rows["draw"], rows["seed"])
         self.rows = rows.assign(unit=unit)
         self.steps = tuple(sorted(rows["step"].unique()))
@@ -83,6 +89,18 @@ class Scores:
         return self._known[key]
 
 
+    @cached_property
+    def pooled_noise(self) -> tuple[float, int]:
+        """Variance of a score from one of two late checkpoints to the other, beyond what items bring into it, and the number
+        of pairs of scores it is the mean of. Pairs are of one dataset, recipe, format, number of shots and draw."""
+        rows = self.rows[self.rows["late"]]
+        cells = rows.groupby(["dataset", "recipe", "format", "shots_asked", "unit", "step"])
+        means = cells["score"].mean().unstack("step").dropna()
+        errors = cells["standard_error"].mean() if self.is_summary else cells["score"].sem()
+        beyond = means.var(axis=1, ddof=1) - (errors**2).unstack("step").loc[means.index].mean(axis=1)
+        return max(float(beyond.mean()), 0.0), len(means)
+
+
 def effect(scores: Scores, terms: Sequence[Term], noise: bool = True) -> Estimate:
     """The sum of `terms` with its interval over items, seeds and, unless `noise` is False, neighbouring checkpoints.
 
@@ -91,7 +109,15 @@ def effect(scores: Scores, terms: Sequence[Term], noise: bool = True) -> Estimat
     to be had.
     """
     pieces = _by_dataset(terms)
-    arrays = [_summed(scores, some) for some in pieces]
+    try:
+        arrays = [_summed(scores, some) for some in pieces]
+    except LookupError:
+        if scores.holes:
+            return Estimate(np.nan, np.nan, np.nan, np.nan, 0, 0)
+        raise
+    if scores.is_summary:
+        components = [(_known_variance(scores, terms), KNOWN), *(_noise(scores, terms) if noise and scores.late else ())]
+        return estimate(sum(float(array.sum()) for array in arrays), components, _known_items(scores, pieces))
     components = [_item_variance(array.mean(0), max(abs(term.weight) for term in some))
                   for array, some in zip(arrays, pieces, strict=True)]
     seeds = max(len(array) for array in arrays)
@@ -129,12 +155,35 @@ def _values(table: pd.DataFrame, items: pd.Index) -> np.ndarray:
     return (table if table.index.equals(items) else table.loc[items]).to_numpy().T
 
 
+def _known_variance(scores: Scores, terms: Sequence[Term]) -> float:
+    """Of summaries: the variance of a weighted sum of means that are not paired, from their standard errors."""
+    weights = defaultdict(float)
+    for term in (one for one in terms if one.column == "score"):
+        steps = term.steps or scores.late
+        for step in steps:
+            weights[replace(term, weight=1, steps=(step,), column="standard_error")] += term.weight / len(steps)
+    return sum((weight * _only(scores, cell)) ** 2 for cell, weight in weights.items())
+
+
+def _known_items(scores: Scores, pieces: Sequence[Sequence[Term]]) -> int:
+    return int(sum(_only(scores, replace(some[0], column="n")) for some in pieces))
+
+
+def _only(scores: Scores, term: Term) -> float:
+    """Of summaries: the one value of a term at its first checkpoint."""
+    return scores.table(term, (term.steps or scores.late)[0]).to_numpy().item()
+
+
 def _noise(scores: Scores, terms: Sequence[Term]) -> list[tuple[float, int]]:
     """For every group of terms over the same checkpoints: the variance of their sum from one late checkpoint to the next,
-    divided by the number of checkpoints."""
+    divided by the number of checkpoints. Of a mere pair of late checkpoints, that of a single score, pooled over all of them."""
     groups, found = defaultdict(list), []
     for term in terms:
         groups[term.steps or scores.late].append(term)
+    if len(scores.late) == 2:
+        variance, pairs = scores.pooled_noise
+        varying = [term for term in terms if term.column == "score"]
+        return [(variance * sum(term.weight**2 / len(term.steps or scores.late) for term in varying), pairs)]
     for steps, some in groups.items():
         arrays = [np.stack([_summed(scores, [replace(term, steps=(step,)) for term in piece]).mean(0) for step in scores.late])
                   for piece in _by_dataset(some)]
@@ -185,7 +234,13 @@ def _item_variance(values: np.ndarray, unit: float = 1.0) -> tuple[float, int]:
 
 
 def over_items(rows: pd.DataFrame, column: str = "score") -> Estimate:
-    """Mean of `column` over items, each averaged over draws, seeds and checkpoints first: the doubt of items alone."""
+    """Mean of `column` over items, each averaged over draws, seeds and checkpoints first: the doubt of items alone.
+
+    Of summaries the mean of the rows, with their standard errors.
+    """
+    if "standard_error" in rows:
+        variance = (rows["standard_error"] ** 2).sum() / len(rows) ** 2
+        return estimate(rows[column].mean(), [(variance, KNOWN)], int(rows["n"].iloc[0]))
     values = rows.groupby("item")[column].mean()
     return estimate(values.mean(), [_item_variance(values.to_numpy())], len(values))
 
@@ -250,7 +305,10 @@ def lift(dataset: str, recipe: str = "base", weight: float = 1.0) -> list[Term]:
 
 
 def half(rows: pd.DataFrame, which: str) -> pd.DataFrame:
-    """Half A or half B of the items: datasets are sorted on one and compared on the other. Cut by rank of the item."""
+    """Half A or half B of the items: datasets are sorted on one and compared on the other. Cut by rank of the item.
+    Summaries cannot be cut."""
+    if "standard_error" in rows:
+        return rows
     rank = rows.groupby("dataset")["item"].rank(method="dense").astype(int)
     return rows[(rank % 2 == 0) == (which == "A")]
 
