@@ -49,6 +49,8 @@ table(pages.provenance(page))
 
 # %%
 say(pages.completeness(page))
+if not page.has_items and len(page.lacking):
+    table(pages.holes(page))
 table(pages.datasets(page))
 
 # %% [markdown]
@@ -62,7 +64,8 @@ if page.is_whole:
     dichotomy.show_curves(page)
 else:
     pages.show_before_after(page)
-    pages.show_tuning(page)
+    if page.has_items:
+        pages.show_tuning(page)
 
 # %%
 table(dichotomy.first_look(page))
@@ -74,8 +77,12 @@ table(dichotomy.first_look(page))
 # bars show the share of each predicted label. A single colour from top to bottom is a constant answer, whatever its score.
 
 # %%
-pages.show_label_shares(page)
-table(dichotomy.constant_answers(page))
+if page.has_items:
+    pages.show_label_shares(page)
+    table(dichotomy.constant_answers(page))
+else:
+    table(dichotomy.constant_scores(page))
+    say(pages.NO_ITEMS)
 
 # %% [markdown]
 # ## A second view: calibrated scoring
@@ -86,10 +93,13 @@ table(dichotomy.constant_answers(page))
 
 # %%
 calibrated = pages.rescored(page, "calibrated")
-table(dichotomy.side_by_side(page, calibrated))
+if page.has_items:
+    table(dichotomy.side_by_side(page, calibrated))
+else:
+    say(pages.NO_ITEMS)
 
 # %%
-if page.is_whole:
+if page.is_whole and page.has_items:
     say(dichotomy.calibration_says(page, calibrated))
 
 # %% [markdown]
@@ -99,7 +109,10 @@ if page.is_whole:
 # answer. Chosen by that rule, not by eye.
 
 # %%
-pages.show_prompts(page, list(page.titles))
+if page.has_items:
+    pages.show_prompts(page, list(page.titles))
+else:
+    say(pages.NO_ITEMS)
 
 # %% [markdown]
 # ## The comparison

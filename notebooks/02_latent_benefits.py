@@ -47,6 +47,8 @@ table(pages.provenance(page))
 
 # %%
 say(pages.completeness(page))
+if not page.has_items and len(page.lacking):
+    table(pages.holes(page))
 table(pages.datasets(page))
 
 # %% [markdown]
@@ -59,8 +61,9 @@ if page.is_whole:
     latent.show_curves(page)
 else:
     pages.show_before_after(page)
-    pages.show_tuning(page)
-    pages.show_label_shares(page)
+    if page.has_items:
+        pages.show_tuning(page)
+        pages.show_label_shares(page)
 
 # %% [markdown]
 # ## Why that is not enough
@@ -71,14 +74,17 @@ else:
 
 # %%
 calibrated = pages.rescored(page, "calibrated")
-if page.is_whole:
+if page.is_whole and page.has_items:
     table(latent.parts_of_a_gain(page, calibrated))
 
 # %% [markdown]
 # The first item of each dataset that is tuned on, in the study's fixed order: the prompt, the answer of the untuned model and that after each recipe.
 
 # %%
-pages.show_prompts(page, list(latent.recipes(page).values()))
+if page.has_items:
+    pages.show_prompts(page, list(latent.recipes(page).values()))
+else:
+    say(pages.NO_ITEMS)
 
 # %% [markdown]
 # ## The comparison

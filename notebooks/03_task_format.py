@@ -44,6 +44,8 @@ table(pages.provenance(page))
 
 # %%
 say(pages.completeness(page))
+if not page.has_items and len(page.lacking):
+    table(pages.holes(page))
 table(pages.datasets(page))
 
 # %% [markdown]
@@ -56,8 +58,9 @@ if page.is_whole:
     task_format.show_formats(page)
 else:
     pages.show_before_after(page)
-    pages.show_tuning(page)
-    pages.show_label_shares(page)
+    if page.has_items:
+        pages.show_tuning(page)
+        pages.show_label_shares(page)
 table(task_format.by_format(page))
 
 # %% [markdown]
@@ -67,10 +70,14 @@ table(task_format.by_format(page))
 # untuned model, too, finds some formats harder. So the untuned gap is subtracted.
 
 # %%
-table(task_format.label_shares_other(page))
+if page.has_items:
+    table(task_format.label_shares_other(page))
 
 # %%
-pages.show_prompts(page, list(task_format.recipes(page).values()))
+if page.has_items:
+    pages.show_prompts(page, list(task_format.recipes(page).values()))
+else:
+    say(pages.NO_ITEMS)
 
 # %% [markdown]
 # ## The comparison

@@ -43,6 +43,8 @@ table(pages.provenance(page))
 
 # %%
 say(pages.completeness(page))
+if not page.has_items and len(page.lacking):
+    table(pages.holes(page))
 table(pages.datasets(page))
 
 # %% [markdown]
@@ -56,8 +58,9 @@ transfer.show_matrix(page)
 # %%
 if not page.is_whole:
     pages.show_before_after(page)
-    pages.show_tuning(page)
-    pages.show_label_shares(page)
+    if page.has_items:
+        pages.show_tuning(page)
+        pages.show_label_shares(page)
 
 # %% [markdown]
 # ## Why that is not enough
@@ -70,10 +73,14 @@ if not page.is_whole:
 table(transfer.over_checkpoints(page))
 
 # %%
-table(transfer.outputs(page))
+if page.has_items:
+    table(transfer.outputs(page))
 
 # %%
-pages.show_prompts(page, list(transfer.recipes(page).values()))
+if page.has_items:
+    pages.show_prompts(page, list(transfer.recipes(page).values()))
+else:
+    say(pages.NO_ITEMS)
 
 # %% [markdown]
 # ## The comparison

@@ -44,6 +44,8 @@ table(pages.provenance(page))
 
 # %%
 say(pages.completeness(page))
+if not page.has_items and len(page.lacking):
+    table(pages.holes(page))
 table(pages.datasets(page))
 
 # %% [markdown]
@@ -54,8 +56,9 @@ if page.is_whole:
     forgetting.show_domains(page)
 else:
     pages.show_before_after(page)
-    pages.show_tuning(page)
-    pages.show_label_shares(page)
+    if page.has_items:
+        pages.show_tuning(page)
+        pages.show_label_shares(page)
 
 # %% [markdown]
 # ## Why that is not enough
@@ -72,7 +75,10 @@ table(forgetting.changes(page))
 if page.is_whole:
     forgetting.show_losses(page)
 else:
-    pages.show_prompts(page, list(page.titles))
+    if page.has_items:
+        pages.show_prompts(page, list(page.titles))
+    else:
+        say(pages.NO_ITEMS)
 
 # %% [markdown]
 # ## Forgetting against gain

@@ -63,6 +63,8 @@ def measure(study: Study, only: tuple[str, ...] = (), jobs: int | None = None, r
     Returns at once when nothing is missing. A cell that fails is listed in the outcome and the others go on. Raises
     RunError when another run holds the study or a worker was killed.
     """
+    if study.tables:
+        return _fetch_tables(study)
     work, outcome = records.missing(study, only, rates), Outcome()
     if not work:
         return outcome
@@ -74,6 +76,15 @@ def measure(study: Study, only: tuple[str, ...] = (), jobs: int | None = None, r
     except Timeout:
         raise RunError(f"{folder / 'run.lock'} is held: another run of {study.name} is at work; wait for it") from None
     return outcome
+
+
+def _fetch_tables(study: Study) -> Outcome:
+    published = importlib.import_module("pretune.published")  # it loads pandas
+    try:
+        published.tables(study.tables)
+    except published.TableError as error:
+        raise RunError(str(error)) from None
+    return Outcome()
 
 
 def need(study: Study, only: tuple[str, ...] = ()) -> None:

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from pretune import paths
 from pretune.microworld import world
-from pretune.params import Corpus, FolderData, Study
+from pretune.params import Corpus, FolderData, MicroworldData, Released, Study
 from pretune.params import World as WorldSize
 
+RELEASED_TOKENS = 2048 * 2048  # per optimizer step of OLMo-1B
 PRETRAINING_VERSION = 1  # raise by hand when the same settings would give other weights
 
 
@@ -39,7 +40,10 @@ class Checkpoint:
 
 def checkpoints(study: Study) -> tuple[Checkpoint, ...]:
     """All checkpoints of `study`, in the order of their steps."""
-    saved, run = study.checkpoints, run_folder(study)
+    saved = study.checkpoints
+    if isinstance(saved, Released):
+        return _released(saved)
+    run = run_folder(study)
     per_step = saved.pretraining.batch_size * saved.pretraining.length
     late = saved.steps[-saved.late :]
     return tuple(
@@ -49,6 +53,13 @@ def checkpoints(study: Study) -> tuple[Checkpoint, ...]:
         )
         for step in saved.steps
     )
+
+
+def _released(points: Released) -> tuple[Checkpoint, ...]:
+    """Checkpoints of the reference study, of which only scores are here; the last is its branch `main`."""
+    names = [*(f"step-{step}" for step in points.steps[:-1]), "main"]
+    return tuple(Checkpoint(name, 0, "pretraining", step, step * RELEASED_TOKENS, "released", paths.CACHE / "published",
+                            late=step in points.steps[-points.late :]) for name, step in zip(names, points.steps, strict=True))
 
 
 def run_folder(study: Study) -> Path:
@@ -73,7 +84,7 @@ def data_key(study: Study) -> str:
     data = study.datasets
     if isinstance(data, FolderData):
         return short_hash("folder", *_listing(Path(data.folder)))
-    return short_hash("microworld", world.VERSION, data.world.model_dump())
+    return short_hash("microworld", world.VERSION, data.world.model_dump()) if isinstance(data, MicroworldData) else "released"
 
 
 def world_folder(size: WorldSize) -> Path:

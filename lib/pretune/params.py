@@ -94,12 +94,11 @@ class Pretraining(Optimisation):
     architecture: Architecture = Architecture()
 
 
-class Saved(Frozen):
-    """Which points of a run become checkpoints."""
+class Points(Frozen):
+    """Points of a pre-training run."""
 
     steps: Annotated[tuple[NonNegativeInt, ...], Field(min_length=2)]  # optimizer steps; the last ends the run
     late: PositiveInt = 3  # the last so many are neighbours: "late" is their mean, their spread the noise floor
-    pretraining: Pretraining
 
     @field_validator("steps")
     @classmethod
@@ -113,6 +112,12 @@ class Saved(Frozen):
         if self.late >= len(self.steps):
             raise ValueError(f"late ({self.late}) must leave at least one of the {len(self.steps)} steps before it")
         return self
+
+
+class Saved(Points):
+    """Points of a run that is made here."""
+
+    pretraining: Pretraining
 
 
 class Microworld(Saved):
@@ -129,6 +134,12 @@ class Corpus(Saved):
     folder: str
 
 
+class Released(Points):
+    """No checkpoints but released scores of some: the tables of the reference study (module `published`)."""
+
+    source: Literal["tables"]
+
+
 class MicroworldData(Frozen):
     """Datasets of a generated world under their real names and columns."""
 
@@ -141,6 +152,12 @@ class FolderData(Frozen):
 
     source: Literal["folder"]
     folder: str
+
+
+class ReleasedData(Frozen):
+    """No datasets: scores on them were released."""
+
+    source: Literal["tables"]
 
 
 class Tuning(Optimisation):
@@ -220,8 +237,9 @@ class Study(Frozen):
     """One file under `params/`, resolved."""
 
     title: str
-    checkpoints: Annotated[Microworld | Corpus, Field(discriminator="source")]
-    datasets: Annotated[MicroworldData | FolderData, Field(discriminator="source")]  # left out: the checkpoints' world
+    checkpoints: Annotated[Microworld | Corpus | Released, Field(discriminator="source")]
+    datasets: Annotated[MicroworldData | FolderData | ReleasedData, Field(discriminator="source")]  # left out: as checkpoints
+    tables: str | None = None  # folder or address of released score tables, for `source: tables`
     recipes: Annotated[dict[Name, Recipe], Field(min_length=1)]
     tuning: Tuning
     rates: Rates | None = None
@@ -236,6 +254,12 @@ class Study(Frozen):
     def _has_base(self):
         if [name for name, recipe in self.recipes.items() if recipe.dataset is None] != ["base"]:
             raise ValueError("recipes must hold `base: {}`, and a dataset for every other recipe")
+        return self
+
+    @model_validator(mode="after")
+    def _has_tables_where_it_needs_them(self):
+        if (self.checkpoints.source == "tables", self.datasets.source == "tables") != (self.tables is not None,) * 2:
+            raise ValueError("checkpoints and datasets with `source: tables` and `tables: FOLDER or address` go together")
         return self
 
     def recipe(self, name: str) -> Recipe:
@@ -287,8 +311,9 @@ def load_study(study: str, overrides: tuple[str, ...] = ()) -> Study:
     for text in overrides:
         _override(raw, text)
         _name_protocol(raw)
-    if "datasets" not in raw and isinstance(raw.get("checkpoints"), dict) and "world" in raw["checkpoints"]:
-        raw["datasets"] = {"source": "microworld", "world": raw["checkpoints"]["world"]}
+    if "datasets" not in raw and isinstance(raw.get("checkpoints"), dict):
+        same = {key: value for key, value in raw["checkpoints"].items() if key in ("source", "world")}
+        raw |= {"datasets": same} if same.get("source") in ("microworld", "tables") else {}
     try:
         return Study.model_validate_json(json.dumps({**raw, "name": file.stem, "file": shown}, default=str))
     except ValidationError as error:
@@ -341,7 +366,7 @@ def _override(raw: dict, text: str) -> None:
 def _explain(file: str, error: ValidationError) -> str:
     """One complaint as one line: file, key, value, what is allowed. An unknown key explains a missing one."""
     first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-    place = [str(part) for part in first["loc"] if part not in ("microworld", "corpus", "folder", "[key]") or
+    place = [str(part) for part in first["loc"] if part not in ("microworld", "corpus", "folder", "tables", "[key]") or
              part == first["loc"][-1]]
     key, value = ".".join(place) or "the whole", first["input"]
     told = json.dumps(value, ensure_ascii=False) if not isinstance(value, dict) else "{...}"

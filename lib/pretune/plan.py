@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from pretune import checkpoints as points
 from pretune.checkpoints import Checkpoint, short_hash
-from pretune.params import Study
+from pretune.params import Saved, Study
 from pretune.tasks.example import FORMATS
 from pretune.tasks.registry import REGISTRY, RESERVE, Dataset
 
@@ -105,9 +105,11 @@ def check(study: Study, only: tuple[str, ...] = ()) -> None:
         folder = getattr(part, "folder", None)
         if folder is not None and not Path(folder).is_dir():
             raise study.refuse(key, folder, "it must be an existing folder")
-    if study.checkpoints.pretraining.length > study.checkpoints.pretraining.architecture.context:
-        raise study.refuse("checkpoints.pretraining.length", study.checkpoints.pretraining.length,
-                           "it must not exceed checkpoints.pretraining.architecture.context")
+    if isinstance(study.checkpoints, Saved):
+        length = study.checkpoints.pretraining.length
+        if length > study.checkpoints.pretraining.architecture.context:
+            raise study.refuse("checkpoints.pretraining.length", length,
+                               "it must not exceed checkpoints.pretraining.architecture.context")
     _check_rates(study)
     names = [point.name for point in points.checkpoints(study)]
     for name in only:

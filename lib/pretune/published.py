@@ -17,16 +17,17 @@ from pathlib import Path
 import pandas as pd
 
 from pretune import paths
+from pretune.checkpoints import RELEASED_TOKENS
+from pretune.params import Study
+from pretune.plan import cells
 
 COMMIT = "8b79c396cb2fef1e13ef69df1a56321fee2619db"
-ADDRESS = f"https://raw.githubusercontent.com/KaiserWhoLearns/AmuroCharPTFTRelationship/{COMMIT}/results/analysis"
 SHA256 = {
     "all_perf_table.csv": "7996bca9ab8b5251892a6658297909d2d19f8210f6fa9785404d00dd1a0ae295",
     "official_eval_table.csv": "624ea9153af9010972bf95fd866bf74ee2812ed0004601be2ccfbb4fd9d16bcf",
     "it_perf_table.csv": "04ce16f9713c7d4ff3649fe07bd01c41bba8e89702fece0e449ef0ed5b776afc",
 }
 MAIN = 738020  # optimizer step of the branch `main`
-TOKENS_PER_STEP = 2048 * 2048
 STEPS = (1000, 18000, 342000, 424000, 505000, 592000, 738000, MAIN)
 
 _STEP = r"(?:ckpt|checkpoint-)(?P<step>\d+)"
@@ -94,6 +95,16 @@ def rows(source: str) -> pd.DataFrame:
     return pd.DataFrame([row for row in found if not row["why_left_out"]]).drop(columns="why_left_out")
 
 
+def planned(study: Study, only: tuple[str, ...] = ()) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The summary rows that the findings of `study` ask for, and what they ask for and the tables lack."""
+    keys = ["step", "recipe", "dataset", "format", "shots_asked"]
+    asked = pd.DataFrame([(cell.model.checkpoint.step, cell.model.recipe, probe.dataset, probe.format, probe.shots)
+                          for cell in cells(study, only) for probe in cell.probes], columns=keys).drop_duplicates()
+    found = asked.merge(rows(study.tables), how="left", on=keys)
+    here = found["score"].notna()
+    return found[here].astype({"shots": int, "n": int, "late": bool}).reset_index(drop=True), found.loc[~here, keys]
+
+
 def left_out(source: str) -> pd.DataFrame:
     """What the tables hold and no finding uses: table, run, dataset and why."""
     found = [_row(table, line) | {"table": table, "run": line.model_id, "eval dataset": line.dataset}
@@ -133,7 +144,7 @@ def _row(table: str, line) -> dict:
     error = line.std if table == "all_perf_table.csv" else _binomial(dataset, line.Performance)
     return {
         "run": 0, "checkpoint": "main" if run.step == MAIN else f"step-{run.step}", "step": run.step,
-        "tokens": run.step * TOKENS_PER_STEP, "stage": "pretraining", "late": run.step >= STEPS[-2], "recipe": run.recipe,
+        "tokens": run.step * RELEASED_TOKENS, "stage": "pretraining", "late": run.step >= STEPS[-2], "recipe": run.recipe,
         "seed": 0, "draw": 0, "dataset": dataset, "split": "", "format": form, "shots_asked": run.shots, "shots": run.shots,
         "item": 0, "flag": "", "gold": 0, "prediction": -1, "baseline": CONSTANT.get(dataset, float("nan")),
         "score": line.Performance, "standard_error": error, "n": ITEMS.get(dataset, 0),

@@ -79,8 +79,10 @@ def finished(folder: Path) -> dict[str, Path]:
 def missing(study: Study, only: tuple[str, ...] = (), rates: bool = False) -> list[Cell]:
     """The cells of `study` with the probes they still lack; cells that lack none are left out.
 
-    With `rates`, only what the choice of learning rates rests on.
+    With `rates`, only what the choice of learning rates rests on. Of a study of released tables nothing can be measured.
     """
+    if study.tables:
+        return []
     lacking = []
     for cell in sweep(study) if rates else cells(study, only):
         done = finished(record_folder(study, cell.model))

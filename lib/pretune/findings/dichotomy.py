@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from pretune import figures, statistics
-from pretune.findings.page import Page, classifications, judged, ranged
+from pretune.findings.page import NO_ITEMS, Page, classifications, judged, ranged
 from pretune.statistics import Estimate, Scores, Verdict, most_frequent
 from pretune.tasks.registry import REGISTRY
 
@@ -56,6 +56,19 @@ def constant_answers(page: Page) -> pd.DataFrame:
             "most frequent answer": REGISTRY[name].labels[label], "its share": ranged(found, signed=False),
             "balanced accuracy minus chance": ranged(balanced), "items": found.n,
         }
+    return pd.DataFrame(lines).T
+
+
+def constant_scores(page: Page) -> pd.DataFrame:
+    """Of mean scores: how often the score of a classification set is that of a constant answer, to three digits."""
+    lines = {}
+    for name in classifications(page):
+        part = page.base[(page.base["dataset"] == name) & page.base["baseline"].notna()]
+        same = part[(part["score"] - part["baseline"]).abs() < 0.0015]
+        if len(part):
+            lines[page.title(name)] = {
+                "best constant answer": float(part["baseline"].iloc[0]), "scores": len(part), "equal to it": len(same),
+                "at steps": ", ".join(f"{step:,}" for step in same["step"]) or "–"}
     return pd.DataFrame(lines).T
 
 
@@ -124,6 +137,8 @@ def verdicts(page: Page) -> list[Verdict]:
 
 def _constant(page: Page, sorted_: pd.Series) -> tuple[Estimate | None, str]:
     """Claim 1b: the share of the most frequent prediction, at late, where it is smallest of the flat classifications."""
+    if not page.has_items:
+        return None, NO_ITEMS
     late = page.base[page.base["late"]]
     names = [name for name in classifications(page) if sorted_[name] == NOT_LEARNED]
     if not names:

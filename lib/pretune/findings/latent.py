@@ -66,7 +66,7 @@ def benefit(page: Page, name: str, recipe: str, weight: float = 1.0, shots: int 
             Term(-weight, name, shots=shots), Term(weight, name, steps=early, shots=shots)]
 
 
-def benefits(page: Page, calibrated: Page) -> pd.DataFrame:
+def benefits(page: Page, calibrated: Page | None) -> pd.DataFrame:
     """The difference in differences of every dataset: with shots, without, and under calibrated scoring."""
     lines, sorted_ = {}, sorted_sets(page)
     for recipe, name in recipes(page).items():
@@ -76,8 +76,9 @@ def benefits(page: Page, calibrated: Page) -> pd.DataFrame:
             "group": sorted_[name], "tuned, early": ranged(early, signed=False), "tuned, late": ranged(late, signed=False),
             "difference in differences": ranged(statistics.effect(page.scores, benefit(page, name, recipe))),
             "zero-shot": ranged(statistics.effect(page.scores, benefit(page, name, recipe, shots=0))),
-            "calibrated": ranged(statistics.effect(calibrated.scores, benefit(page, name, recipe))),
         }
+        if calibrated:
+            lines[page.title(name)]["calibrated"] = ranged(statistics.effect(calibrated.scores, benefit(page, name, recipe)))
     return pd.DataFrame(lines).T
 
 
@@ -127,17 +128,18 @@ def rates(page: Page) -> pd.DataFrame:
     return pd.DataFrame(lines).T.fillna("–")
 
 
-def procedures(page: Page, calibrated: Page) -> pd.DataFrame:
+def procedures(page: Page, calibrated: Page | None) -> pd.DataFrame:
     """Both groups under both procedures and scorings: change at late, raw and as a share of what was left to gain."""
     lines, sorted_ = {}, sorted_sets(page)
     for label, form, sets in _procedures(page):
         for group in GROUPS:
             names = {name: recipe for name, recipe in sets.items() if sorted_[name] == group}
             if names:
-                raw, share, other = (statistics.effect(some.scores, _mean(names, partial(make, some, form=form)))
-                                     for some, make in ((page, _change), (page, _headroom), (calibrated, _change)))
-                lines[f"{label}, {group}"] = {"datasets": len(names), "change": ranged(raw), "share of headroom": ranged(share),
-                                              "change, calibrated": ranged(other)}
+                asked = {"change": (page, _change), "share of headroom": (page, _headroom)}
+                asked |= {"change, calibrated": (calibrated, _change)} if calibrated else {}
+                found = {label_: statistics.effect(some.scores, _mean(names, partial(make, some, form=form)))
+                         for label_, (some, make) in asked.items()}
+                lines[f"{label}, {group}"] = {"datasets": len(names)} | {key: ranged(one) for key, one in found.items()}
     return pd.DataFrame(lines).T
 
 

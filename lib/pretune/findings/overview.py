@@ -13,7 +13,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from pretune import figures, params, paths, records
+from pretune import figures, params, paths, published, records
+from pretune.checkpoints import checkpoints
 from pretune.findings import dichotomy, forgetting, latent, page, task_format, transfer
 from pretune.findings.claims import claim
 from pretune.params import Study
@@ -112,6 +113,10 @@ def against_reference(study: Study, verdicts: dict[str, list[Verdict]]) -> str:
 
 def what_was_run(study: Study) -> str:
     """Models, rows, time and machine, in a sentence."""
+    if study.tables:
+        rows = published.rows(study.tables)
+        return (f"Nothing was run: {len(rows)} mean scores that Sun & Dredze released are taken as they are (commit "
+                f"{published.COMMIT[:7]}), of {rows.groupby(['step', 'recipe']).ngroups} models. {_left_out(study)}")
     about = records.provenance(study)
     seconds = pd.DataFrame(list(about["seconds"])).sum().sum()
     rows = len(records.load(study, columns=["item"]))
@@ -119,10 +124,15 @@ def what_was_run(study: Study) -> str:
             f"hours of loading, tuning and scoring, on {', '.join(sorted(set(about['device'])))}.")
 
 
+def _left_out(study: Study) -> str:
+    rest = published.left_out(study.tables).groupby("why_left_out").size()
+    return f"Left out are {', '.join(f'{count} scores ({why})' for why, count in rest.items())}."
+
+
 def spread(study: Study) -> str:
     """Checkpoints, recipes, seeds, datasets in a sentence, and the pre-training run behind them."""
     saved, seeds = study.checkpoints, study.tuning.seeds
-    tokens = saved.steps[-1] * saved.pretraining.batch_size * saved.pretraining.length
+    tokens = checkpoints(study)[-1].tokens
     return (f"{len(saved.steps)} checkpoints of one pre-training run of {tokens:,} tokens, {len(study.recipes)} recipes with "
             f"base, {seeds} seed{'s' * (seeds > 1)} of tuning, {len(study.probing.datasets)} datasets with at most "
             f"{study.probing.items} items each.")

@@ -14,12 +14,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from pretune import batch, figures, params, plan, records, statistics
+from pretune import batch, figures, params, plan, published, records, statistics
 from pretune.figures import quote
 from pretune.findings import claims
 from pretune.params import Study
 from pretune.statistics import Estimate, Scores, Verdict
 from pretune.tasks.registry import REGISTRY, RESERVE
+
+NO_ITEMS = "The tables hold mean scores and no single answers, so this cannot be shown for the published scores."
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,16 @@ class Page:
     rows: pd.DataFrame
     missing: tuple[str, ...]  # names of models that lack rows
     expected: int  # models that the finding looks at
+    lacking: pd.DataFrame | None = None  # of released tables: cells that the finding asks for and they do not hold
 
     @cached_property
     def scores(self) -> Scores:
-        return Scores(self.rows)
+        return Scores(self.rows, holes=not self.has_items)
+
+    @property
+    def has_items(self) -> bool:
+        """Whether single answers are there; of released tables only mean scores are."""
+        return self.lacking is None
 
     @property
     def base(self) -> pd.DataFrame:
@@ -57,7 +65,7 @@ class Page:
         return {name: self.title(name) for name in self.study.probing.datasets if name in set(self.rows["dataset"])}
 
     def title(self, dataset: str) -> str:
-        return REGISTRY[dataset].title + ("" if self.study.datasets.source == "folder" else " (microworld)")
+        return REGISTRY[dataset].title + (" (microworld)" if self.study.datasets.source == "microworld" else "")
 
     @property
     def tokens(self) -> dict[int, int]:
@@ -81,14 +89,19 @@ def open_page(study: str, finding: str, checkpoint: str, normalisation: str | No
     only = () if checkpoint == "all" else (checkpoint,)
     plan.check(narrow, only)
     batch.need(narrow, only)
+    if whole.tables:
+        rows, absent = published.planned(narrow, only)
+        return Page(narrow, finding, checkpoint, rows, (), 0, absent)
     lacking = tuple(cell.model.name for cell in records.missing(narrow, only))
     rows = records.load(narrow) if not only else records.load(narrow, where={"checkpoint": checkpoint})
     rows = records.scored(rows[rows["split"] != RESERVE], normalisation or whole.protocol.normalisation)
     return Page(narrow, finding, checkpoint, rows, lacking, len(plan.cells(narrow, only)))
 
 
-def rescored(page: Page, normalisation: str) -> Page:
-    """The same rows under another scoring."""
+def rescored(page: Page, normalisation: str) -> Page | None:
+    """The same rows under another scoring; None where single answers are not there."""
+    if not page.has_items:
+        return None
     rows = records.scored(page.rows.drop(columns=["prediction", "score"]), normalisation)
     return Page(page.study, page.finding, page.checkpoint, rows, page.missing, page.expected)
 
@@ -96,6 +109,8 @@ def rescored(page: Page, normalisation: str) -> Page:
 def described(page: Page) -> str:
     """The study in a few sentences."""
     study = page.study
+    if not page.has_items:
+        return _described_tables(page)
     steps, recipes = ", ".join(map(str, study.checkpoints.steps)), ", ".join(f"`{name}`" for name in study.recipes)
     options = [f"{key} {value}" for key, value in study.protocol if value != getattr(params.Protocol(), key)]
     published = f" Of the protocol, these options are the published ones: {', '.join(options)}." if options else ""
@@ -105,8 +120,33 @@ def described(page: Page) -> str:
             f"Datasets whose prompts do not fit the context get fewer shots.{published}")
 
 
+def _described_tables(page: Page) -> str:
+    study = page.study
+    return (f"**{html.escape(study.title)}.** Nothing was measured here: these are the mean scores that the authors released, "
+            f"which is what makes this page possible. {len(study.checkpoints.steps)} checkpoints at optimizer steps "
+            f"{', '.join(f'{step:,}' for step in study.checkpoints.steps)}, the last being the branch main; the last two, twenty "
+            "steps apart, serve as replicates. One seed. A score is the middle of a bootstrap interval over items; its standard "
+            "error over items is known, so differences have an interval that takes scores as unpaired, and the noise of "
+            "checkpoints is pooled over all pairs of the last two. Nothing is known about seeds, so **every verdict is "
+            "provisional**.")
+
+
+def holes(page: Page) -> pd.DataFrame:
+    """What the finding asks for and released tables do not hold."""
+    lines = {}
+    for (recipe, name, form, shots), part in page.lacking.groupby(["recipe", "dataset", "format", "shots_asked"]):
+        steps = "all" if len(part) == len(page.study.checkpoints.steps) else ", ".join(f"{step:,}" for step in part["step"])
+        lines.setdefault((recipe, f"{form}, {shots} shots", steps), []).append(page.title(name))
+    return pd.DataFrame({f"{recipe}: {form}": {"lacking at steps": steps, "datasets": ", ".join(names)}
+                         for (recipe, form, steps), names in lines.items()}).T
+
+
 def completeness(page: Page) -> str:
     """Whether every row that the page asked for is there."""
+    if not page.has_items:
+        rest = " What they lack is left blank, never filled in." if len(page.lacking) else ""
+        asked = len(page.rows) + len(page.lacking)
+        return f"The tables hold {len(page.rows)} of the {asked} scores that this page asks for.{rest}"
     if not page.missing:
         return f"The grid is complete: {page.expected} of {page.expected} models have all the rows this page asks for."
     names = ", ".join(f"`{name}`" for name in page.missing)
@@ -116,6 +156,9 @@ def completeness(page: Page) -> str:
 
 def provenance(page: Page) -> pd.DataFrame:
     """Who measured the rows, with what, and for how long."""
+    if not page.has_items:
+        return pd.DataFrame({"": {"commit": published.COMMIT[:10]} | {name: f"SHA-256 {digest[:16]}…"
+                                                                      for name, digest in published.SHA256.items()}})
     about = records.provenance(page.study)
     if not page.is_whole:
         about = about[about["model"].str.split(".").str[0] == page.checkpoint]
@@ -142,13 +185,16 @@ def datasets(page: Page) -> pd.DataFrame:
         by = "" if about.normalisation == "sum" else f" per {about.normalisation.rstrip('s')}"
         score = {"rouge_l": "ROUGE-L", "nats": "loss, nats per token"}.get(about.metric, f"accuracy{by}")
         lines[title] = {"kind": about.kind, "score": score, "split": f"<code>{', '.join(part['split'].unique())}</code>",
-                        "items": part["item"].nunique(), "shots": ", ".join(map(str, sorted(part["shots"].unique()))),
+                        "items": part["item"].nunique() if page.has_items else int(part["n"].iloc[0]),
+                        "shots": ", ".join(map(str, sorted(part["shots"].unique()))),
                         "no skill": float(part["baseline"].mean())}
     return pd.DataFrame(lines).T
 
 
 def ranged(found: Estimate, signed: bool = True) -> str:
     """Value and interval in a table."""
+    if np.isnan(found.value):
+        return "–"
     if np.isnan(found.low):
         return f"{found.value:+.2f}" if signed else f"{found.value:.2f}"
     sign = "+" if signed else ""

@@ -10,7 +10,7 @@ import pandas as pd
 
 from pretune import figures, statistics
 from pretune.findings.latent import gold_likelihood, recipes
-from pretune.findings.page import Page, judged, ranged
+from pretune.findings.page import NO_ITEMS, Page, judged, ranged
 from pretune.statistics import MARGIN, Estimate, Scores, Term, Verdict
 from pretune.tasks.registry import REGISTRY
 
@@ -59,10 +59,11 @@ def over_checkpoints(page: Page) -> pd.DataFrame:
     """Per checkpoint: generation after classification as ratios (of sums, median, mean) and classification after generation."""
     lines = {}
     for step, tokens in page.tokens.items():
-        pairs = _pairs(page, True)
+        pairs = _present(page, _pairs(page, True), step)
         tuned = np.array([_mean(page, name, recipe, step) for recipe, name in pairs])
         base = np.array([_mean(page, name, "base", step) for _, name in pairs])
-        moved = [_mean(page, name, recipe, step) - _mean(page, name, "base", step) for recipe, name in _pairs(page, False)]
+        moved = [_mean(page, name, recipe, step) - _mean(page, name, "base", step)
+                 for recipe, name in _present(page, _pairs(page, False), step)]
         ratios = tuned[base > 0] / base[base > 0] - 1
         lines[f"step {step}"] = {
             "tokens": f"{tokens:,}", "ratio of sums": f"{tuned.sum() / base.sum() - 1:+.0%}" if base.sum() else "–",
@@ -72,6 +73,11 @@ def over_checkpoints(page: Page) -> pd.DataFrame:
             "classification after generation": float(np.mean(moved)),
         }
     return pd.DataFrame(lines).T
+
+
+def _present(page: Page, pairs: list[tuple[str, str]], step: int) -> list[tuple[str, str]]:
+    """Those of `pairs` that were scored at `step`: all, but of released tables."""
+    return [(recipe, name) for recipe, name in pairs if not np.isnan(_mean(page, name, recipe, step))]
 
 
 def _mean(page: Page, name: str, recipe: str, step: int) -> float:
@@ -103,17 +109,17 @@ def _claim_4a(page: Page) -> tuple[Estimate | None, str]:
 
     The ratio A / B is linear in its parts near its value R (delta method): its change is that of (A - R B) / B.
     """
-    pairs, steps = _pairs(page, True), page.scores.steps
-    if not pairs:
+    asked = [(recipe, name, (step,)) for step in page.scores.steps for recipe, name in _present(page, _pairs(page, True), step)]
+    if not asked:
         return None, "No recipe on classification is tested on generation."
-    tuned = _value(page, [Term(1, name, recipe, steps) for recipe, name in pairs])
-    base = _value(page, [Term(1, name, "base", steps) for _, name in pairs])
+    tuned = _value(page, [Term(1, name, recipe, step) for recipe, name, step in asked])
+    base = _value(page, [Term(1, name, "base", step) for _, name, step in asked])
     if base <= 0:
         return None, "The untuned model scores nothing on generation: there is nothing to lose."
     ratio = tuned / base
-    terms = [term for recipe, name in pairs for term in
-             (Term(-1 / base, name, recipe, steps), Term(ratio / base, name, "base", steps))]
-    why = f"Ratio of sums minus 1: {ratio - 1:+.1%} over {len(pairs)} pairs and {len(steps)} checkpoints; the effect is the loss."
+    terms = [term for recipe, name, step in asked for term in
+             (Term(-1 / base, name, recipe, step), Term(ratio / base, name, "base", step))]
+    why = f"Ratio of sums minus 1: {ratio - 1:+.1%} over {len(asked)} scores after tuning; the effect is the loss."
     return statistics.effect(page.scores, terms).plus(1 - ratio), why
 
 
@@ -138,6 +144,8 @@ def _claim_4c(page: Page) -> tuple[Estimate | None, str]:
     pairs = _pairs(page, True)
     if not pairs:
         return None, "No recipe on classification is tested on generation."
+    if not page.has_items:
+        return None, NO_ITEMS
     scores = Scores(page.rows.assign(score=gold_likelihood(page.rows)))
     found = statistics.effect(scores, [term for recipe, name in pairs for term in change(page, name, recipe, (), 1 / len(pairs))])
     return found, "Gold output, nats per token, tuned minus base, at late: above the margin the skill is kept or grew."
