@@ -8,7 +8,9 @@ import threading
 import pytest
 
 from conftest import ROOT
-from pretune import paths, published
+from pretune import params, paths, published
+from pretune.findings import dichotomy, tables
+from pretune.findings.page import open_page
 from pretune.published import MAIN, TableError
 
 REAL = ROOT.parent / "shared" / "published"
@@ -106,3 +108,62 @@ def test_the_released_tables_are_read_to_the_last_cell():
     assert list(rest.loc[rest["why_left_out"].str.startswith("stray"), "run"]) == ["checkpoint-1000_4shots"]
     mnli = rows[(rows["dataset"] == "mnli") & (rows["recipe"] == "mnli") & (rows["format"] == "default") & (rows["shots"] == 4)]
     assert list(mnli.sort_values("step")["score"].round(3)) == [0.354, 0.557, 0.787, 0.784, 0.792, 0.799, 0.798, 0.79]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """The page on the released tables."""
+    if not REAL.is_dir():
+        pytest.skip("the released tables are not here")
+    file = tmp_path_factory.mktemp("study") / "published.yaml"
+    file.write_text(params.resolved(params.load_study("published", (f"tables={REAL}",))))
+    return open_page(str(file), "06_published_tables", "all")
+
+
+def test_both_group_means_of_table_6_come_out_to_three_digits(page):
+    found = tables.group_gains(page)
+    for group in ("learned in fine-tuning", "learned in pre-training, SciQ twice"):
+        assert list(found[group]) == list(found[f"{group}: printed"])
+    once = ["0.037", "0.041", "0.002", "0.009", "0.022", "0.017", "0.014", "-0.002"]
+    assert list(found["learned in pre-training, SciQ once"]) == once
+
+
+def test_the_changes_across_kinds_come_out_and_what_carries_them(page):
+    lost, kept = tables.transfer_ratios(page).to_dict("index").values()
+    assert lost["cells"] == kept["cells"] == 32
+    assert (lost["mean ratio"], lost["median"], lost["ratio of sums"]) == ("-61.46%", "-98.6%", "-69.1%")
+    assert lost["farthest cell"] == "+4.91, base 0.019" and lost["mean without it"] == "-79.3%"
+    assert kept["mean ratio"] == "+0.31%"
+
+
+def test_the_changes_of_other_domains_come_out_and_paraphrase_is_void(page):
+    found = tables.domain_changes(page)
+    assert dict(found["recomputed"]) == {"MNLI": "+0.246", "SocialIQa": "+0.021", "XSum": "-0.003", "PAWS": "-0.182"}
+    assert dict(found["labels"]) == {"MNLI": "public", "SocialIQa": "public", "XSum": "public", "PAWS": "hidden"}
+    assert (tables.shares_of_no(page).loc[["QQP, base", "STS-B, base"], "1,000"] > 0.999).all()
+
+
+def test_the_format_gaps_come_out(page):
+    found = tables.format_gaps(page).round(2)
+    assert list(found.loc["mean relative gap to instruct"]) == [0.42, 0.20, 0.37, 0.16, 0.21, 0.13, 0.10, 0.12]
+    assert list(found.loc["MNLI, default minus io"]) == [0.01, 0.20, 0.36, 0.36, 0.26, 0.33, 0.24, 0.18]
+
+
+def test_the_pair_of_last_checkpoints_gives_the_noise(page):
+    found = tables.replicates(page)
+    assert found.loc["PAWS after paws", ["step 738,000", "main"]].round(3).tolist() == [0.732, 0.878]
+    beyond = tables.effects_beyond_noise(page)["beyond the noise"]
+    assert beyond[["MNLI", "PAWS", "SocialIQa"]].eq("yes").all() and beyond[["SciQ", "HellaSwag", "OpenBookQA"]].eq("no").all()
+
+
+def test_untuned_scores_that_are_a_constant_answer_are_named(page):
+    which = dichotomy.constant_scores(page)["which"]
+    assert which["MNLI"] == "entailment at 1,000; contradiction at 738,000, 738,020"
+    assert "no at" in which["PAWS"] and "738,020" in which["PAWS"]
+
+
+def test_the_turn_down_at_the_end_is_within_the_noise_of_the_pair(page):
+    end = tables.end_of_the_run(page).loc["pre-training group, 5 sets, tuned"]
+    assert (end["505,000"], end["738,020"]) == ("0.601", "0.577")
+    assert "changes by -0.023" in tables.turn_down(page)
+    assert "+0.11 (+0.08 to +0.13)" in tables.late_boolq(page)

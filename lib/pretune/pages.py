@@ -33,7 +33,8 @@ from pretune.params import Study
 from pretune.progress import Progress
 
 logging.getLogger("papermill").setLevel(logging.ERROR)
-OVERVIEW = "00_overview"  # every study's first page, on all its findings; for all checkpoints only
+OVERVIEW = "00_overview"  # every study's first page, on all its findings
+WHOLE = (OVERVIEW, "06_published_tables")  # pages for all checkpoints only
 STARTS = 3  # tries to start a kernel
 
 
@@ -61,7 +62,7 @@ class Page:
 def pages(study: Study, only: tuple[str, ...] = ()) -> list[Page]:
     """All pages of the study, the overview first; with `only`, those of these checkpoints and the ones for all."""
     names = ["all", *(point.name for point in checkpoints(study) if not only or point.name in only)]
-    return [Page(OVERVIEW, "all"), *(Page(finding, name) for finding in study.findings for name in names)]
+    return [Page(finding, name) for finding in (OVERVIEW, *study.findings) for name in (("all",) if finding in WHOLE else names)]
 
 
 def executed(study: Study, page: Page) -> Path:
@@ -80,8 +81,9 @@ def fingerprint(study: Study, page: Page) -> str:
     for file in [_source(page.finding), *sorted((paths.ROOT / "lib" / "pretune").rglob("*.py"))]:
         digest.update(hashlib.sha256(file.read_bytes()).digest())
     if page.finding == OVERVIEW:  # it stands beside other runs
-        folders = (paths.OUTPUTS / "control", paths.REFERENCE / "control", paths.REFERENCE / study.name)
-        for file in [folder / "findings.json" for folder in folders]:
+        beside = [paths.OUTPUTS / name for name in paths.BESIDE if name != study.name]
+        for folder in (*beside, *(paths.REFERENCE / name for name in (*paths.BESIDE, study.name))):
+            file = folder / "findings.json"
             digest.update(file.read_bytes() if file.is_file() else b"-")
     narrow = study if page.finding == OVERVIEW else study.model_copy(update={"findings": (page.finding,)})
     for file in stored.record_files(narrow, () if page.checkpoint == "all" else (page.checkpoint,)):

@@ -12,6 +12,7 @@ NOTEBOOKS = ROOT / "notebooks"
 OUTPUTS = Path(os.environ.get("PRETUNE_OUTPUTS", ROOT / "outputs")).resolve()
 REFERENCE = ROOT / "outputs" / "reference"  # committed: what was executed for others to read
 CACHE = OUTPUTS / "cache"  # pre-trained checkpoints, microworld datasets, tuned weights: shared by all studies
+BESIDE = ("microworld", "published", "control")  # studies whose verdicts stand beside those of any other
 
 
 def study_folder(name: str) -> Path:

@@ -98,6 +98,8 @@ def check(study: Study, only: tuple[str, ...] = ()) -> None:
         allowed = [one for one, dataset in REGISTRY.items() if (dataset.kind == "chat") <= key.startswith("recipes")]
         if name not in allowed:
             raise study.refuse(key, name, f"allowed datasets: {', '.join(allowed)}")
+    if "06_published_tables" in study.findings and not study.tables:
+        raise study.refuse("findings", "06_published_tables", "it is about released tables: a study with `tables`")
     for i, name in enumerate(study.findings):
         if name not in NEEDS:
             raise study.refuse(f"findings.{i}", name, f"allowed findings: {', '.join(NEEDS)}")
@@ -225,6 +227,12 @@ def _forgetting(study: Study, recipe: str) -> list[View]:
     return [View(name, _shots(study, name)) for name in seen]
 
 
+def _published(study: Study, recipe: str) -> list[View]:
+    """All that the other findings ask for, to be held against what the reference study printed."""
+    asked = [need(study, recipe) for name, need in NEEDS.items() if need is not _published]
+    return list(dict.fromkeys(view for views in asked for view in views))
+
+
 def _shots(study: Study, name: str) -> int:
     return 0 if REGISTRY[name].metric == "nats" else study.probing.shots
 
@@ -235,4 +243,5 @@ NEEDS: dict[str, Callable[[Study, str], list[View]]] = {
     "03_task_format": _format,
     "04_task_transfer": _transfer,
     "05_domain_forgetting": _forgetting,
+    "06_published_tables": _published,
 }

@@ -52,10 +52,15 @@ DATASETS = {  # table: its names for datasets; None for those no finding uses
                                 "hellaswag": "hellaswag", "openbookqa": "openbookqa", "sciq": "sciq", "qqp": None, "rte": None},
     "it_perf_table.csv": dict.fromkeys(("alpaca", "gsm", "mmlu", "toxigen", "truthfulqa")),
 }
-# Score of the best constant answer, or of chance among given answers, from the label counts of the split that was scored.
-# Of generation nothing of the kind was released; hidden labels have none.
-CONSTANT = {"mnli": 3479 / 9815, "mnli_mismatched": 3463 / 9832, "paws": 4464 / 8000, "rte": 1249 / 2490, "gpt3_nli": 1 / 3,
-            "boolq": 2033 / 3270} | dict.fromkeys(("arc_easy", "arc_challenge", "openbookqa", "hellaswag", "sciq"), 0.25)
+# Shares of the labels in the splits that were scored: what a constant answer scores. Of hidden labels none is known, and of
+# generation no score without a skill was released.
+SHARES = {
+    "mnli": {"entailment": 3479 / 9815, "neutral": 3123 / 9815, "contradiction": 3213 / 9815},
+    "mnli_mismatched": {"entailment": 3463 / 9832, "neutral": 3129 / 9832, "contradiction": 3240 / 9832},
+    "rte": {"entailment": 1249 / 2490, "neutral": 1241 / 2490}, "gpt3_nli": {"any": 1 / 3},
+    "paws": {"no": 4464 / 8000, "yes": 3536 / 8000}, "boolq": {"yes": 2033 / 3270, "no": 1237 / 3270},
+} | dict.fromkeys(("arc_easy", "arc_challenge", "openbookqa", "hellaswag", "sciq"), {"chance": 0.25})
+HIDDEN = ("qqp", "stsb")  # scored on test splits of GLUE, whose labels are all -1 and were read as "no"
 # Items behind a score: sizes of the splits that were scored. From them the standard errors that official_eval_table.csv lacks.
 ITEMS = {"arc_easy": 570, "arc_challenge": 299, "openbookqa": 500, "hellaswag": 10042, "boolq": 3270, "sciq": 1000,
          "xsum": 11334, "xlsum": 11535, "cnn_dailymail": 11490, "social_i_qa": 1954, "sciq_question": 1000, "tweet_qa": 10692,
@@ -96,11 +101,17 @@ def rows(source: str) -> pd.DataFrame:
 
 
 def planned(study: Study, only: tuple[str, ...] = ()) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The summary rows that the findings of `study` ask for, and what they ask for and the tables lack."""
+    """The summary rows that the findings of `study` ask for, and what they ask for and the tables lack.
+
+    Scores that rest on hidden labels stand only where the tables themselves are looked at.
+    """
     keys = ["step", "recipe", "dataset", "format", "shots_asked"]
     asked = pd.DataFrame([(cell.model.checkpoint.step, cell.model.recipe, probe.dataset, probe.format, probe.shots)
                           for cell in cells(study, only) for probe in cell.probes], columns=keys).drop_duplicates()
-    found = asked.merge(rows(study.tables), how="left", on=keys)
+    released = rows(study.tables)
+    if "06_published_tables" not in study.findings:
+        released, asked = (some[~some["dataset"].isin(HIDDEN)] for some in (released, asked))
+    found = asked.merge(released, how="left", on=keys)
     here = found["score"].notna()
     return found[here].astype({"shots": int, "n": int, "late": bool}).reset_index(drop=True), found.loc[~here, keys]
 
@@ -146,7 +157,8 @@ def _row(table: str, line) -> dict:
         "run": 0, "checkpoint": "main" if run.step == MAIN else f"step-{run.step}", "step": run.step,
         "tokens": run.step * RELEASED_TOKENS, "stage": "pretraining", "late": run.step >= STEPS[-2], "recipe": run.recipe,
         "seed": 0, "draw": 0, "dataset": dataset, "split": "", "format": form, "shots_asked": run.shots, "shots": run.shots,
-        "item": 0, "flag": "", "gold": 0, "prediction": -1, "baseline": CONSTANT.get(dataset, float("nan")),
+        "item": 0, "flag": "hidden label" if dataset in HIDDEN else "", "gold": 0, "prediction": -1,
+        "baseline": max(SHARES.get(dataset, {"none": float("nan")}).values()),
         "score": line.Performance, "standard_error": error, "n": ITEMS.get(dataset, 0),
         "why_left_out": run.why_left_out or ("" if dataset else "a dataset that no finding uses"),
     }

@@ -93,7 +93,7 @@ class Scores:
     def pooled_noise(self) -> tuple[float, int]:
         """Variance of a score from one of two late checkpoints to the other, beyond what items bring into it, and the number
         of pairs of scores it is the mean of. Pairs are of one dataset, recipe, format, number of shots and draw."""
-        rows = self.rows[self.rows["late"]]
+        rows = self.rows[self.rows["late"] & (self.rows.get("flag", "") != "hidden label")]
         cells = rows.groupby(["dataset", "recipe", "format", "shots_asked", "unit", "step"])
         means = cells["score"].mean().unstack("step").dropna()
         errors = cells["standard_error"].mean() if self.is_summary else cells["score"].sem()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from pretune import figures, statistics
+from pretune import figures, published, statistics
 from pretune.findings.page import NO_ITEMS, Page, classifications, judged, ranged
 from pretune.statistics import Estimate, Scores, Verdict, most_frequent
 from pretune.tasks.registry import REGISTRY
@@ -60,15 +60,17 @@ def constant_answers(page: Page) -> pd.DataFrame:
 
 
 def constant_scores(page: Page) -> pd.DataFrame:
-    """Of mean scores: how often the score of a classification set is that of a constant answer, to three digits."""
-    lines = {}
-    for name in classifications(page):
-        part = page.base[(page.base["dataset"] == name) & page.base["baseline"].notna()]
-        same = part[(part["score"] - part["baseline"]).abs() < 0.0015]
-        if len(part):
-            lines[page.title(name)] = {
-                "best constant answer": float(part["baseline"].iloc[0]), "scores": len(part), "equal to it": len(same),
-                "at steps": ", ".join(f"{step:,}" for step in same["step"]) or "–"}
+    """Of released scores: where that of a classification set is what a constant answer scores, within .0015."""
+    lines, rows = {}, page.base[(page.base["format"] == "default") & (page.base["shots_asked"] == page.study.probing.shots)]
+    for name in (one for one in classifications(page) if one in published.SHARES):
+        part = rows[rows["dataset"] == name]
+        shares = published.SHARES[name]
+        same = {label: [f"{row.step:,}" for row in part.itertuples() if abs(row.score - share) < 0.0015]
+                for label, share in shares.items()}
+        lines[page.title(name)] = {
+            "share of labels": ", ".join(f"{label} {share:.3f}" for label, share in shares.items()),
+            "scores equal to one": f"{sum(map(len, same.values()))} of {len(part)}",
+            "which": "; ".join(f"{label} at {', '.join(steps)}" for label, steps in same.items() if steps) or "–"}
     return pd.DataFrame(lines).T
 
 
@@ -130,7 +132,8 @@ def verdicts(page: Page) -> list[Verdict]:
     if terms is None:
         one = (None, f"{why} It is asked only where both groups have two sets.")
     else:
-        one = (statistics.effect(scores, terms), f"{why} The effect is the difference of mean gains on half B.")
+        how = "on half B" if page.has_items else "on the same scores, since means cannot be cut into halves: it is too large"
+        one = (statistics.effect(scores, terms), f"{why} The effect is the difference of mean gains {how}.")
     two, why = _constant(page, sorted_)
     return judged(page, {"1a": one, "1b": (two, why)})
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from pretune import figures, statistics
+from pretune import figures, published, statistics
 from pretune.findings.latent import recipes
 from pretune.findings.page import Page, judged, ranged
 from pretune.statistics import MARGIN, Estimate, Term, Verdict
@@ -36,11 +36,6 @@ def all_recipes(page: Page) -> dict[str, str]:
 def partners(page: Page, own: str, domain: str) -> list[str]:
     """The datasets of the page that ask for the same task in (`in`) or out of (`out`) the domain of `own`."""
     return [name for name in page.titles if REGISTRY[name].partner == own and REGISTRY[name].domain == domain]
-
-
-def hidden(page: Page, names: list[str]) -> bool:
-    """Whether released scores of these sets rest on hidden labels: those of the test splits of GLUE."""
-    return not page.has_items and any(REGISTRY[name].published == "test" for name in names)
 
 
 def knowledge(page: Page, own: str = "") -> list[str]:
@@ -143,8 +138,9 @@ def verdicts(page: Page) -> list[Verdict]:
     claims = {}
     for recipe, own in recipes(page).items():
         names = partners(page, own, "out")
-        if hidden(page, names):
-            claims[f"5a ({REGISTRY[own].title})"] = (None, f"{_named(page, names)}: scored on splits whose labels are hidden.")
+        void = [name for name in published.HIDDEN if REGISTRY[name].partner == own] if page.study.tables else []
+        if void:
+            claims[f"5a ({REGISTRY[own].title})"] = (None, f"{_named(page, void)}: scored on splits whose labels are hidden.")
         elif names:
             found = statistics.effect(page.scores, mean_loss(page, names, recipe))
             claims[f"5a ({REGISTRY[own].title})"] = (found, f"Mean loss on {_named(page, names)}.")

@@ -62,8 +62,9 @@ def kept(study: str, *folders: Path) -> dict[str, dict]:
 
 
 def table(study: Study, verdicts: dict[str, list[Verdict]]) -> pd.DataFrame:
-    """One line per claim: effect, interval, n, seeds, verdict here, verdict of the control, the reference study's number."""
-    lines, control = {}, kept("control") if study.name != "control" else {}
+    """One line per claim: effect, interval, n, seeds, verdict here and in other studies that were run or are kept, and the
+    number that the reference study printed."""
+    lines, others = {}, {name: kept(name) for name in paths.BESIDE if name != study.name}
     for finding, some in verdicts.items():
         for verdict in some:
             about, effect = claim(verdict.claim), verdict.effect
@@ -72,7 +73,8 @@ def table(study: Study, verdicts: dict[str, list[Verdict]]) -> pd.DataFrame:
                 "claim": about.text, "effect": f"{page.ranged(effect)} <small>{about.unit}</small>" if effect else "not asked",
                 "margin": about.margin, "n, seeds": f"{effect.n:,}, {effect.seeds}" if effect else "–",
                 "verdict": f'<a href="{finding}.html">{verdict.verdict}</a>{mark}',
-                "control": control.get(verdict.claim, {}).get("verdict", "–"), "reference study, OLMo-1B": about.reference,
+                **{name: found.get(verdict.claim, {}).get("verdict", "–") for name, found in others.items() if found},
+                "reference study, as printed": about.reference,
             }
     return pd.DataFrame(lines).T
 

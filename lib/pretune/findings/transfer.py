@@ -19,7 +19,7 @@ def is_generation(name: str) -> bool:
     return REGISTRY[name].kind == "generation"
 
 
-def _pairs(page: Page, to_generation: bool) -> list[tuple[str, str]]:
+def pairs(page: Page, to_generation: bool) -> list[tuple[str, str]]:
     """(recipe, dataset) across the two kinds: trained on one, tested on the other."""
     sets = recipes(page)
     return [(recipe, name) for recipe, own in sets.items() for name in sets.values()
@@ -59,11 +59,11 @@ def over_checkpoints(page: Page) -> pd.DataFrame:
     """Per checkpoint: generation after classification as ratios (of sums, median, mean) and classification after generation."""
     lines = {}
     for step, tokens in page.tokens.items():
-        pairs = _present(page, _pairs(page, True), step)
-        tuned = np.array([_mean(page, name, recipe, step) for recipe, name in pairs])
-        base = np.array([_mean(page, name, "base", step) for _, name in pairs])
+        across = _present(page, pairs(page, True), step)
+        tuned = np.array([_mean(page, name, recipe, step) for recipe, name in across])
+        base = np.array([_mean(page, name, "base", step) for _, name in across])
         moved = [_mean(page, name, recipe, step) - _mean(page, name, "base", step)
-                 for recipe, name in _present(page, _pairs(page, False), step)]
+                 for recipe, name in _present(page, pairs(page, False), step)]
         ratios = tuned[base > 0] / base[base > 0] - 1
         lines[f"step {step}"] = {
             "tokens": f"{tokens:,}", "ratio of sums": f"{tuned.sum() / base.sum() - 1:+.0%}" if base.sum() else "–",
@@ -109,7 +109,7 @@ def _claim_4a(page: Page) -> tuple[Estimate | None, str]:
 
     The ratio A / B is linear in its parts near its value R (delta method): its change is that of (A - R B) / B.
     """
-    asked = [(recipe, name, (step,)) for step in page.scores.steps for recipe, name in _present(page, _pairs(page, True), step)]
+    asked = [(recipe, name, (step,)) for step in page.scores.steps for recipe, name in _present(page, pairs(page, True), step)]
     if not asked:
         return None, "No recipe on classification is tested on generation."
     tuned = _value(page, [Term(1, name, recipe, step) for recipe, name, step in asked])
@@ -125,12 +125,12 @@ def _claim_4a(page: Page) -> tuple[Estimate | None, str]:
 
 def _claim_4b(page: Page) -> tuple[Estimate | None, str]:
     """Classification is left alone where its change lies above minus the margin."""
-    pairs = [(recipe, name) for recipe, name in _pairs(page, False) if _beats(page, name)]
-    if not pairs:
+    asked = [(recipe, name) for recipe, name in pairs(page, False) if _beats(page, name)]
+    if not asked:
         return None, "Base beats no skill by the margin on no classification set: there is nothing to lose."
-    found = statistics.effect(page.scores, [term for recipe, name in pairs for term in
-                                            change(page, name, recipe, (), 1 / len(pairs))])
-    return found, f"Mean change at late on {', '.join(sorted({page.title(name) for _, name in pairs}))}."
+    found = statistics.effect(page.scores, [term for recipe, name in asked for term in
+                                            change(page, name, recipe, (), 1 / len(asked))])
+    return found, f"Mean change at late on {', '.join(sorted({page.title(name) for _, name in asked}))}."
 
 
 def _beats(page: Page, name: str) -> bool:
@@ -141,13 +141,13 @@ def _beats(page: Page, name: str) -> bool:
 
 def _claim_4c(page: Page) -> tuple[Estimate | None, str]:
     """Log-likelihood of the gold output per token when the format is forced: what is lost is the habit if it is not lower."""
-    pairs = _pairs(page, True)
-    if not pairs:
+    asked = pairs(page, True)
+    if not asked:
         return None, "No recipe on classification is tested on generation."
     if not page.has_items:
         return None, NO_ITEMS
     scores = Scores(page.rows.assign(score=gold_likelihood(page.rows)))
-    found = statistics.effect(scores, [term for recipe, name in pairs for term in change(page, name, recipe, (), 1 / len(pairs))])
+    found = statistics.effect(scores, [term for recipe, name in asked for term in change(page, name, recipe, (), 1 / len(asked))])
     return found, "Gold output, nats per token, tuned minus base, at late: above the margin the skill is kept or grew."
 
 

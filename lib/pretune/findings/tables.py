@@ -1,0 +1,195 @@
+"""The numbers that the reference study printed, recomputed from the tables it released, and what the tables cannot say.
+
+Printed numbers (`PRINTED`) are those of Sun & Dredze, arXiv 2408.06663v5: Table 6, Figure 5, Section 4.3. Cells that the
+tables lack are left out of a mean, which then says how many it has.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from pretune import figures, published, statistics
+from pretune.findings import transfer
+from pretune.findings.forgetting import partners
+from pretune.findings.latent import recipes
+from pretune.findings.page import Page, ranged
+from pretune.statistics import Term
+from pretune.tasks.registry import REGISTRY
+
+TUNED_GROUP = ("mnli", "mnli_mismatched", "paws", "xsum", "xlsum", "social_i_qa", "boolq")  # "learned in fine-tuning"
+READ_GROUP = ("hellaswag", "arc_challenge", "arc_easy", "openbookqa", "sciq")  # "learned in pre-training"
+PRINTED = {
+    "learned in fine-tuning": (0.062, 0.149, 0.286, 0.297, 0.304, 0.297, 0.264, 0.290),
+    "learned in pre-training, SciQ twice": (0.048, 0.048, 0.004, 0.010, 0.030, 0.027, 0.021, -0.005),
+    "classification to generation": -0.614, "generation to classification": 0.003,
+    "MNLI": 0.246, "SocialIQa": 0.021, "XSum": -0.003, "PAWS": -0.182,
+}
+
+
+def score(page: Page, name: str, recipe: str, step: int, form: str = "default", shots: int | None = None) -> float:
+    """One released score; NaN where the tables lack it."""
+    rows = page.of(name, recipe, form, shots)
+    return float(rows.loc[rows["step"] == step, "score"].mean())
+
+
+def tuner(page: Page, name: str) -> str:
+    """The recipe that the reference study compares a dataset by: its own task's where it has one, else instruction tuning."""
+    own = REGISTRY[name].partner or name
+    return next((recipe for recipe, dataset in recipes(page).items() if dataset == own), "instruct")
+
+
+def gain(page: Page, name: str, step: int) -> float:
+    """Tuned minus base, as the reference study pairs them."""
+    return score(page, name, tuner(page, name), step) - score(page, name, "base", step)
+
+
+def group_gains(page: Page) -> pd.DataFrame:
+    """Table 6: mean gain of both groups at every checkpoint, recomputed and printed."""
+    once = {"learned in fine-tuning": TUNED_GROUP, "learned in pre-training, SciQ twice": (*READ_GROUP, "sciq"),
+            "learned in pre-training, SciQ once": READ_GROUP}
+    lines = {}
+    for place, step in enumerate(page.scores.steps):
+        line = {}
+        for label, names in once.items():
+            line[label] = f"{np.mean([gain(page, name, step) for name in names]):.3f}"
+            if label in PRINTED:
+                line[f"{label}: printed"] = f"{PRINTED[label][place]:.3f}"
+        lines[f"{step:,}"] = line
+    return pd.DataFrame(lines).T
+
+
+def transfer_ratios(page: Page) -> pd.DataFrame:
+    """Section 4.3: relative changes across kinds of task over all checkpoints, as printed and as a single cell cannot carry."""
+    lines = {}
+    for label, to_generation in (("classification to generation", True), ("generation to classification", False)):
+        cells = [(score(page, name, recipe, step), score(page, name, "base", step))
+                 for recipe, name in transfer.pairs(page, to_generation) for step in page.scores.steps]
+        tuned, base = np.array([cell for cell in cells if not np.isnan(cell).any()]).T
+        ratios = tuned / base - 1
+        worst = np.abs(ratios - np.median(ratios)).argmax()
+        lines[label] = {
+            "cells": len(ratios), "mean ratio": f"{ratios.mean():+.2%}", "printed": f"{PRINTED[label]:+.1%}",
+            "median": f"{np.median(ratios):+.1%}", "ratio of sums": f"{tuned.sum() / base.sum() - 1:+.1%}",
+            "farthest cell": f"{ratios[worst]:+.2f}, base {base[worst]:.3f}",
+            "mean without it": f"{np.delete(ratios, worst).mean():+.1%}",
+        }
+    return pd.DataFrame(lines).T
+
+
+def domain_changes(page: Page) -> pd.DataFrame:
+    """Figure 5: mean change of out-of-domain sets over all checkpoints, per task, and of each of its sets."""
+    lines = {}
+    for recipe, own in recipes(page).items():
+        changes = {name: np.array([score(page, name, recipe, step) - score(page, name, "base", step)
+                                   for step in page.scores.steps]) for name in partners(page, own, "out")}
+        lines[page.title(own)] = {
+            "recomputed": f"{np.nanmean(np.concatenate(list(changes.values()))):+.3f}",
+            "printed": f"{PRINTED[REGISTRY[own].title]:+.3f}",
+            "of each set": ", ".join(f"{page.title(name)} {np.nanmean(part):+.3f}" for name, part in changes.items()),
+            "labels": "hidden" if set(changes) & set(published.HIDDEN) else "public",
+        }
+    return pd.DataFrame(lines).T
+
+
+def format_gaps(page: Page) -> pd.DataFrame:
+    """Own-task score after tuning, training format minus each other, and the mean gap relative to the training format."""
+    lines = {}
+    for form in ("instruct", "io"):
+        gaps = {(name, step): (score(page, name, recipe, step) - score(page, name, recipe, step, form),
+                               score(page, name, recipe, step)) for recipe, name in recipes(page).items()
+                for step in page.scores.steps}
+        for name in recipes(page).values():
+            lines[f"{page.title(name)}, default minus {form}"] = {f"{step:,}": gaps[name, step][0] for step in page.scores.steps}
+        lines[f"mean relative gap to {form}"] = {
+            f"{step:,}": float(np.mean([gap / own for (_, one), (gap, own) in gaps.items() if one == step]))
+            for step in page.scores.steps}
+    return pd.DataFrame(lines).T
+
+
+def shares_of_no(page: Page) -> pd.DataFrame:
+    """QQP and STS-B, whose labels were hidden and read as "no": their scores are the shares of the answer "no"."""
+    return pd.DataFrame({f"{page.title(name)}, {'base' if recipe == 'base' else 'tuned on PAWS'}":
+                         {f"{step:,}": score(page, name, recipe, step) for step in page.scores.steps}
+                         for name in published.HIDDEN for recipe in ("base", "paws")}).T
+
+
+def replicates(page: Page) -> pd.DataFrame:
+    """Every tuned or base score at the two last checkpoints, twenty optimizer steps apart, by how far they differ."""
+    one, two = page.scores.late
+    rows = page.rows[page.rows["late"] & (page.rows["format"] == "default") & (page.rows["shots_asked"] == 4)]
+    table = rows.pivot_table(index=["dataset", "recipe"], columns="step", values=["score", "standard_error"]).dropna()
+    apart = table["score"][two] - table["score"][one]
+    z = apart / np.hypot(table["standard_error"][one], table["standard_error"][two])
+    found = pd.DataFrame({f"step {one:,}": table["score"][one], "main": table["score"][two], "difference": apart,
+                          "z over items": z})
+    found.index = [f"{page.title(name)} after {recipe}" for name, recipe in found.index]
+    return found.iloc[np.argsort(-np.abs(found["difference"].to_numpy()))]
+
+
+def noise(page: Page) -> str:
+    """What the pair implies for the noise of one score and of a difference of two."""
+    variance, pairs = page.scores.pooled_noise
+    one = variance**0.5
+    found = replicates(page)
+    far = (found["z over items"].abs() > statistics.stats.norm.ppf(0.975)).mean()
+    return (f"Over {pairs} pairs of scores, the two checkpoints differ beyond their items by a standard deviation of {one:.3f} a "
+            f"score: {one * 2**0.5:.3f} for the difference of two. Of items alone one would expect 5 % of pairs to differ "
+            f"significantly; {far:.0%} do. A published effect of a single checkpoint and dataset below about "
+            f"{1.96 * one * 2**0.5:.2f} is within that noise.")
+
+
+def effects_beyond_noise(page: Page) -> pd.DataFrame:
+    """Gains at the last checkpoint against the noise of the pair: which stand out."""
+    bound, last, lines = 1.96 * (2 * page.scores.pooled_noise[0]) ** 0.5, page.scores.steps[-1], {}
+    for name in (*TUNED_GROUP, *READ_GROUP):
+        found = gain(page, name, last)
+        lines[page.title(name)] = {"gain at main": f"{found:+.3f}", "by": tuner(page, name),
+                                   "beyond the noise": "yes" if abs(found) > bound else "no"}
+    return pd.DataFrame(lines).T
+
+
+def end_of_the_run(page: Page) -> pd.DataFrame:
+    """Mean tuned and base score of both groups at every checkpoint: where the tuned one turns down."""
+    lines = {}
+    for label, names in (("fine-tuning group, 7 sets", TUNED_GROUP), ("pre-training group, 5 sets", READ_GROUP)):
+        for which, of in (("tuned", tuner), ("base", lambda page, name: "base")):
+            lines[f"{label}, {which}"] = {
+                f"{step:,}": f"{np.mean([score(page, name, of(page, name), step) for name in names]):.3f}"
+                for step in page.scores.steps}
+    return pd.DataFrame(lines).T
+
+
+def turn_down(page: Page) -> str:
+    """The change of the five instruction-tuned sets from their best checkpoint to the last, with both kinds of doubt."""
+    means = {step: np.mean([score(page, name, "instruct", step) for name in READ_GROUP]) for step in page.scores.steps}
+    best, last = max(means, key=means.get), page.scores.steps[-1]
+    terms = [Term(sign / len(READ_GROUP), name, "instruct", (step,), shots=4) for name in READ_GROUP
+             for sign, step in ((1, last), (-1, best))]
+    items, full = (statistics.effect(page.scores, terms, noise=noise) for noise in (False, True))
+    base = np.mean([score(page, name, "base", last) - score(page, name, "base", best) for name in READ_GROUP])
+    return (f"From step {best:,} to main the mean of the five sets changes by {items.value:+.3f} after instruction tuning, "
+            f"untuned by {base:+.3f}. Over items alone the interval is {ranged(items)}; with the noise of the pair it is "
+            f"{ranged(full)}. One seed of tuning cannot tell a turn-down from the luck of a run.")
+
+
+def late_boolq(page: Page) -> str:
+    """BoolQ, counted as not learned, rises where nothing else does."""
+    first, last = page.scores.steps[2], page.scores.steps[-1]
+    terms = [Term(1, "boolq", "base", (last,), shots=4), Term(-1, "boolq", "base", (first,), shots=4)]
+    found = statistics.effect(page.scores, terms, noise=False)
+    return (f"BoolQ rises by {ranged(found)} from step {first:,} to main, over items alone; the constant answer "
+            f"scores {page.of('boolq')['baseline'].iloc[0]:.3f}, so it comes back to what always saying yes is worth.")
+
+
+def show_stretch(page: Page) -> None:
+    """Where checkpoints lie on the axis of tokens, and where nothing was measured."""
+    figure, axes = figures.panels(1, height=2.6)
+    for name, colour in zip(READ_GROUP, figures.many_colours(5), strict=True):
+        figures.plain_curve(axes[0], statistics.curve(page.of(name)), colour, page.title(name))
+    tokens = list(page.tokens.values())
+    axes[0].axvspan(tokens[1], tokens[2], color="0.85", lw=0, zorder=0, label="nothing measured")
+    axes[0].set(ylabel="score, 0 to 1", title=f"Untuned scores; nothing was measured from {tokens[1] / 1e9:.0f} B to "
+                f"{tokens[2] / 1e9:,.0f} B tokens")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize="small")
+    figures.show(figure, alt="Untuned scores of five sets over tokens; between the second and third checkpoint nothing stands.")
