@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from conftest import ROOT
+from conftest import ROOT, run_pretune
 from pretune import params, paths, published
 from pretune.findings import dichotomy, tables
 from pretune.findings.page import open_page
@@ -108,6 +108,14 @@ def test_the_released_tables_are_read_to_the_last_cell():
     assert list(rest.loc[rest["why_left_out"].str.startswith("stray"), "run"]) == ["checkpoint-1000_4shots"]
     mnli = rows[(rows["dataset"] == "mnli") & (rows["recipe"] == "mnli") & (rows["format"] == "default") & (rows["shots"] == 4)]
     assert list(mnli.sort_values("step")["score"].round(3)) == [0.354, 0.557, 0.787, 0.784, 0.792, 0.799, 0.798, 0.79]
+
+
+def test_the_command_line_takes_a_folder_or_says_what_to_do(folder, tmp_path):
+    done = run_pretune("plan", "published", "--set", f"tables={folder[0]}")
+    assert done.returncode == 0 and f"nothing to measure: scores are read from {folder[0]}" in done.stdout
+    done = run_pretune("run", "published", "--set", f"tables={tmp_path}", outputs=tmp_path / "outputs")
+    assert done.returncode == 1 and "all_perf_table.csv: not there" in done.stderr and "Traceback" not in done.stderr
+    assert run_pretune("run", "quick", "--set", f"tables={tmp_path}").returncode == 2
 
 
 @pytest.fixture(scope="module")

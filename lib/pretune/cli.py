@@ -81,6 +81,9 @@ def _plan(given: argparse.Namespace) -> int:
     study = _study(given)
     work, lacking = cells(study), records.missing(study)
     print(params.resolved(study))
+    if study.tables:
+        print(f"nothing to measure: scores are read from {study.tables}")
+        return 0
     print(f"{len(work)} cells, {sum(len(cell.probes) for cell in work)} probes; missing {len(lacking)} cells:")
     for cell in lacking:
         cost = costs.cell_cost(study, cell)
