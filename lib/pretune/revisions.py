@@ -1,0 +1,98 @@
+"""Names of branches that hold checkpoints: what each says, and which of them a study takes.
+
+Families name their branches differently, and some write tokens in units that do not follow from the step. So a
+checkpoint is found by its step in the list of branches that exist; the token part is read, never computed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+FORMS = (  # OLMo 1 and 2, Olmo 3, OLMoE, Pythia, DataDecide, SmolLM 2 and 3, FineWeb ablations; LLM360
+    r"(?:stage(?P<stage>\d+)-)?(?:ingredient(?P<ingredient>\d+)-)?step-?(?P<step>\d+)"
+    r"(?:-tokens(?P<tokens>\d+)B|-(?P<billions>\d+)BT)?(?:-seed-(?P<seed>[a-z0-9-]+))?",
+    r"ckpt_(?P<step>\d+)",
+)
+
+
+class RevisionError(LookupError):
+    """A checkpoint that a repository does not have; the message names the nearest that it has."""
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One branch. `tokens` is what the name says, in billions; None where it says nothing. `stage` is "" where there is
+    but one; `run` tells runs of one repository apart (a seed, an ingredient of a later stage)."""
+
+    name: str
+    step: int
+    tokens: int | None = None
+    stage: str = ""
+    run: str = ""
+
+
+def parse(name: str) -> Revision | None:
+    """What a branch's name says; None for a branch that is no point of a run, such as `main` or `fp32`."""
+    found = next((match for form in FORMS if (match := re.fullmatch(form, name))), None)
+    if found is None:
+        return None
+    said = {"tokens": None, "billions": None, "stage": None, "ingredient": None, "seed": None} | found.groupdict()
+    tokens = said["tokens"] or said["billions"]
+    return Revision(name, int(said["step"]), int(tokens) if tokens else None, f"stage{said['stage']}" if said["stage"] else "",
+                    said["seed"] or (f"ingredient{said['ingredient']}" if said["ingredient"] else ""))
+
+
+def points(names: Iterable[str], stage: str | None = None, run: str = "") -> list[Revision]:
+    """The branches of one run and stage in the order of steps. Without a stage: the one there is, else the first.
+
+    Raises RevisionError where there is none, or where two branches claim one step.
+    """
+    every = [found for name in names if (found := parse(name)) and found.run == run]
+    stages = sorted({found.stage for found in every if found.stage})
+    first = stages[0] if stages else ""  # where there are stages, a branch without one is of the first
+    wanted = first if stage is None else stage
+    chosen = sorted((one for one in every if (one.stage or first) == wanted), key=lambda one: one.step)
+    if not chosen:
+        known = ", ".join(stages) or "none"
+        raise RevisionError(f"no branch holds a checkpoint of stage {wanted!r}, run {run!r}; stages: {known}")
+    for one, two in zip(chosen, chosen[1:], strict=False):
+        if one.step == two.step:
+            raise RevisionError(f"two branches hold step {one.step}: {one.name} and {two.name}")
+    return chosen
+
+
+def by_step(there: list[Revision], steps: Iterable[int]) -> list[Revision]:
+    """The branches of these steps. Raises RevisionError naming the nearest ones for a step that is not there."""
+    known, found = {one.step: one for one in there}, []
+    for step in steps:
+        if step not in known:
+            near = sorted(sorted(known, key=lambda other: abs(other - step))[:3])
+            raise RevisionError(f"no checkpoint at step {step}; the nearest are {', '.join(known[one].name for one in near)}")
+        found.append(known[step])
+    return found
+
+
+def spread(there: list[Revision], count: int, spacing: str) -> list[Revision]:
+    """`count` branches after step 0, the first and last among them, spaced evenly over steps (`linear`) or their logarithm
+    (`log`), each the nearest that is not taken. Raises RevisionError where there are fewer."""
+    after = [one for one in there if one.step > 0]
+    if len(after) < count:
+        raise RevisionError(f"{count} checkpoints are asked for, {len(after)} are there")
+    scale = np.log([one.step for one in after]) if spacing == "log" else np.array([one.step for one in after], dtype=float)
+    taken: list[int] = []
+    for place in np.linspace(scale[0], scale[-1], count):
+        free = [i for i in range(len(after)) if i not in taken]
+        taken.append(min(free, key=lambda i: abs(scale[i] - place)))
+    return [after[i] for i in sorted(taken)]
+
+
+def gaps(there: list[Revision], factor: float = 2.0) -> list[tuple[Revision, Revision]]:
+    """Neighbours between which steps grow by more than `factor`, and by more than ten times the usual distance."""
+    apart = [two.step - one.step for one, two in zip(there, there[1:], strict=False)]
+    usual = float(np.median(apart)) if apart else 0.0
+    return [(one, two) for one, two in zip(there, there[1:], strict=False)
+            if one.step and two.step > factor * one.step and two.step - one.step > 10 * usual]
