@@ -128,10 +128,10 @@ def _checked(study: Study, ending: str, schema: pa.Schema, columns, where) -> pd
     return table[list(columns)] if columns else table
 
 
-def provenance(study: Study) -> pd.DataFrame:
+def provenance(study: Study, only: tuple[str, ...] = ()) -> pd.DataFrame:
     """One row per record: who measured it, with what, for how long."""
     rows = []
-    for file in record_files(study):
+    for file in record_files(study, only):
         about = json.loads(file.read_text())
         rows.append({key: value for key, value in about.items() if key not in ("probes", "sha256", "training")})
     return pd.DataFrame(rows)

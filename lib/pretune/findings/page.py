@@ -45,7 +45,7 @@ class Page:
         """Whether single answers are there; of released tables only mean scores are."""
         return self.lacking is None
 
-    @property
+    @cached_property
     def base(self) -> pd.DataFrame:
         return self.rows[self.rows["recipe"] == "base"]
 
@@ -59,24 +59,28 @@ class Page:
         """The checkpoint that examples are taken from: the page's, or the last."""
         return self.rows.loc[self.rows["step"].idxmax(), "checkpoint"] if self.is_whole else self.checkpoint
 
-    @property
+    @cached_property
     def titles(self) -> dict[str, str]:
         """Dataset names as pages say them, each with its world, in the order of the study."""
-        return {name: self.title(name) for name in self.study.probing.datasets if name in set(self.rows["dataset"])}
+        there = set(self.rows["dataset"].unique())
+        return {name: self.title(name) for name in self.study.probing.datasets if name in there}
 
     def title(self, dataset: str) -> str:
         return REGISTRY[dataset].title + (" (microworld)" if self.study.datasets.source == "microworld" else "")
 
-    @property
+    @cached_property
     def tokens(self) -> dict[int, int]:
         """Tokens read at each step."""
         return dict(sorted(self.rows.groupby("step")["tokens"].first().items()))
 
     def of(self, dataset: str, recipe: str = "base", form: str = "default", shots: int | None = None) -> pd.DataFrame:
         """Rows of one dataset after one recipe in one format; `shots` None stands for those of the study."""
-        rows, shots = self.rows, self.study.probing.shots if shots is None else shots
-        return rows[(rows["dataset"] == dataset) & (rows["recipe"] == recipe) & (rows["format"] == form)
-                    & (rows["shots_asked"] == shots)]
+        key = (dataset, recipe, form, self.study.probing.shots if shots is None else shots)
+        return self.rows.iloc[self._places.get(key, [])]
+
+    @cached_property
+    def _places(self) -> dict:
+        return self.rows.groupby(["dataset", "recipe", "format", "shots_asked"]).indices
 
 
 def open_page(study: str, finding: str, checkpoint: str, normalisation: str | None = None) -> Page:
@@ -159,9 +163,7 @@ def provenance(page: Page) -> pd.DataFrame:
     if not page.has_items:
         return pd.DataFrame({"": {"commit": published.COMMIT[:10]} | {name: f"SHA-256 {digest[:16]}…"
                                                                       for name, digest in published.SHA256.items()}})
-    about = records.provenance(page.study)
-    if not page.is_whole:
-        about = about[about["model"].str.split(".").str[0] == page.checkpoint]
+    about = records.provenance(page.study, () if page.is_whole else (page.checkpoint,))
     seconds = pd.DataFrame(list(about["seconds"])).sum()
     versions = {" ".join(f"{name} {one[name]}" for name in ("python", "torch", "transformers")) for one in about["versions"]}
     precision = set("training " + about["training_precision"] + ", scoring " + about["scoring_precision"])
