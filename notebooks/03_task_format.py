@@ -51,7 +51,7 @@ table(pages.datasets(page))
 # %% [markdown]
 # ## A first look
 #
-# The tuned score in each format. The naive reading compares the curves; the dashed line is the score of the best answer that needs no skill.
+# The tuned score in each format. The naive reading compares the curves; solid lines are tuned, dashed ones untuned, and the dotted one is the score of the best answer that needs no skill.
 
 # %%
 if page.is_whole:

@@ -10,6 +10,7 @@ import html
 import io
 import re
 from numbers import Integral
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -84,23 +85,48 @@ def _cell(cell, digits: int) -> str:
     return re.sub(r"^([-+]?[.\d]+) (\([-+]?[.\d]+ to [-+]?[.\d]+\))", r"\1 <small>\2</small>", str(cell))
 
 
-def score_curve(axes: plt.Axes, line: pd.DataFrame, floor: float, colour="base", label: str = "score") -> plt.Axes:
-    """Score against tokens with item interval, baseline, and a band of one noise floor around the last score."""
-    ink = COLOURS[colour]
-    axes.axhline(line["baseline"].iloc[0], color=COLOURS["baseline"], lw=1, ls="--", label="no skill")
-    axes.fill_between(line["tokens"], line["low"], line["high"], color=ink, alpha=0.2, lw=0)
-    axes.plot(line["tokens"], line["score"], color=ink, marker="o", ms=4, label=label)
-    if not np.isnan(floor):
-        last = line["score"].iloc[-1]
-        axes.axhspan(last - floor, last + floor, color=PALETTE[8], alpha=0.35, lw=0, label="noise floor")
+class Line(NamedTuple):
+    """One curve of a panel: lines of `statistics.curve`, a name of `COLOURS` or a colour, and what it is."""
+
+    scores: pd.DataFrame
+    colour: object
+    label: str
+    dashed: bool = False
+
+
+def show_curves(shown: dict[str, list[Line]], levels: dict[str, float], title: str, alt: str, floors: dict | None = None) -> None:
+    """A panel of curves over tokens for every key of `shown`, with the score of no skill (`levels`) and, where given, a band
+    of one noise floor around the last score of its first curve."""
+    figure, axes = panels(len(shown))
+    for panel, (name, lines) in zip(axes, shown.items(), strict=True):
+        for line in lines:
+            plain_curve(panel, *line)
+        panel.axhline(levels[name], color=COLOURS["baseline"], lw=1, ls=":", label="no skill")
+        if floors is not None and not np.isnan(floors[name]):
+            last = lines[0].scores["score"].iloc[-1]
+            panel.axhspan(last - floors[name], last + floors[name], color=PALETTE[8], alpha=0.35, lw=0, label="noise floor")
+        panel.set_title(name, fontsize="small")
+        panel.set_ylim(-0.03, 1.03)
+    for panel in axes[:: min(3, len(axes))]:
+        panel.set_ylabel("score, 0 to 1")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize="small")
+    figure.suptitle(title, x=0.01, ha="left")
+    show(figure, alt)
+
+
+def plain_curve(axes: plt.Axes, line: pd.DataFrame, colour, label: str, dashed: bool = False) -> plt.Axes:
+    """One of several curves of a panel: score against tokens with interval. `colour` is a name of `COLOURS` or a colour."""
+    ink = COLOURS.get(colour, colour) if isinstance(colour, str) else colour
+    axes.fill_between(line["tokens"], line["low"], line["high"], color=ink, alpha=0.15, lw=0)
+    axes.plot(line["tokens"], line["score"], color=ink, marker="o", ms=3.5, lw=1.4, ls="--" if dashed else "-", label=label)
     return token_axis(axes, line["tokens"])
 
 
 def token_axis(axes: plt.Axes, tokens: pd.Series) -> plt.Axes:
-    """A logarithmic axis of pre-training tokens that still has room for 0."""
-    first = tokens[tokens > 0].min()
-    axes.set_xscale("symlog", linthresh=first, linscale=0.3)
-    ticks = [0, *(first * 4.0**k for k in range(8) if first * 4.0**k <= tokens.max() * 1.2)]
+    """A logarithmic axis of pre-training tokens, with room for 0 where a checkpoint has read nothing."""
+    first, starts_at_0 = tokens[tokens > 0].min(), bool((tokens == 0).any())
+    axes.set_xscale("symlog", linthresh=first, linscale=0.3) if starts_at_0 else axes.set_xscale("log")
+    ticks = [*([0] if starts_at_0 else []), *(first * 4.0**k for k in range(8) if first * 4.0**k <= tokens.max() * 1.2)]
     axes.set_xticks(ticks, [_short(tick) for tick in ticks], fontsize="small")
     axes.minorticks_off()
     axes.set_xlabel("pre-training tokens")
@@ -169,14 +195,6 @@ def _short(number: float) -> str:
         if number >= size:
             return f"{number / size:.3g}{letter}"
     return f"{number:g}"
-
-
-def plain_curve(axes: plt.Axes, line: pd.DataFrame, colour, label: str, dashed: bool = False) -> plt.Axes:
-    """One of several curves of a panel: score against tokens with interval. `colour` is a name of `COLOURS` or a colour."""
-    ink = COLOURS.get(colour, colour) if isinstance(colour, str) else colour
-    axes.fill_between(line["tokens"], line["low"], line["high"], color=ink, alpha=0.15, lw=0)
-    axes.plot(line["tokens"], line["score"], color=ink, marker="o", ms=3.5, lw=1.4, ls="--" if dashed else "-", label=label)
-    return token_axis(axes, line["tokens"])
 
 
 def heat_map(axes: plt.Axes, table: pd.DataFrame, label: str) -> plt.Axes:

@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from pretune import figures, published, statistics
+from pretune.figures import Line
 from pretune.findings.page import NO_ITEMS, Page, classifications, judged, ranged
 from pretune.statistics import Estimate, Scores, Verdict, most_frequent
 from pretune.tasks.registry import REGISTRY
@@ -15,18 +16,14 @@ NOT_LEARNED = "not learned"
 
 def show_curves(page: Page) -> None:
     """Base score against pre-training tokens, one panel a dataset."""
-    lines, names = statistics.curve(page.base, page.study.protocol.reporting), page.titles
-    figure, axes = figures.panels(len(names))
-    floors = statistics.noise_floors(page.base)
-    for panel, (name, title) in zip(axes, names.items(), strict=True):
-        figures.score_curve(panel, lines[lines["dataset"] == name], floors[name])
-        panel.set_title(title)
-        panel.set_ylim(-0.03, 1.03)
-    for panel in axes[::3]:
-        panel.set_ylabel("score, 0 to 1")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
-    figure.suptitle("Score of the untuned model along pre-training, 95 % interval over items", x=0.01, ha="left")
-    figures.show(figure, alt=f"Curves of base score over pre-training tokens for {', '.join(names.values())}.")
+    curves, floors = statistics.curve(page.base, page.study.protocol.reporting), statistics.noise_floors(page.base)
+    parts = {title: curves[curves["dataset"] == name] for name, title in page.titles.items()}
+    figures.show_curves(
+        {title: [Line(part, "base", "score")] for title, part in parts.items()},
+        {title: part["baseline"].iloc[0] for title, part in parts.items()},
+        "Score of the untuned model along pre-training, 95 % interval over items",
+        f"Curves of base score over pre-training tokens for {', '.join(parts)}.",
+        {title: floors[name] for name, title in page.titles.items()})
 
 
 def first_look(page: Page) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pandas as pd
 
 from pretune import figures, published, statistics
+from pretune.figures import Line
 from pretune.findings.latent import recipes
 from pretune.findings.page import Page, judged, ranged
 from pretune.statistics import MARGIN, Estimate, Term, Verdict
@@ -51,20 +52,16 @@ def _beats(page: Page, name: str) -> bool:
 
 def show_domains(page: Page) -> None:
     """Base and tuned score of the partners of every tuned dataset along pre-training."""
-    pairs = [(recipe, name) for recipe, own in recipes(page).items() for domain in ("in", "out")
-             for name in partners(page, own, domain)]
-    figure, axes = figures.panels(len(pairs))
-    for panel, (recipe, name) in zip(axes, pairs, strict=True):
-        for which, colour, label in (("base", "base", "base"), (recipe, "tuned", "tuned on the other")):
-            figures.plain_curve(panel, statistics.curve(page.of(name, which)), colour, label)
-        panel.axhline(page.of(name)["baseline"].mean(), color="black", lw=1, ls="--", label="no skill")
-        panel.set_title(f"{REGISTRY[name].title} ({REGISTRY[name].domain} domain), recipe {recipe}", fontsize="small")
-        panel.set_ylim(-0.03, 1.03)
-    for panel in axes[::3]:
-        panel.set_ylabel("score, 0 to 1")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
-    figure.suptitle("Other domains of the task, before and after tuning, 95 % interval over items", x=0.01, ha="left")
-    figures.show(figure, alt=f"Base and tuned curves of {', '.join(REGISTRY[name].title for _, name in pairs)}.")
+    shown, levels = {}, {}
+    for recipe, own in recipes(page).items():
+        for domain, label in (("in", "in the domain of"), ("out", "out of the domain of")):
+            for name in partners(page, own, domain):
+                title = f"{page.title(name)}\n{label} {REGISTRY[own].title}"
+                shown[title] = [Line(statistics.curve(page.of(name)), "base", "base"),
+                                Line(statistics.curve(page.of(name, recipe)), "tuned", "tuned on the other")]
+                levels[title] = page.of(name)["baseline"].mean()
+    figures.show_curves(shown, levels, "Other domains of the task, before and after tuning, 95 % interval over items",
+                        f"Base and tuned curves of {', '.join(shown)}.".replace("\n", ", "))
 
 
 def _asked(page: Page, own: str) -> dict[str, list[str]]:

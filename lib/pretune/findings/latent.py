@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from pretune import figures, statistics
+from pretune.figures import Line
 from pretune.findings.dichotomy import NOT_LEARNED
 from pretune.findings.page import Page, judged, ranged
 from pretune.statistics import MARGIN, Estimate, Term, Verdict
@@ -43,20 +44,14 @@ def groups_of(page: Page, rows: pd.DataFrame) -> pd.Series:
 
 def show_curves(page: Page) -> None:
     """Base and tuned score of every dataset that is tuned on, side by side, along pre-training."""
-    pairs, shots = recipes(page), page.study.probing.shots
-    figure, axes = figures.panels(len(pairs))
-    for panel, (recipe, name) in zip(axes, pairs.items(), strict=True):
-        for which, colour in (("base", "base"), (recipe, "tuned")):
-            line = statistics.curve(page.of(name, which, shots=shots))
-            figures.plain_curve(panel, line, colour, label="base" if which == "base" else "tuned on it")
-        panel.axhline(page.of(name)["baseline"].mean(), color="black", lw=1, ls="--", label="no skill")
-        panel.set_title(page.title(name))
-        panel.set_ylim(-0.03, 1.03)
-    for panel in axes[::3]:
-        panel.set_ylabel("score, 0 to 1")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
-    figure.suptitle("Before and after tuning along pre-training, 95 % interval over items", x=0.01, ha="left")
-    figures.show(figure, alt=f"Base and tuned curves for {', '.join(map(page.title, pairs.values()))}.")
+    sets = recipes(page)
+    figures.show_curves(
+        {page.title(name): [Line(statistics.curve(page.of(name)), "base", "base"),
+                            Line(statistics.curve(page.of(name, recipe)), "tuned", "tuned on it")]
+         for recipe, name in sets.items()},
+        {page.title(name): page.of(name)["baseline"].mean() for name in sets.values()},
+        "Before and after tuning along pre-training, 95 % interval over items",
+        f"Base and tuned curves for {', '.join(map(page.title, sets.values()))}.")
 
 
 def benefit(page: Page, name: str, recipe: str, weight: float = 1.0, shots: int | None = None) -> list[Term]:

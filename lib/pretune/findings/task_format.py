@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pretune import figures, statistics
+from pretune.figures import Line
 from pretune.findings.latent import recipes
 from pretune.findings.page import Page, judged, ranged
 from pretune.statistics import MARGIN, Estimate, Term, Verdict
@@ -31,22 +32,13 @@ def fitted(page: Page, name: str, recipe: str, form: str, steps: tuple[int, ...]
 
 def show_formats(page: Page) -> None:
     """Tuned and base score in each format along pre-training, one panel a dataset."""
-    pairs = recipes(page)
-    figure, axes = figures.panels(len(pairs))
-    for panel, (recipe, name) in zip(axes, pairs.items(), strict=True):
-        for form, colour in zip(FORMATS[:3], figures.many_colours(3), strict=True):
-            for which in (recipe, "base"):
-                line, label = statistics.curve(page.of(name, which, form)), "base" if which == "base" else "tuned"
-                figures.plain_curve(panel, line, colour, f"{label}, {form}", dashed=which == "base")
-        panel.axhline(page.of(name)["baseline"].mean(), color="black", lw=1, ls=":", label="no skill")
-        panel.set_title(page.title(name))
-        panel.set_ylim(-0.03, 1.03)
-    for panel in axes[::3]:
-        panel.set_ylabel("score, 0 to 1")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize="small")
-    figure.suptitle("Own-task score by prompt format after tuning on default, 95 % interval over items", x=0.01, ha="left")
-    named = ", ".join(map(page.title, pairs.values()))
-    figures.show(figure, alt=f"Tuned and base score in default, instruct and io format for {named}.")
+    sets, colours = recipes(page), figures.many_colours(3)
+    shown = {page.title(name): [Line(statistics.curve(page.of(name, which, form)), colour, f"{label}, {form}", which == "base")
+                                for form, colour in zip(FORMATS[:3], colours, strict=True)
+                                for which, label in ((recipe, "tuned"), ("base", "base"))] for recipe, name in sets.items()}
+    levels = {page.title(name): page.of(name)["baseline"].mean() for name in sets.values()}
+    figures.show_curves(shown, levels, "Own-task score by prompt format after tuning on default, 95 % interval over items",
+                        f"Tuned and base score in default, instruct and io format for {', '.join(shown)}.")
 
 
 def by_format(page: Page) -> pd.DataFrame:
