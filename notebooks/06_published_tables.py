@@ -39,6 +39,7 @@ table(pages.provenance(page))
 # %%
 say(pages.completeness(page))
 table(pages.holes(page))
+say(tables.unused(page))
 
 # %% [markdown]
 # ## The gains of the two groups (Table 6)

@@ -104,6 +104,14 @@ def test_text_from_data_is_escaped(tmp_path, smoke, monkeypatch):
     assert file.read_text().count("&lt;script&gt;") >= 3
 
 
+@pytest.mark.parametrize("text", [
+    "x" * 2**20, "\u05e9\u05dc\u05d5\u05dd \u202e gnp", "a\x00b\x1b[31m", "\ud800", "**b** $x$ |c| `d`",
+])
+def test_any_text_from_data_is_quoted_short_and_harmless(text):
+    shown = quote(text)
+    assert len(shown) < 4000 and shown.encode("utf-8") and not re.search(r"[\x00-\x08\x0b-\x1f\ud800-\udfff*`$|]", shown)
+
+
 def test_only_what_changed_is_written_and_leftovers_go(smoke, files):
     folder = files[0].parent
     before = {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in files}

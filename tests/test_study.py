@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import nbformat
 import pandas as pd
 import psutil
 import pytest
+from nbclient import NotebookClient
 
 from conftest import OUTPUTS, ROOT, run_pretune
 from pretune import params, paths, records
@@ -174,6 +176,29 @@ def test_papermill_by_itself_measures_only_what_its_checkpoint_needs(tmp_path):
     outputs = [output for cell in nbformat.read(out, 4).cells for output in cell.get("outputs", ())]
     assert sum("image/svg+xml" in output.get("data", {}) for output in outputs) >= 3
     assert not [output for output in outputs if output.output_type == "error"]
+
+
+def test_records_of_one_finding_leave_the_pages_of_others_fresh(smoke, tmp_path):
+    """LoRA is looked at by findings 1, 2 and 5; without its records only their pages, and the overview, are stale."""
+    shutil.copytree(OUTPUTS / "smoke", tmp_path / "smoke")
+    for folder in (tmp_path / "smoke" / "records").glob("*.lora_mnli.*"):
+        shutil.rmtree(folder)
+    state = json.loads(run_pretune("status", "smoke", "--json", outputs=tmp_path).stdout)
+    assert {page.split("_")[0] for page in state["pages"]["stale"]} == {"00", "01", "02", "05"}
+
+
+def test_a_notebook_gives_the_same_figures_from_its_own_folder_as_in_the_report(smoke):
+    """As JupyterLab runs it: in the folder of the notebook, with its own values of the parameters replaced by hand."""
+    book = nbformat.read(ROOT / "notebooks" / "01_dataset_dichotomy.ipynb", 4)
+    book.cells[1].source = 'study = "smoke"\ncheckpoint = "all"'
+    NotebookClient(book, resources={"metadata": {"path": str(ROOT / "notebooks")}}).execute()
+    made = nbformat.read(OUTPUTS / "smoke" / "notebooks" / "01_dataset_dichotomy.ipynb", 4)
+    assert figures_of(book) == figures_of(made) and len(figures_of(book)) >= 3
+
+
+def figures_of(book):
+    outputs = [output for cell in book.cells for output in cell.get("outputs", ())]
+    return [output.data["image/svg+xml"] for output in outputs if "image/svg+xml" in output.get("data", {})]
 
 
 def test_a_sweep_prints_and_keeps_its_table_and_names_the_better_rates(tmp_path, monkeypatch):

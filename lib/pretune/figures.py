@@ -68,7 +68,7 @@ def say(text: str) -> None:
 def quote(text: str, limit: int = 400) -> str:
     """Text from a dataset or a model, safe to show in `say` and `table`: escaped, shortened, its line ends visible."""
     short = text if len(text) <= limit else f"{text[: limit // 2]} […] {text[-limit // 2 :]}"
-    escaped = html.escape(short).replace("\n", " ↵ ")
+    escaped = html.escape(re.sub(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]", "\ufffd", short)).replace("\n", " ↵ ")
     return re.sub(r"([\\`*_{}\[\]()#+!|$~])", lambda found: f"&#{ord(found[0])};", escaped)
 
 

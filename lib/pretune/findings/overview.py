@@ -118,17 +118,12 @@ def what_was_run(study: Study) -> str:
     if study.tables:
         rows = published.rows(study.tables)
         return (f"Nothing was run: {len(rows)} mean scores that Sun & Dredze released are taken as they are (commit "
-                f"{published.COMMIT[:7]}), of {rows.groupby(['step', 'recipe']).ngroups} models. {_left_out(study)}")
+                f"{published.COMMIT[:7]}), of {rows.groupby(['step', 'recipe']).ngroups} models.")
     about = records.provenance(study)
     seconds = pd.DataFrame(list(about["seconds"])).sum().sum()
     rows = len(records.load(study, columns=["item"]))
     return (f"{len(about)} records of {about['model'].nunique()} models with {rows:,} scored rows, {seconds / 3600:.1f} process "
             f"hours of loading, tuning and scoring, on {', '.join(sorted(set(about['device'])))}.")
-
-
-def _left_out(study: Study) -> str:
-    rest = published.left_out(study.tables).groupby("why_left_out").size()
-    return f"Left out are {', '.join(f'{count} scores ({why})' for why, count in rest.items())}."
 
 
 def spread(study: Study) -> str:

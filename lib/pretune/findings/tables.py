@@ -44,6 +44,14 @@ def gain(page: Page, name: str, step: int) -> float:
     return score(page, name, tuner(page, name), step) - score(page, name, "base", step)
 
 
+def unused(page: Page) -> str:
+    """What stands in the tables and is not used, by reason; a stray run by its name."""
+    rest = published.left_out(page.study.tables)
+    said = [f"{len(part)} ({why}{': ' + ', '.join(f'`{name}`' for name in part['run']) if len(part) == 1 else ''})"
+            for why, part in rest.groupby("why_left_out")]
+    return f"Of what the tables do hold, {len(rest)} scores are not used: {'; '.join(said)}."
+
+
 def group_gains(page: Page) -> pd.DataFrame:
     """Table 6: mean gain of both groups at every checkpoint, recomputed and printed."""
     once = {"learned in fine-tuning": TUNED_GROUP, "learned in pre-training, SciQ twice": (*READ_GROUP, "sciq"),
