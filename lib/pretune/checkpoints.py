@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pretune import paths
 from pretune.microworld import world
-from pretune.params import Corpus, FolderData, MicroworldData, Released, Study
+from pretune.params import Corpus, FolderData, Hub, MicroworldData, Released, Study
 from pretune.params import World as WorldSize
 
 RELEASED_TOKENS = 2048 * 2048  # per optimizer step of OLMo-1B
@@ -43,6 +43,8 @@ def checkpoints(study: Study) -> tuple[Checkpoint, ...]:
     saved = study.checkpoints
     if isinstance(saved, Released):
         return _released(saved)
+    if isinstance(saved, Hub):
+        return _on_the_hub(study, saved)
     run = run_folder(study)
     per_step = saved.pretraining.batch_size * saved.pretraining.length
     late = saved.steps[-saved.late :]
@@ -53,6 +55,16 @@ def checkpoints(study: Study) -> tuple[Checkpoint, ...]:
         )
         for step in saved.steps
     )
+
+
+def _on_the_hub(study: Study, source: Hub) -> tuple[Checkpoint, ...]:
+    from pretune import hub  # noqa: PLC0415  its client takes a while to load
+
+    found = hub.pinned(study)["checkpoints"]
+    late = [one["step"] for one in found[-source.late :]]
+    home = paths.CACHE / "hub" / source.repo.replace("/", "--")
+    return tuple(Checkpoint(f"step-{one['step']}", 0, one["stage"], one["step"], one["tokens"], one["commit"],
+                            home / one["commit"], late=one["step"] in late) for one in found)
 
 
 def _released(points: Released) -> tuple[Checkpoint, ...]:

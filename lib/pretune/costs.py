@@ -77,7 +77,7 @@ def disk_gb(study: Study) -> float:
     """Checkpoints and tuned weights in float32, the latter capped by the cache."""
     size = 4e-9 * parameters(study)
     tuned = len({cell.model.key for cell in cells(study) if cell.model.recipe != "base"})
-    return len(study.checkpoints.steps) * size + min(tuned * size, study.cache.max_gb)
+    return len(points.checkpoints(study)) * size + min(tuned * size, study.cache.max_gb)
 
 
 def _cost(study: Study, trained: int, scored: int, length: int) -> Cost:

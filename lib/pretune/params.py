@@ -134,6 +134,26 @@ class Corpus(Saved):
     folder: str
 
 
+class Hub(Frozen):
+    """Checkpoints on the Hugging Face Hub: branches of one repository, found by their steps."""
+
+    source: Literal["hub"]
+    repo: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
+    steps: Annotated[tuple[NonNegativeInt, ...], Field(min_length=2)] | Literal["all"] | None = None
+    count: Annotated[int, Field(ge=2)] | None = None  # in place of steps: so many, after step 0, both ends among them
+    spacing: Literal["log", "linear"] = "log"  # of `count` over the steps that exist
+    stage: str | None = None  # left out: the first, or the only one
+    run: str = ""  # where a repository holds several runs: the seed or ingredient its branches name
+    late: PositiveInt = 3
+    tokens_per_step: PositiveInt | None = None  # left out: tokens are read from the names of branches
+
+    @model_validator(mode="after")
+    def _says_which(self):
+        if (self.steps is None) == (self.count is None):
+            raise ValueError("either steps (a list, or all) or count must be given")
+        return self
+
+
 class Released(Points):
     """No checkpoints but released scores of some: the tables of the reference study (module `published`)."""
 
@@ -237,7 +257,7 @@ class Study(Frozen):
     """One file under `params/`, resolved."""
 
     title: str
-    checkpoints: Annotated[Microworld | Corpus | Released, Field(discriminator="source")]
+    checkpoints: Annotated[Microworld | Corpus | Hub | Released, Field(discriminator="source")]
     datasets: Annotated[MicroworldData | FolderData | ReleasedData, Field(discriminator="source")]  # left out: as checkpoints
     tables: str | None = None  # folder or address of released score tables, for `source: tables`
     recipes: Annotated[dict[Name, Recipe], Field(min_length=1)]
@@ -366,7 +386,7 @@ def _override(raw: dict, text: str) -> None:
 def _explain(file: str, error: ValidationError) -> str:
     """One complaint as one line: file, key, value, what is allowed. An unknown key explains a missing one."""
     first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-    place = [str(part) for part in first["loc"] if part not in ("microworld", "corpus", "folder", "tables", "[key]") or
+    place = [str(part) for part in first["loc"] if part not in ("microworld", "corpus", "folder", "hub", "tables", "[key]") or
              part == first["loc"][-1]]
     key, value = ".".join(place) or "the whole", first["input"]
     told = json.dumps(value, ensure_ascii=False) if not isinstance(value, dict) else "{...}"

@@ -121,9 +121,10 @@ def check(study: Study, only: tuple[str, ...] = ()) -> None:
 
 def _check_rates(study: Study) -> None:
     """A rate that was chosen from a grid stands in it, and the grid is run at checkpoints that exist."""
+    steps = [point.step for point in points.checkpoints(study)]
     for step in study.rates.steps if study.rates else ():
-        if step not in study.checkpoints.steps:
-            raise study.refuse("rates.steps", step, f"allowed: {', '.join(map(str, study.checkpoints.steps))}")
+        if step not in steps:
+            raise study.refuse("rates.steps", step, f"allowed: {', '.join(map(str, steps))}")
     for name in study.recipes:
         grid, used = study.grid_of(name), study.tuning_of(name).learning_rate
         if grid and used not in grid:

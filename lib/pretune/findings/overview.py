@@ -35,7 +35,7 @@ def judge_all(study: str) -> dict[str, list[Verdict]]:
 
 def keep(study: Study, verdicts: dict[str, list[Verdict]]) -> Path:
     """Write `findings.json`: a list of claims, each with its rule, effect, interval and verdict. Equal on a rerun."""
-    steps = list(study.checkpoints.steps)
+    steps = [point.step for point in checkpoints(study)]
     lines = [_plain(finding, verdict) | {"checkpoints": steps} for finding, some in verdicts.items() for verdict in some]
     file = paths.study_folder(study.name) / "findings.json"
     file.with_suffix(".partial").write_text(json.dumps(lines, indent=1))
@@ -128,8 +128,7 @@ def what_was_run(study: Study) -> str:
 
 def spread(study: Study) -> str:
     """Checkpoints, recipes, seeds, datasets in a sentence, and the pre-training run behind them."""
-    saved, seeds = study.checkpoints, study.tuning.seeds
-    tokens = checkpoints(study)[-1].tokens
-    return (f"{len(saved.steps)} checkpoints of one pre-training run of {tokens:,} tokens, {len(study.recipes)} recipes with "
-            f"base, {seeds} seed{'s' * (seeds > 1)} of tuning, {len(study.probing.datasets)} datasets with at most "
+    points, seeds = checkpoints(study), study.tuning.seeds
+    return (f"{len(points)} checkpoints of one pre-training run of {points[-1].tokens:,} tokens, {len(study.recipes)} recipes "
+            f"with base, {seeds} seed{'s' * (seeds > 1)} of tuning, {len(study.probing.datasets)} datasets with at most "
             f"{study.probing.items} items each.")

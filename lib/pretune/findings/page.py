@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from pretune import batch, figures, params, plan, published, records, statistics
+from pretune.checkpoints import checkpoints
 from pretune.figures import quote
 from pretune.findings import claims
 from pretune.params import Study
@@ -115,12 +116,15 @@ def described(page: Page) -> str:
     study = page.study
     if not page.has_items:
         return _described_tables(page)
-    steps, recipes = ", ".join(map(str, study.checkpoints.steps)), ", ".join(f"`{name}`" for name in study.recipes)
+    there = checkpoints(study)
+    steps, recipes = ", ".join(str(point.step) for point in there), ", ".join(f"`{name}`" for name in study.recipes)
     options = [f"{key} {value}" for key, value in study.protocol if value != getattr(params.Protocol(), key)]
-    published = f" Of the protocol, these options are the published ones: {', '.join(options)}." if options else ""
-    return (f"**{html.escape(study.title)}.** {len(study.checkpoints.steps)} checkpoints, saved at optimizer steps {steps}; the "
-            f"last {study.checkpoints.late} are neighbours. Recipes: {recipes}. {study.probing.shots} shots are asked for, at "
-            f"most {study.probing.items} items a dataset, {study.tuning.seeds} seed{'s' * (study.tuning.seeds > 1)}. "
+    published, late = "", sum(point.late for point in there)
+    if options:
+        published = f" Of the protocol, these options are the published ones: {', '.join(options)}."
+    return (f"**{html.escape(study.title)}.** {len(there)} checkpoints, saved at optimizer steps {steps}; the last {late} are "
+            f"neighbours. Recipes: {recipes}. {study.probing.shots} shots are asked for, at most "
+            f"{study.probing.items} items a dataset, {study.tuning.seeds} seed{'s' * (study.tuning.seeds > 1)}. "
             f"Datasets whose prompts do not fit the context get fewer shots.{published}")
 
 

@@ -1,0 +1,104 @@
+"""Checkpoints on the Hub: listed, pinned, fetched whole, against a local server that speaks its protocol."""
+
+import json
+
+import pytest
+
+from local_hub import LocalHub
+from pretune import hub, params, paths
+from pretune.checkpoints import checkpoints
+from pretune.hub import HubError
+from pretune.revisions import RevisionError
+
+REPO = "lab/tiny-olmo"
+
+
+@pytest.fixture
+def served(model, tokenizer, tmp_path, monkeypatch):
+    """Four branches of a small model behind a local Hub, and outputs in a folder of their own."""
+    folders = {}
+    for name, shift in (("main", 4), ("step10-tokens1B", 1), ("step20-tokens2B", 2), ("step30-tokens3B", 3)):
+        for weight in model.parameters():
+            weight.data += 0.001 * shift
+        folders[name] = tmp_path / "repo" / name
+        model.save_pretrained(folders[name])
+        tokenizer.save_pretrained(folders[name])
+    monkeypatch.setattr(paths, "OUTPUTS", tmp_path / "outputs")
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "outputs" / "cache")
+    monkeypatch.setattr(hub, "PAUSES", (0.01, 0.01, 0.01))
+    with LocalHub({REPO: folders}) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+        yield server
+
+
+def study(tmp_path, **asked):
+    """A study with checkpoints on the Hub, and the datasets of a microworld."""
+    raw = params.yaml.safe_load((paths.PARAMS / "smoke.yaml").read_text())
+    raw["datasets"] = {"source": "microworld", "world": raw["checkpoints"]["world"]}
+    raw["checkpoints"] = {"source": "hub", "repo": REPO, "late": 1} | asked
+    file = tmp_path / "own.yaml"
+    file.write_text(json.dumps(raw))
+    return params.load_study(str(file))
+
+
+def test_branches_are_found_by_step_and_pinned_to_commits(served, tmp_path):
+    own = study(tmp_path, steps=[10, 30])
+    found = checkpoints(own)
+    assert [(one.name, one.step, one.tokens, one.late) for one in found] == [
+        ("step-10", 10, 10**9, False), ("step-30", 30, 3 * 10**9, True)]
+    assert [one.revision for one in found] == [served.commits[REPO][f"step{step}-tokens{step // 10}B"] for step in (10, 30)]
+    before = len(served.asked)
+    moved = served.commits[REPO].pop("step10-tokens1B")  # the branch goes, or moves on
+    assert checkpoints(own) == found and len(served.asked) == before
+    served.commits[REPO]["step10-tokens1B"] = moved
+    assert [one.step for one in checkpoints(study(tmp_path, count=2))] == [10, 30]
+    assert [one.step for one in checkpoints(study(tmp_path, steps="all"))] == [10, 20, 30]
+
+
+def test_a_step_that_is_not_there_names_the_nearest(served, tmp_path):
+    with pytest.raises(RevisionError, match="no checkpoint at step 25; the nearest are step10-tokens1B, step20-tokens2B, step30"):
+        checkpoints(study(tmp_path, steps=[10, 25]))
+
+
+def test_a_commit_is_fetched_whole_or_not_at_all(served, tmp_path):
+    commit = served.commits[REPO]["step20-tokens2B"]
+    target = tmp_path / "outputs" / "cache" / "hub" / commit
+    hub.fetch(REPO, commit, target)
+    there = {file.name for file in target.iterdir()}
+    assert {"model.safetensors", "config.json", "tokenizer.json"} <= there
+    assert (target / "model.safetensors").read_bytes() == (served.folders[commit] / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_passing_trouble_is_tried_again_and_said(served, status, caplog):
+    left = [status] * 2
+    served.trouble = lambda method, path: (left.pop(), {"Retry-After": "0"}) if left and path.endswith("refs") else None
+    assert "step10-tokens1B" in hub.branches(REPO)
+    assert caplog.text.count("trying again in") == 2 and str(status) in caplog.text
+
+
+@pytest.mark.parametrize(("repo", "trouble", "words"), [
+    ("lab/none", None, "lab/none: .*; is the name right"),
+    (REPO, (401, {}), "lab/tiny-olmo: .*"),
+    (REPO, (403, {"X-Error-Code": "GatedRepo"}), "gated; accept its terms on the Hub and set HF_TOKEN"),
+    (REPO, (500, {}), "lab/tiny-olmo: HfHubHTTPError: .*500"),
+])
+def test_what_does_not_pass_is_one_line(served, repo, trouble, words):
+    served.trouble = lambda method, path: trouble
+    with pytest.raises(HubError, match=words) as error:
+        hub.branches(repo)
+    assert "\n" not in str(error.value)
+
+
+def test_no_server_is_one_line(served, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(HubError, match="lab/tiny-olmo: .*"):
+        hub.branches(REPO)
+
+
+def test_a_branch_that_does_not_say_its_tokens_asks_for_the_size_of_a_step(served, tmp_path):
+    served.commits[REPO] = {"step10": served.commits[REPO]["main"], "step20": served.commits[REPO]["step20-tokens2B"]}
+    with pytest.raises(HubError, match="step10 does not say how many tokens it has read; give checkpoints.tokens_per_step"):
+        checkpoints(study(tmp_path, steps=[10, 20]))
+    assert [one.tokens for one in checkpoints(study(tmp_path, steps=[10, 20], tokens_per_step=512))] == [5120, 10240]
