@@ -1,11 +1,13 @@
 """Checkpoints on the Hub: listed, pinned, fetched whole, against a local server that speaks its protocol."""
 
 import json
+import shutil
 
 import pytest
 
+from conftest import run_pretune
 from local_hub import LocalHub
-from pretune import hub, params, paths
+from pretune import hub, params, paths, records
 from pretune.checkpoints import checkpoints
 from pretune.hub import HubError
 from pretune.revisions import RevisionError
@@ -61,10 +63,15 @@ def test_a_step_that_is_not_there_names_the_nearest(served, tmp_path):
         checkpoints(study(tmp_path, steps=[10, 25]))
 
 
-def test_a_commit_is_fetched_whole_or_not_at_all(served, tmp_path):
+def test_a_commit_is_fetched_and_a_break_taken_up(served, tmp_path):
     commit = served.commits[REPO]["step20-tokens2B"]
     target = tmp_path / "outputs" / "cache" / "hub" / commit
+    served.trouble = lambda method, path: (404, {}) if path.endswith("tokenizer.json") else None
+    with pytest.raises(HubError):
+        hub.fetch(REPO, commit, target)
+    served.trouble, before = lambda method, path: None, len(served.asked)
     hub.fetch(REPO, commit, target)
+    assert not [path for method, path, _ in served.asked[before:] if method == "GET" and path.endswith(".safetensors")]
     there = {file.name for file in target.iterdir()}
     assert {"model.safetensors", "config.json", "tokenizer.json"} <= there
     assert (target / "model.safetensors").read_bytes() == (served.folders[commit] / "model.safetensors").read_bytes()
@@ -102,3 +109,50 @@ def test_a_branch_that_does_not_say_its_tokens_asks_for_the_size_of_a_step(serve
     with pytest.raises(HubError, match="step10 does not say how many tokens it has read; give checkpoints.tokens_per_step"):
         checkpoints(study(tmp_path, steps=[10, 20]))
     assert [one.tokens for one in checkpoints(study(tmp_path, steps=[10, 20], tokens_per_step=512))] == [5120, 10240]
+
+
+def test_a_study_on_the_hub_gives_the_rows_of_the_same_checkpoints_made_here(smoke, tmp_path, monkeypatch):
+    """The smoke study's own checkpoints under branch names, in a cache that holds but one of them at a time."""
+    made = checkpoints(smoke)
+    raw = params.yaml.safe_load((paths.PARAMS / "smoke.yaml").read_text())
+    raw["datasets"] = {"source": "microworld", "world": raw["checkpoints"]["world"]}
+    raw["checkpoints"] = {"source": "hub", "repo": REPO, "steps": [0, 20, 40], "late": 1, "tokens_per_step": 1024}
+    raw["recipes"] = {"base": {}, "mnli": {"dataset": "mnli"}}
+    raw |= {"findings": ["01_dataset_dichotomy"], "cache": {"max_gb": 0.0015}}
+    file = tmp_path / "own.yaml"
+    file.write_text(json.dumps(raw))
+    branches = {f"step{one.step}": one.folder for one in made} | {"main": made[-1].folder}
+    with LocalHub({REPO: branches}) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+        plan = run_pretune("plan", str(file), outputs=tmp_path / "outputs")
+        assert plan.returncode == 0 and "139,264 parameters" in plan.stdout, plan.stderr
+        done = run_pretune("run", str(file), outputs=tmp_path / "outputs")
+        assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "outputs" / "cache" / "hub").glob("*/*"))) == 1
+    about = json.loads(next((tmp_path / "outputs" / "own" / "records").glob("step-20.mnli.0.*/*.json")).read_text())
+    assert about["checkpoint_sha256"] == json.loads((made[1].folder / "checkpoint.json").read_text())["sha256"]
+    names = ["step-0", "step-20", "step-40"]
+    here = records.load(smoke, where={"recipe": ["base", "mnli"], "dataset": "mnli", "checkpoint": names})
+    monkeypatch.setattr(paths, "OUTPUTS", tmp_path / "outputs")
+    there = records.load(params.load_study(str(file)), where={"dataset": "mnli"})
+    both = there.merge(here, on=["recipe", "step", "item", "format", "shots_asked", "draw"], suffixes=("", "_here"))
+    assert len(both) == len(there) == 2 * 3 * 12
+    assert (both["log_likelihood"].map(list) == both["log_likelihood_here"].map(list)).all()
+
+
+def test_two_branches_with_the_same_weights_are_refused(smoke, tmp_path, monkeypatch):
+    made, raw = checkpoints(smoke), params.yaml.safe_load((paths.PARAMS / "smoke.yaml").read_text())
+    raw["datasets"] = {"source": "microworld", "world": raw["checkpoints"]["world"]}
+    raw["checkpoints"] = {"source": "hub", "repo": REPO, "steps": [20, 30], "late": 1, "tokens_per_step": 1024}
+    raw |= {"recipes": {"base": {}}, "findings": ["01_dataset_dichotomy"]}
+    file = tmp_path / "own.yaml"
+    file.write_text(json.dumps(raw))
+    copy = tmp_path / "copy"
+    shutil.copytree(made[1].folder, copy)
+    (copy / "README.json").write_text("{}")  # another commit
+    with LocalHub({REPO: {"step20": made[1].folder, "step30": copy}}) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+        done = run_pretune("run", str(file), "--no-notebooks", outputs=tmp_path / "outputs")
+    assert done.returncode == 1 and "step-30 has the very weights of step 20" in done.stderr

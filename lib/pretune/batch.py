@@ -17,6 +17,7 @@ import resource
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -126,6 +127,8 @@ class _Pool:
         self.study, self.waiting, self.jobs, self.outcome = study, list(work), jobs, outcome
         self.prepared = all(cell.model.checkpoint.exists() for cell in work) and points.data_folder(study).is_dir()
         self.running: dict[Future, str] = {}
+        self.points = {cell.model.checkpoint.name: cell.model.checkpoint for cell in work}
+        self.left = Counter(cell.model.checkpoint.name for cell in work)
         expected = {} if self.prepared else {PREPARE: costs.preparation(study).seconds}
         expected |= {cell.model.name: costs.cell_cost(study, cell).seconds for cell in work}
         self.progress = Progress(expected, "cells" if self.prepared else "parts")
@@ -178,6 +181,14 @@ class _Pool:
             self.outcome.failed[name] = f"{type(error).__name__}: {error}"
             log.error("%s failed: %s", name, self.outcome.failed[name])
         self.progress.part(name, 1.0)
+        self._release(name)
+
+    def _release(self, name: str) -> None:
+        """Let a fetched checkpoint go when its last cell is done."""
+        self.left[name.partition(".")[0]] -= 1
+        point = self.points.get(name.partition(".")[0])
+        if self.study.checkpoints.source == "hub" and point and not self.left[point.name]:
+            importlib.import_module("pretune.hub").release(self.study, point)
 
     def _listen(self, queue) -> None:
         while not queue.empty():

@@ -21,12 +21,12 @@ from pathlib import Path
 import torch
 
 from pretune import checkpoints as points
-from pretune import models, paths, pretraining, probing, prompts, records, scoring, training
+from pretune import hub, models, paths, pretraining, probing, prompts, records, scoring, training
 from pretune.checkpoints import short_hash
 from pretune.microworld.datasets import write_datasets
 from pretune.microworld.text import documents
 from pretune.microworld.world import World, make_world
-from pretune.params import Corpus, MicroworldData, Study
+from pretune.params import Corpus, Hub, MicroworldData, Study
 from pretune.params import World as WorldSize
 from pretune.plan import Cell, Model
 from pretune.tasks import rows
@@ -46,7 +46,10 @@ def prepare_data(study: Study) -> None:
 
 
 def prepare_checkpoints(study: Study, report: Report = lambda phase, share: None) -> None:
-    """Pre-train what is missing of the study's checkpoints."""
+    """Pre-train, or fetch, what is missing of the study's checkpoints."""
+    if isinstance(study.checkpoints, Hub):
+        _fetch_checkpoints(study, report)
+        return
     if all(point.exists() for point in points.checkpoints(study)):
         return
     saved, total = study.checkpoints, study.checkpoints.steps[-1]
@@ -58,6 +61,23 @@ def prepare_checkpoints(study: Study, report: Report = lambda phase, share: None
         text, saved.steps, saved.pretraining, points.run_folder(study),
         lambda step: report(f"pre-training, step {step.step} of {total}, loss {step.loss:.2f}", step.step / total),
     )
+
+
+def _fetch_checkpoints(study: Study, report: Report) -> None:
+    """Fetch the checkpoints that cells wait for, one after the other, as long as the cache has room: a checkpoint whose last
+    cell is done makes some (`batch`). Each is checked before it appears."""
+    waiting = list(dict.fromkeys(cell.model.checkpoint for cell in records.missing(study)))
+    for done, point in enumerate(waiting):
+        if not point.exists():
+            report(f"fetching {point.name}", done / len(waiting))
+            hub.wait_for_room(study, point)
+            partial_folder = point.folder.with_name(point.folder.name + ".partial")
+            hub.fetch(study.checkpoints.repo, point.revision, partial_folder)
+            checksum = models.check(partial_folder, point)
+            hub.remember(study, point, checksum)
+            about = {"step": point.step, "tokens": point.tokens, "sha256": checksum}
+            (partial_folder / "checkpoint.json").write_text(json.dumps(about))
+            partial_folder.replace(point.folder)
 
 
 def run_cell(study: Study, cell: Cell, report: Report = lambda phase, share: None) -> tuple[dict, dict]:

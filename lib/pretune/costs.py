@@ -10,12 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pretune import checkpoints as points
-from pretune.params import Study
+from pretune.params import Architecture, Hub, Saved, Study
 from pretune.plan import Cell, cells
 from pretune.tasks.registry import REGISTRY
 
 ROW_TOKENS = 60  # tokens of a typical example of the microworld, prompt and completion
 RATES = {"train": 52e9, "score": 37e9}  # floating-point operations per second and process
+NETWORK = 50e6  # bytes a second from the Hub: a guess
 CELL_SECONDS = 0.3  # loading, writing
 SCORED_TOKENS = 16_384  # tokens of one scoring batch, each with keys and values held two to three times
 PROCESS_GB = 0.6  # memory of a process before it holds a model
@@ -31,18 +32,32 @@ class Cost:
     seconds: float
 
 
+def architecture(study: Study) -> Architecture:
+    """Layers and widths of the study's model: as given, or as the configuration on the Hub has them."""
+    if not isinstance(study.checkpoints, Hub):
+        return study.checkpoints.pretraining.architecture
+    from pretune import hub  # noqa: PLC0415  its client takes a while to load
+
+    config = hub.pinned(study)["config"]
+    return Architecture(layers=config["num_hidden_layers"], width=config["hidden_size"], heads=config["num_attention_heads"],
+                        intermediate=config["intermediate_size"], context=config["max_position_embeddings"],
+                        vocabulary=config["vocab_size"])
+
+
 def parameters(study: Study) -> int:
     """Weights of the model, embeddings counted once."""
-    shape = study.checkpoints.pretraining.architecture
+    shape = architecture(study)
     block = 4 * shape.width**2 + 3 * shape.width * shape.intermediate
     return shape.vocabulary * shape.width + shape.layers * block
 
 
 def preparation(study: Study) -> Cost:
-    """Pre-training of what is missing of the checkpoints."""
+    """Pre-training, or fetching, of what is missing of the checkpoints."""
     saved = study.checkpoints
     if all(point.exists() for point in points.checkpoints(study)):
         return Cost(0, 0, 0.0, 0.0)
+    if isinstance(saved, Hub):
+        return Cost(0, 0, 0.0, len(points.checkpoints(study)) * parameters(study) * 4 / NETWORK)
     tokens = saved.steps[-1] * saved.pretraining.batch_size * saved.pretraining.length
     return _cost(study, tokens, 0, saved.pretraining.length)
 
@@ -67,21 +82,24 @@ def total(study: Study, work: list[Cell]) -> Cost:
 
 def memory_gb(study: Study) -> float:
     """Peak of one process: tuning (weights, gradients, moments, activations of a batch) or scoring (keys and values)."""
-    saved, shape = study.checkpoints.pretraining, study.checkpoints.pretraining.architecture
-    activations = saved.batch_size * saved.length * (shape.layers * 24 * shape.width + 3 * shape.vocabulary) * 4
+    shape, rows, length = architecture(study), study.tuning.batch_size, ROW_TOKENS
+    if isinstance(study.checkpoints, Saved):
+        rows, length = study.checkpoints.pretraining.batch_size, study.checkpoints.pretraining.length
+    activations = rows * length * (shape.layers * 24 * shape.width + 3 * shape.vocabulary) * 4
     tuning, scoring = 16 * parameters(study) + activations, 40 * SCORED_TOKENS * shape.layers * shape.width
     return PROCESS_GB + max(tuning, scoring) / 1e9
 
 
 def disk_gb(study: Study) -> float:
     """Checkpoints and tuned weights in float32, the latter capped by the cache."""
-    size = 4e-9 * parameters(study)
+    size, here = 4e-9 * parameters(study), len(points.checkpoints(study))
     tuned = len({cell.model.key for cell in cells(study) if cell.model.recipe != "base"})
-    return len(points.checkpoints(study)) * size + min(tuned * size, study.cache.max_gb)
+    fetched = isinstance(study.checkpoints, Hub)  # these come and go
+    return (min(here * size, max(size, study.cache.max_gb)) if fetched else here * size) + min(tuned * size, study.cache.max_gb)
 
 
 def _cost(study: Study, trained: int, scored: int, length: int) -> Cost:
-    shape = study.checkpoints.pretraining.architecture
+    shape = architecture(study)
     forward = 2 * parameters(study) + 2 * shape.layers * shape.width * length
     train, score = 3 * forward * trained, forward * scored
     return Cost(trained, scored, train + score, train / RATES["train"] + score / RATES["score"])

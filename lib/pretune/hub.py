@@ -22,6 +22,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
 from pretune import paths, revisions
+from pretune.checkpoints import Checkpoint
 from pretune.params import Hub, Study
 from pretune.revisions import Revision
 
@@ -96,15 +97,52 @@ def tokens(source: Hub, one: Revision) -> int:
     return one.tokens * 10**9
 
 
-def fetch(repo: str, commit: str, folder: Path) -> None:
-    """Bring the files of a commit to `folder`, which appears whole. Raises HubError."""
-    partial = folder.with_name(folder.name + ".partial")
+def fetch(repo: str, commit: str, partial: Path) -> None:
+    """Bring the files of a commit to the folder `partial`, taking up what is there already. Raises HubError."""
     _asked(repo, lambda: api().snapshot_download(repo, revision=commit, local_dir=partial, allow_patterns=WANTED))
     shutil.rmtree(partial / ".cache", ignore_errors=True)
     if not list(partial.glob("*.safetensors")):
         shutil.rmtree(partial)
         raise HubError(f"{repo} at {commit[:10]}: no *.safetensors there; weights in other forms are refused")
-    partial.replace(folder)
+
+
+def folder_bytes(home: Path) -> int:
+    """Bytes of the checkpoints in a folder, without those being fetched."""
+    return sum(file.stat().st_size for folder in home.glob("*") if folder.suffix != ".partial"
+               for file in folder.iterdir()) if home.is_dir() else 0
+
+
+def wait_for_room(study: Study, point: Checkpoint) -> None:
+    """Return when a checkpoint fits beside those that are there, or none is. Raises HubError when the disk cannot hold it."""
+    home = point.folder.parent
+    home.mkdir(parents=True, exist_ok=True)
+    size = next(one["bytes"] for one in pinned(study)["checkpoints"] if one["commit"] == point.revision)
+    while (there := folder_bytes(home)) and there + size > study.cache.max_gb * 1e9:
+        time.sleep(0.5)
+    free = shutil.disk_usage(home).free
+    if free < size:
+        raise HubError(f"{point.name} needs {size / 1e9:.1f} GB in {home}, {free / 1e9:.1f} GB are free; lower cache.max_gb "
+                       "or set PRETUNE_OUTPUTS to a larger disk")
+
+
+def release(study: Study, point: Checkpoint) -> None:
+    """Remove a checkpoint that no cell waits for, if the cache is over its size or another waits for room."""
+    largest = max(one["bytes"] for one in pinned(study)["checkpoints"])
+    if folder_bytes(point.folder.parent) + largest > study.cache.max_gb * 1e9:
+        shutil.rmtree(point.folder, ignore_errors=True)
+
+
+def remember(study: Study, point: Checkpoint, checksum: str) -> None:
+    """Write down the weights of a checkpoint. Raises HubError where another checkpoint of the study has the same."""
+    kept, file = pinned(study), paths.study_folder(study.name) / "checkpoints.json"
+    for one in kept["checkpoints"]:
+        if one["commit"] != point.revision and one.get("sha256") == checksum:
+            raise HubError(f"{point.name} has the very weights of step {one['step']} ({one['name']}): one branch is wrong")
+        if one["commit"] == point.revision:
+            one["sha256"] = checksum
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps(kept, indent=1))
+    partial.replace(file)
 
 
 def _asked(repo: str, ask: Callable[[], Answer]) -> Answer:

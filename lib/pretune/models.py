@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ from pretune.training import pick_device
 
 transformers_logging.disable_progress_bar()
 TUNED = paths.CACHE / "tuned"
+PLAIN = ("The river runs through the town and under the old bridge. In the morning the market opens, and people come from the "
+         "villages to sell bread, fruit and cloth. When it rains they stand under the roof of the hall and talk.")
 
 
 class CheckpointError(RuntimeError):
@@ -41,6 +44,25 @@ def load_checkpoint(checkpoint: Checkpoint) -> tuple[torch.nn.Module, object]:
         raise CheckpointError(f"{checkpoint.folder}: weights have sha256 {found[:12]}, not {expected[:12]}; "
                               "remove the folder to have it made again")
     return _load(checkpoint.folder), AutoTokenizer.from_pretrained(checkpoint.folder)
+
+
+def check(folder: Path, point: Checkpoint) -> str:
+    """Hold a fetched checkpoint against what it must be; the checksum of its weights.
+
+    Raises CheckpointError for missing or unexpected weights, a tokenizer with more entries than the model has, and, after a
+    hundred million tokens, for a model that expects plain English no better than chance.
+    """
+    model, tokenizer = _load(folder), AutoTokenizer.from_pretrained(folder)
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise CheckpointError(f"{point.name}: its tokenizer has {len(tokenizer)} entries, its embedding {rows}: not its own")
+    ids = torch.tensor([tokenizer(PLAIN)["input_ids"]], device=model.device)
+    with torch.no_grad():
+        loss = float(model(ids, labels=ids).loss)
+    if point.tokens >= 10**8 and not loss < math.log(rows) - 0.5:
+        raise CheckpointError(f"{point.name}: {loss:.2f} nats per token on plain English, where chance is {math.log(rows):.2f}: "
+                              "its weights or its tokenizer are not what they should be")
+    return weights_checksum(folder)
 
 
 @contextmanager

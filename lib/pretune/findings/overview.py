@@ -85,6 +85,8 @@ def show_effects(verdicts: dict[str, list[Verdict]]) -> None:
     scales = {"share or score": [one for one in asked if "nats" not in claim(one.claim).unit],
               "nats per token": [one for one in asked if "nats" in claim(one.claim).unit]}
     scales = {label: some for label, some in scales.items() if some}
+    if not scales:
+        return figures.say("No claim could be asked, or none has an interval: there is no effect to draw.")
     counts = [len(some) for some in scales.values()]
     figure, axes = plt.subplots(len(scales), figsize=(7.5, 0.34 * sum(counts) + 0.9 * len(counts) + 0.6), squeeze=False,
                                 gridspec_kw={"height_ratios": counts})
