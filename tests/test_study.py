@@ -15,7 +15,7 @@ import pytest
 from nbclient import NotebookClient
 
 from conftest import OUTPUTS, ROOT, run_pretune
-from pretune import params, paths, records
+from pretune import pages, params, paths, records, site
 from pretune.plan import cells
 
 WHO = ["checkpoint", "recipe", "seed", "dataset", "split", "format", "shots_asked", "draw", "item"]
@@ -194,6 +194,21 @@ def test_a_notebook_gives_the_same_figures_from_its_own_folder_as_in_the_report(
     NotebookClient(book, resources={"metadata": {"path": str(ROOT / "notebooks")}}).execute()
     made = nbformat.read(OUTPUTS / "smoke" / "notebooks" / "01_dataset_dichotomy.ipynb", 4)
     assert figures_of(book) == figures_of(made) and len(figures_of(book)) >= 3
+
+
+def test_only_a_study_as_its_file_says_is_kept_as_reference(smoke, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "REFERENCE", tmp_path / "reference")
+    kept = pages.keep_reference(smoke)
+    assert {file.name for file in kept} >= {"findings.json", "scores.parquet", "00_overview.ipynb", "01_dataset_dichotomy.svg"}
+    scores = pd.read_parquet(tmp_path / "reference" / "smoke" / "scores.parquet")
+    assert len(scores) == sum(len(cell.probes) for cell in cells(smoke)) and scores["n"].eq(12).all()
+    text = "".join(file.read_text() for file in kept if file.suffix != ".parquet")
+    assert str(ROOT) not in text and str(OUTPUTS) not in text and sum(file.stat().st_size for file in kept) < 3e6
+    site.publish(tmp_path / "published")
+    assert "Smoke" in (tmp_path / "published" / "index.html").read_text()
+    assert (tmp_path / "published" / "smoke" / "index.html").is_file()
+    with pytest.raises(pages.PageError, match="smoke was run with overrides; only a study as in params/smoke.yaml is kept"):
+        pages.keep_reference(params.load_study("smoke", ("tuning.seeds=2",)))
 
 
 def figures_of(book):

@@ -140,8 +140,11 @@ def _report(given: argparse.Namespace) -> int:
     if given.keep and not failed:
         from pretune import pages  # noqa: PLC0415
 
-        for file in pages.keep_reference(study):
-            print(file)
+        try:
+            for file in pages.keep_reference(study):
+                print(file)
+        except pages.PageError as error:
+            raise batch.RunError(str(error)) from None
     return _told(failed)
 
 

@@ -25,7 +25,7 @@ import papermill
 from jupyter_client.kernelspec import NoSuchKernel
 from papermill.exceptions import PapermillExecutionError
 
-from pretune import kernels, paths
+from pretune import kernels, params, paths
 from pretune import records as stored
 from pretune.checkpoints import checkpoints
 from pretune.kernels import Kernel
@@ -120,11 +120,16 @@ def execute(study: Study, wanted: list[Page], jobs: int) -> dict[str, str]:
 
 
 def keep_reference(study: Study) -> list[Path]:
-    """Copy the pages for all checkpoints, the first figure of each, findings and scores to the reference that is committed."""
+    """Copy the pages for all checkpoints, the first figure of each, findings and scores to the reference that is committed.
+
+    Raises PageError for a study that is not as its file under `params/` says; where its tables come from does not matter.
+    """
+    told = params.load_study(study.name)
+    if study.model_copy(update={"tables": told.tables, "file": told.file}) != told:
+        raise PageError(f"{study.name} was run with overrides; only a study as in {told.file} is kept")
     folder = paths.REFERENCE / study.name
     folder.mkdir(parents=True, exist_ok=True)
-    kept = [folder / "scores.parquet"]
-    stored.summary(study).to_parquet(kept[0], compression="zstd", index=False)
+    kept: list[Path] = []
     for name in ("findings.json", "rates.csv"):
         if (paths.study_folder(study.name) / name).exists():
             kept.append(folder / name)
@@ -132,12 +137,19 @@ def keep_reference(study: Study) -> list[Path]:
     for finding in (OVERVIEW, *study.findings):
         source = executed(study, Page(finding, "all"))
         kept.append(folder / source.name)
-        shutil.copyfile(source, kept[-1])
-        outputs = [output for cell in nbformat.read(source, 4).cells for output in cell.get("outputs", ())]
+        book = nbformat.read(source, 4)
+        for cell in book.cells:
+            if "injected-parameters" in cell.metadata.get("tags", ()):
+                cell.source = cell.source.replace(study.file, told.file)
+        nbformat.write(book, kept[-1])
+        outputs = [output for cell in book.cells for output in cell.get("outputs", ())]
         figures = [output.data["image/svg+xml"] for output in outputs if "image/svg+xml" in output.get("data", {})]
         if figures:
             kept.append(kept[-1].with_suffix(".svg"))
             kept[-1].write_text(figures[0], encoding="utf-8")
+    if not study.tables:
+        stored.summary(study).to_parquet(folder / "scores.parquet", compression="zstd", index=False)
+        kept.append(folder / "scores.parquet")
     return kept
 
 

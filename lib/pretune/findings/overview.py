@@ -33,14 +33,13 @@ def judge_all(study: str) -> dict[str, list[Verdict]]:
     return {name: FINDINGS[name].verdicts(page.open_page(study, name, "all")) for name in asked}
 
 
-def keep(study: Study, verdicts: dict[str, list[Verdict]]) -> Path:
+def keep(study: Study, verdicts: dict[str, list[Verdict]]) -> None:
     """Write `findings.json`: a list of claims, each with its rule, effect, interval and verdict. Equal on a rerun."""
     steps = [point.step for point in checkpoints(study)]
     lines = [_plain(finding, verdict) | {"checkpoints": steps} for finding, some in verdicts.items() for verdict in some]
     file = paths.study_folder(study.name) / "findings.json"
     file.with_suffix(".partial").write_text(json.dumps(lines, indent=1))
     file.with_suffix(".partial").replace(file)
-    return file
 
 
 def _plain(finding: str, verdict: Verdict) -> dict:
