@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,7 +44,7 @@ class Probe:
     data: str  # what pins the datasets
     protocol: str  # what pins the protocol
 
-    @property
+    @cached_property
     def key(self) -> str:
         return short_hash(SCORING_VERSION, asdict(self))
 

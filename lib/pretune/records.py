@@ -94,10 +94,11 @@ def missing(study: Study, only: tuple[str, ...] = (), rates: bool = False) -> li
 
 def record_files(study: Study, only: tuple[str, ...] = ()) -> list[Path]:
     """The JSON of every record that the study's probes stand in."""
-    return sorted({
-        file for cell in cells(study, only) for key, file in finished(record_folder(study, cell.model)).items()
-        if key in {probe.key for probe in cell.probes}
-    })
+    files = set()
+    for cell in cells(study, only):
+        wanted = {probe.key for probe in cell.probes}
+        files |= {file for key, file in finished(record_folder(study, cell.model)).items() if key in wanted}
+    return sorted(files)
 
 
 def load(study: Study, columns: Iterable[str] | None = None, where: dict | None = None) -> pd.DataFrame:
