@@ -49,9 +49,10 @@ def estimates(trials, datasets, *sizes, **more):
 
 
 @pytest.mark.parametrize(("datasets", "items", "seeds", "seed_sd", "checkpoint_sd"), [
-    (1, 100, 3, 0.02, 0.02),
-    (1, 100, 3, 0.10, 0.02),
-    (4, 100, 3, 0.05, 0.02),
+    (1, 120, 3, 0.02, 0.02),
+    (1, 120, 3, 0.05, 0.04),
+    (4, 120, 3, 0.02, 0.02),
+    (4, 120, 3, 0.10, 0.02),
     (4, 60, 5, 0.05, 0.03),
 ])
 def test_a_95_percent_interval_covers_in_93_to_97_percent_of_trials(datasets, items, seeds, seed_sd, checkpoint_sd):
