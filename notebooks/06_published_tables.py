@@ -97,7 +97,7 @@ table(dichotomy.constant_scores(page))
 # %% [markdown]
 # ## A replicate for free
 #
-# The checkpoints 738,000 and main lie twenty optimizer steps apart, less than a hundred-thousandth of the run. What differs between them is noise: of the tuning, of the few steps, of the shots.
+# The checkpoints 738,000 and main lie twenty optimizer steps apart, less than a ten-thousandth of the run. What differs between them is noise: of the tuning, of the few steps, of the shots.
 
 # %%
 say(tables.noise(page))

@@ -127,7 +127,7 @@ def test_a_study_on_the_hub_gives_the_rows_of_the_same_checkpoints_made_here(smo
         monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
         plan = run_pretune("plan", str(file), outputs=tmp_path / "outputs")
         assert plan.returncode == 0 and "139,264 parameters" in plan.stdout, plan.stderr
-        done = run_pretune("run", str(file), outputs=tmp_path / "outputs")
+        done = run_pretune("run", str(file), "--jobs", "1", outputs=tmp_path / "outputs", timeout=200)
         assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "outputs" / "cache" / "hub").glob("*/*"))) == 1
     about = json.loads(next((tmp_path / "outputs" / "own" / "records").glob("step-20.mnli.0.*/*.json")).read_text())

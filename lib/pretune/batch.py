@@ -124,7 +124,8 @@ class _Pool:
     """The jobs of one run: what waits, what is at work, what is done."""
 
     def __init__(self, study: Study, work: list[Cell], jobs: int, outcome: Outcome):
-        self.study, self.waiting, self.jobs, self.outcome = study, list(work), jobs, outcome
+        self.fetches = study.checkpoints.source == "hub"  # beside the cells, which make room for the next by being done
+        self.study, self.waiting, self.jobs, self.outcome = study, list(work), jobs + self.fetches, outcome
         self.prepared = all(cell.model.checkpoint.exists() for cell in work) and points.data_folder(study).is_dir()
         self.running: dict[Future, str] = {}
         self.points = {cell.model.checkpoint.name: cell.model.checkpoint for cell in work}
@@ -162,7 +163,8 @@ class _Pool:
     def _submit(self, pool: ProcessPoolExecutor) -> None:
         """Start cells whose checkpoint is there, as many as there are free processes."""
         ready = [cell for cell in self.waiting if cell.model.checkpoint.exists()]
-        for cell in ready[: self.jobs - len(self.running)]:
+        beside = self.fetches and PREPARE not in self.running.values()  # its process is not for cells
+        for cell in ready[: self.jobs - beside - len(self.running)]:
             self.waiting.remove(cell)
             self.running[pool.submit(_run_cell, self.study, cell)] = cell.model.name
         if not self.running:  # preparation failed or left a checkpoint out: what waits for it cannot be done
