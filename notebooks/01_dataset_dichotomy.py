@@ -29,7 +29,7 @@ checkpoint = "all"  # "all", or the name of one checkpoint, for example "step-10
 
 # %%
 from pretune.figures import say, table, use_theme
-from pretune.findings import dichotomy
+from pretune.findings import common, dichotomy
 from pretune.findings import page as pages
 
 use_theme()
@@ -44,14 +44,7 @@ page = pages.open_page(study, "01_dataset_dichotomy", checkpoint)  # measures wh
 # given answers, or, for summaries, the better of the training set's most frequent summary and the first sentence of the text.
 
 # %%
-say(pages.described(page))
-table(pages.provenance(page))
-
-# %%
-say(pages.completeness(page))
-if not page.has_items and len(page.lacking):
-    table(pages.holes(page))
-table(pages.datasets(page))
+common.introduce(page)
 
 # %% [markdown]
 # ## A first look
@@ -63,9 +56,9 @@ table(pages.datasets(page))
 if page.is_whole:
     dichotomy.show_curves(page)
 else:
-    pages.show_before_after(page)
+    common.show_before_after(page)
     if page.has_items:
-        pages.show_tuning(page)
+        common.show_tuning(page)
 
 # %%
 table(dichotomy.first_look(page))
@@ -78,7 +71,7 @@ table(dichotomy.first_look(page))
 
 # %%
 if page.has_items:
-    pages.show_label_shares(page)
+    common.show_label_shares(page)
     table(dichotomy.constant_answers(page))
 else:
     table(dichotomy.constant_scores(page))
@@ -109,10 +102,7 @@ if page.is_whole and page.has_items:
 # answer. Chosen by that rule, not by eye.
 
 # %%
-if page.has_items:
-    pages.show_prompts(page, list(page.titles))
-else:
-    say(pages.NO_ITEMS)
+common.show_prompts(page, list(page.titles))
 
 # %% [markdown]
 # ## The comparison
@@ -134,18 +124,12 @@ else:
 if page.is_whole:
     dichotomy.show_gains(page)
     table(dichotomy.sorting(page))
-else:
-    say(f"This page shows one checkpoint, {checkpoint}, and gives no verdict: claims are about curves. The page for all checkpoints does.")
 
 # %% [markdown]
 # ## Answer
 
 # %%
-if page.is_whole:
-    for verdict in dichotomy.verdicts(page):
-        say(pages.told(verdict))
-else:
-    say(dichotomy.checkpoint_answer(page))
+common.answer(page, dichotomy)
 
 # %% [markdown]
 # ## What differs from the reference study

@@ -28,7 +28,7 @@ checkpoint = "all"  # "all", or the name of one checkpoint, for example "step-10
 
 # %%
 from pretune.figures import say, table, use_theme
-from pretune.findings import latent
+from pretune.findings import common, latent
 from pretune.findings import page as pages
 
 use_theme()
@@ -42,14 +42,7 @@ page = pages.open_page(study, "02_latent_benefits", checkpoint)  # measures what
 # half of the items of the untuned model.
 
 # %%
-say(pages.described(page))
-table(pages.provenance(page))
-
-# %%
-say(pages.completeness(page))
-if not page.has_items and len(page.lacking):
-    table(pages.holes(page))
-table(pages.datasets(page))
+common.introduce(page)
 
 # %% [markdown]
 # ## A first look: before and after
@@ -60,10 +53,7 @@ table(pages.datasets(page))
 if page.is_whole:
     latent.show_curves(page)
 else:
-    pages.show_before_after(page)
-    if page.has_items:
-        pages.show_tuning(page)
-        pages.show_label_shares(page)
+    common.show_checkpoint(page)
 
 # %% [markdown]
 # ## Why that is not enough
@@ -81,10 +71,7 @@ if page.is_whole and page.has_items:
 # The first item of each dataset that is tuned on, in the study's fixed order: the prompt, the answer of the untuned model and that after each recipe.
 
 # %%
-if page.has_items:
-    pages.show_prompts(page, list(latent.recipes(page).values()))
-else:
-    say(pages.NO_ITEMS)
+common.show_prompts(page, list(latent.recipes(page).values()))
 
 # %% [markdown]
 # ## The comparison
@@ -136,12 +123,7 @@ if page.is_whole:
 # ## Answer
 
 # %%
-if page.is_whole:
-    for verdict in latent.verdicts(page):
-        say(pages.told(verdict))
-else:
-    say(latent.checkpoint_answer(page))
-    say("This page shows one checkpoint and gives no verdict: claims are about curves. The page for all checkpoints does.")
+common.answer(page, latent)
 
 # %% [markdown]
 # ## What differs from the reference study

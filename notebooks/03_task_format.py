@@ -25,9 +25,9 @@ study = "quick"  # a file under params/, without its ending
 checkpoint = "all"  # "all", or the name of one checkpoint, for example "step-100"
 
 # %%
-from pretune.figures import say, table, use_theme
+from pretune.figures import table, use_theme
+from pretune.findings import common, task_format
 from pretune.findings import page as pages
-from pretune.findings import task_format
 
 use_theme()
 page = pages.open_page(study, "03_task_format", checkpoint)  # measures what is missing, nothing else
@@ -39,14 +39,7 @@ page = pages.open_page(study, "03_task_format", checkpoint)  # measures what is 
 # without any. The datasets are those that a recipe tunes on, and their companions in the same domain.
 
 # %%
-say(pages.described(page))
-table(pages.provenance(page))
-
-# %%
-say(pages.completeness(page))
-if not page.has_items and len(page.lacking):
-    table(pages.holes(page))
-table(pages.datasets(page))
+common.introduce(page)
 
 # %% [markdown]
 # ## A first look
@@ -57,10 +50,7 @@ table(pages.datasets(page))
 if page.is_whole:
     task_format.show_formats(page)
 else:
-    pages.show_before_after(page)
-    if page.has_items:
-        pages.show_tuning(page)
-        pages.show_label_shares(page)
+    common.show_checkpoint(page)
 table(task_format.by_format(page))
 
 # %% [markdown]
@@ -74,10 +64,7 @@ if page.has_items:
     table(task_format.label_shares_other(page))
 
 # %%
-if page.has_items:
-    pages.show_prompts(page, list(task_format.recipes(page).values()))
-else:
-    say(pages.NO_ITEMS)
+common.show_prompts(page, list(task_format.recipes(page).values()))
 
 # %% [markdown]
 # ## The comparison
@@ -101,12 +88,7 @@ if page.is_whole:
 # ## Answer
 
 # %%
-if page.is_whole:
-    for verdict in task_format.verdicts(page):
-        say(pages.told(verdict))
-else:
-    say(task_format.checkpoint_answer(page))
-    say("This page shows one checkpoint and gives no verdict: claims are about curves. The page for all checkpoints does.")
+common.answer(page, task_format)
 
 # %% [markdown]
 # ## What differs from the reference study

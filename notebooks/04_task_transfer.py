@@ -25,9 +25,9 @@ study = "quick"  # a file under params/, without its ending
 checkpoint = "all"  # "all", or the name of one checkpoint, for example "step-100"
 
 # %%
-from pretune.figures import say, table, use_theme
+from pretune.figures import table, use_theme
+from pretune.findings import common, transfer
 from pretune.findings import page as pages
-from pretune.findings import transfer
 
 use_theme()
 page = pages.open_page(study, "04_task_transfer", checkpoint)  # measures what is missing, nothing else
@@ -38,14 +38,7 @@ page = pages.open_page(study, "04_task_transfer", checkpoint)  # measures what i
 # Every model that was tuned on one dataset is scored on all datasets that any recipe tunes on. Questions with given answers count as classification: an answer is chosen, not written.
 
 # %%
-say(pages.described(page))
-table(pages.provenance(page))
-
-# %%
-say(pages.completeness(page))
-if not page.has_items and len(page.lacking):
-    table(pages.holes(page))
-table(pages.datasets(page))
+common.introduce(page)
 
 # %% [markdown]
 # ## A first look
@@ -57,10 +50,7 @@ transfer.show_matrix(page)
 
 # %%
 if not page.is_whole:
-    pages.show_before_after(page)
-    if page.has_items:
-        pages.show_tuning(page)
-        pages.show_label_shares(page)
+    common.show_checkpoint(page)
 
 # %% [markdown]
 # ## Why that is not enough
@@ -77,10 +67,7 @@ if page.has_items:
     table(transfer.outputs(page))
 
 # %%
-if page.has_items:
-    pages.show_prompts(page, list(transfer.recipes(page).values()))
-else:
-    say(pages.NO_ITEMS)
+common.show_prompts(page, list(transfer.recipes(page).values()))
 
 # %% [markdown]
 # ## The comparison
@@ -97,12 +84,7 @@ else:
 # ## Answer
 
 # %%
-if page.is_whole:
-    for verdict in transfer.verdicts(page):
-        say(pages.told(verdict))
-else:
-    say(transfer.checkpoint_answer(page))
-    say("This page shows one checkpoint and gives no verdict: claims are about curves. The page for all checkpoints does.")
+common.answer(page, transfer)
 
 # %% [markdown]
 # ## What differs from the reference study

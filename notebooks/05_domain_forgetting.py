@@ -25,8 +25,8 @@ study = "quick"  # a file under params/, without its ending
 checkpoint = "all"  # "all", or the name of one checkpoint, for example "step-100"
 
 # %%
-from pretune.figures import say, table, use_theme
-from pretune.findings import forgetting
+from pretune.figures import table, use_theme
+from pretune.findings import common, forgetting
 from pretune.findings import page as pages
 
 use_theme()
@@ -39,14 +39,7 @@ page = pages.open_page(study, "05_domain_forgetting", checkpoint)  # measures wh
 # pre-training text; and the loss on text of the same kind that was not read. LoRA, which trains small adapters in place of all weights, stands beside full tuning where the study has it.
 
 # %%
-say(pages.described(page))
-table(pages.provenance(page))
-
-# %%
-say(pages.completeness(page))
-if not page.has_items and len(page.lacking):
-    table(pages.holes(page))
-table(pages.datasets(page))
+common.introduce(page)
 
 # %% [markdown]
 # ## A first look: other domains of the task
@@ -55,10 +48,7 @@ table(pages.datasets(page))
 if page.is_whole:
     forgetting.show_domains(page)
 else:
-    pages.show_before_after(page)
-    if page.has_items:
-        pages.show_tuning(page)
-        pages.show_label_shares(page)
+    common.show_checkpoint(page)
 
 # %% [markdown]
 # ## Why that is not enough
@@ -75,10 +65,7 @@ table(forgetting.changes(page))
 if page.is_whole:
     forgetting.show_losses(page)
 else:
-    if page.has_items:
-        pages.show_prompts(page, list(page.titles))
-    else:
-        say(pages.NO_ITEMS)
+    common.show_prompts(page, list(page.titles))
 
 # %% [markdown]
 # ## Forgetting against gain
@@ -101,12 +88,7 @@ forgetting.show_plane(page)
 # ## Answer
 
 # %%
-if page.is_whole:
-    for verdict in forgetting.verdicts(page):
-        say(pages.told(verdict))
-else:
-    say(forgetting.checkpoint_answer(page))
-    say("This page shows one checkpoint and gives no verdict: claims are about curves. The page for all checkpoints does.")
+common.answer(page, forgetting)
 
 # %% [markdown]
 # ## What differs from the reference study

@@ -26,18 +26,18 @@ checkpoint = "all"  # this page is on all checkpoints
 
 # %%
 from pretune.figures import say, table, use_theme
+from pretune.findings import common, dichotomy, tables
 from pretune.findings import page as pages
-from pretune.findings import tables
 
 use_theme()
 page = pages.open_page(study, "06_published_tables", checkpoint)  # fetches the tables unless they are there
 
 # %%
-say(pages.described(page))
-table(pages.provenance(page))
+say(common.described(page))
+table(common.provenance(page))
 
 # %%
-say(pages.completeness(page))
+say(common.completeness(page))
 say(tables.unused(page))
 
 # %% [markdown]
@@ -63,7 +63,7 @@ table(tables.transfer_ratios(page))
 # %% [markdown]
 # ## Other domains of the task (Figure 5)
 #
-# The four printed means come out. The one clear loss is that of paraphrase, and it rests on QQP and STS-B.
+# The figure draws bars; the means that they stand for come out. The one clear loss is that of paraphrase, and it rests on QQP and STS-B.
 
 # %%
 table(tables.domain_changes(page))
@@ -90,8 +90,6 @@ table(tables.format_gaps(page))
 # predictions.
 
 # %%
-from pretune.findings import dichotomy
-
 table(dichotomy.constant_scores(page))
 
 # %% [markdown]
@@ -105,9 +103,10 @@ table(tables.replicates(page).head(12))
 
 # %%
 table(tables.effects_beyond_noise(page))
+say(tables.what_stands_out(page))
 
 # %% [markdown]
-# The gains of MNLI, SocialIQa and PAWS are far beyond that noise: that tuning brings out what few-shot scores do not show holds. The gains of the instruction-tuned sets are not.
+# Where a gain is beyond the noise, that tuning brings out what few-shot scores do not show holds.
 #
 # ## What was not measured
 #
@@ -132,7 +131,7 @@ say(tables.turn_down(page))
 # Scores that this report asks for and the tables do not hold. They are left out of every mean and figure above; nothing stands in for them.
 
 # %%
-table(pages.holes(page))
+table(common.holes(page))
 
 # %% [markdown]
 # ## What this does not show

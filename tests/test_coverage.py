@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from pretune import statistics
-from pretune.statistics import Term, judge
+from pretune.judging import judge
+from pretune.statistics import Term
 
 LATE = (680, 690, 700)
 EARLY = 50

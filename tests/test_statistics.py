@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pretune import statistics
+from pretune import judging, statistics
 
 STEPS = {0: False, 50: False, 200: False, 680: True, 690: True, 700: True}
 
@@ -38,7 +38,7 @@ def test_items_that_all_agree_leave_the_doubt_of_the_rule_of_three():
 
 def gain(rows, dataset="a"):
     scores = statistics.Scores(rows)
-    return statistics.effect(scores, statistics.gain(scores, dataset))
+    return statistics.effect(scores, judging.gain(scores, dataset))
 
 
 def test_gain_is_late_minus_early_on_paired_items():
@@ -83,7 +83,7 @@ def test_an_early_checkpoint_carries_its_own_noise():
     rows = records({"a": [0.5] * 6}, items=3000)
     rows["score"] += rows["step"].map(dict(zip(STEPS, shifts, strict=True)))
     scores, late = statistics.Scores(rows), [statistics.Term(1, "a")]
-    one, both = (statistics.effect(scores, terms) for terms in (late, statistics.gain(scores, "a")))
+    one, both = (statistics.effect(scores, terms) for terms in (late, judging.gain(scores, "a")))
     assert both.variance / one.variance == pytest.approx(4, rel=0.2)  # 1/3 of the floor's variance, against 1/3 and 1
     quiet = statistics.effect(scores, late, noise=False)
     assert quiet.variance < one.variance / 5
@@ -99,36 +99,36 @@ def test_a_slope_is_that_of_least_squares_per_doubling():
 
 def test_sorting_needs_equivalence_not_absence_of_significance():
     rows = records({"rises": [0.2, 0.25, 0.5, 0.9, 0.9, 0.9], "flat": [0.2] * 6}, items=4000)
-    assert dict(statistics.sort_datasets(rows)["group"]) == {"rises": "learned", "flat": "not learned"}
+    assert dict(judging.sort_datasets(rows)["group"]) == {"rises": "learned", "flat": "not learned"}
     few = records({"flat": [0.3] * 6}, items=40)
-    assert statistics.sort_datasets(few)["group"]["flat"] == "undecided"
+    assert judging.sort_datasets(few)["group"]["flat"] == "undecided"
 
 
 def apart(rows, groups):
     scores = statistics.Scores(rows)
-    terms = statistics.groups_apart(groups, lambda dataset, weight: statistics.gain(scores, dataset, weight=weight))
+    terms = judging.groups_apart(groups, lambda dataset, weight: judging.gain(scores, dataset, weight=weight))
     return statistics.effect(scores, terms) if terms else None
 
 
 def test_the_difference_of_groups_comes_out_and_is_asked_only_of_two_sets_each():
     rise, flat = [0.2, 0.25, 0.5, 0.8, 0.8, 0.8], [0.2] * 6
     rows = records({"a": rise, "b": rise, "c": flat, "d": flat}, items=2000)
-    groups = statistics.sort_datasets(statistics.half(rows, "A"))["group"]
-    found = apart(statistics.half(rows, "B"), groups)
-    assert found.low < 0.55 < found.high and statistics.judge("1a", found, False, "").verdict == "supported"
+    groups = judging.sort_datasets(judging.half(rows, "A"))["group"]
+    found = apart(judging.half(rows, "B"), groups)
+    assert found.low < 0.55 < found.high and judging.judge("1a", found, False, "").verdict == "supported"
     assert apart(rows, groups.replace("not learned", "undecided")) is None
-    assert statistics.judge("1a", None, True, "why").verdict == "undecided"
+    assert judging.judge("1a", None, True, "why").verdict == "undecided"
 
 
 def test_halves_share_no_item():
     rows = records({"a": [0.5] * 6, "b": [0.5] * 6}, items=101)
-    one, two = statistics.half(rows, "A"), statistics.half(rows, "B")
+    one, two = judging.half(rows, "A"), judging.half(rows, "B")
     assert len(one) + len(two) == len(rows) and not set(one["item"]) & set(two["item"])
 
 
 @pytest.mark.parametrize(("value", "verdict"), [(0.3, "supported"), (0.0, "not supported"), (0.06, "undecided")])
 def test_verdicts_are_held_against_the_margin(value, verdict):
-    assert statistics.judge("x", statistics.estimate(value, [(0.0004, 100)], 9), False, "").verdict == verdict
+    assert judging.judge("x", statistics.estimate(value, [(0.0004, 100)], 9), False, "").verdict == verdict
 
 
 def test_gain_covers_the_truth():
@@ -146,9 +146,9 @@ def test_no_effect_is_supported_in_at_most_five_percent():
     wrong, trials = 0, 200
     for trial in range(trials):
         rows = records({name: [0.3] * 6 for name in "abcd"}, items=150, seed=trial)
-        groups = statistics.sort_datasets(statistics.half(rows, "A"))["group"]
-        found = apart(statistics.half(rows, "B"), groups)
-        wrong += statistics.judge("1a", found, False, "").verdict == "supported"
+        groups = judging.sort_datasets(judging.half(rows, "A"))["group"]
+        found = apart(judging.half(rows, "B"), groups)
+        wrong += judging.judge("1a", found, False, "").verdict == "supported"
     assert wrong / trials <= 0.05
 
 
@@ -189,11 +189,11 @@ def summaries(scores, error=0.01):
 
 def test_summaries_give_the_interval_their_standard_errors_and_the_pair_allow():
     scores = statistics.Scores(summaries({("a", "base"): [0.2, 0.2, 0.3, 0.5, 0.6], ("b", "base"): [0.2] * 5}))
-    quiet = statistics.effect(scores, statistics.gain(scores, "a"), noise=False)
+    quiet = statistics.effect(scores, judging.gain(scores, "a"), noise=False)
     assert quiet.value == pytest.approx(0.35) and quiet.variance == pytest.approx(0.01**2 * (1 + 1 / 2)) and quiet.n == 500
     variance, pairs = scores.pooled_noise
     assert pairs == 2 and variance == pytest.approx((0.1**2 / 2 + 0) / 2 - 0.01**2)
-    full = statistics.effect(scores, statistics.gain(scores, "a"))
+    full = statistics.effect(scores, judging.gain(scores, "a"))
     assert full.variance == pytest.approx(quiet.variance + variance * (1 + 1 / 2))
     assert statistics.over_items(scores.rows[:1]).high == pytest.approx(0.2 + 1.96 * 0.01, abs=1e-4)
 
@@ -204,7 +204,7 @@ def test_a_hole_is_nan_where_holes_are_known_of_and_an_error_elsewhere():
     assert np.isnan(statistics.effect(statistics.Scores(rows, holes=True), terms).value)
     with pytest.raises(LookupError, match="no rows of b"):
         statistics.effect(statistics.Scores(rows), terms)
-    assert statistics.judge("x", statistics.effect(statistics.Scores(rows, holes=True), terms), False, "").verdict == "undecided"
+    assert judging.judge("x", statistics.effect(statistics.Scores(rows, holes=True), terms), False, "").verdict == "undecided"
 
 
 def test_the_noise_floor_is_that_of_a_dataset_or_pooled_where_it_has_but_two_neighbours():
@@ -225,10 +225,10 @@ def test_rank_correlation_has_an_interval_from_five_checkpoints_on():
 
 
 def test_holm_asks_more_of_every_claim_of_a_family():
-    strong, weak, none = (statistics.judge(name, statistics.estimate(value, [(0.0004, 1000)], 9), False, "")
+    strong, weak, none = (judging.judge(name, statistics.estimate(value, [(0.0004, 1000)], 9), False, "")
                           for name, value in (("a", 0.2), ("b", 0.092), ("c", 0.05)))
     assert [v.verdict for v in (strong, weak, none)] == ["supported", "supported", "undecided"]
-    assert [v.verdict for v in statistics.holm([weak, none, strong])] == ["undecided", "undecided", "supported"]
-    assert [v.verdict for v in statistics.holm([weak])] == ["supported"]
-    unasked = statistics.judge("d", None, True, "why")
-    assert statistics.holm([weak, unasked])[0].verdict == "supported"  # what is not asked is no test
+    assert [v.verdict for v in judging.holm([weak, none, strong])] == ["undecided", "undecided", "supported"]
+    assert [v.verdict for v in judging.holm([weak])] == ["supported"]
+    unasked = judging.judge("d", None, True, "why")
+    assert judging.holm([weak, unasked])[0].verdict == "supported"  # what is not asked is no test

@@ -142,10 +142,7 @@ def intervals(axes: plt.Axes, names: list[str], estimates: list, groups: list[st
         axes.plot(found.value, place, "o", color=COLOURS[group])
     for group in dict.fromkeys(groups):
         axes.plot([], [], "o-", color=COLOURS[group], label=group)
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.5, -0.5)  # the first name on top, also where panels share the axis
-    axes.grid(False, axis="y")
-    return axes
+    return _rows(axes, names)
 
 
 def verdicts(axes: plt.Axes, names: list[str], estimates: list, margins: list[float], decided: list[str]) -> plt.Axes:
@@ -155,10 +152,7 @@ def verdicts(axes: plt.Axes, names: list[str], estimates: list, margins: list[fl
         axes.plot([margin] * 2, [place - 0.35, place + 0.35], color="black", lw=1, ls="--", label="margin")
         axes.plot([found.low, found.high], [place] * 2, color=COLOURS[verdict], lw=2)
         axes.plot(found.value, place, "o", color=COLOURS[verdict], label=verdict)
-    axes.set_yticks(range(len(names)), names, fontsize="small")
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.grid(False, axis="y")
-    return axes
+    return _rows(axes, names)
 
 
 def label_shares(axes: plt.Axes, shares: pd.DataFrame, labels: tuple[str, ...]) -> plt.Axes:
@@ -182,9 +176,14 @@ def before_after(axes: plt.Axes, names: list[str], before: list, after: list, ba
             axes.plot(found.value, place + shift, "o", color=COLOURS[key], label=key if place == 0 else None)
         axes.plot([level] * 2, [place - 0.35, place + 0.35], color=COLOURS["baseline"], lw=1, ls="--",
                   label="no skill" if place == 0 else None)
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.5, -0.5)  # the first name on top, also where panels share the axis
     axes.set_xlim(-0.02, 1.02)
+    return _rows(axes, names)
+
+
+def _rows(axes: plt.Axes, names: list[str]) -> plt.Axes:
+    """An axis of names, the first on top, also where panels share the axis."""
+    axes.set_yticks(range(len(names)), names, fontsize="small")
+    axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(False, axis="y")
     return axes
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from pretune import figures, published, statistics
+from pretune import figures, judging, published, statistics
 from pretune.figures import Line
 from pretune.findings.page import NO_ITEMS, Page, classifications, judged, ranged
-from pretune.statistics import Estimate, Scores, Verdict, most_frequent
+from pretune.judging import Verdict
+from pretune.statistics import Estimate, Scores, most_frequent
 from pretune.tasks.registry import REGISTRY
 
 NOT_LEARNED = "not learned"
@@ -89,7 +90,7 @@ def side_by_side(page: Page, other: Page) -> pd.DataFrame:
 
 def calibration_says(page: Page, calibrated: Page) -> str:
     """Whether any dataset sorts differently under calibrated scoring."""
-    one, two = (statistics.sort_datasets(some.base)["group"] for some in (page, calibrated))
+    one, two = (judging.sort_datasets(some.base)["group"] for some in (page, calibrated))
     moved = [f"{page.title(name)} ({one[name]} by the headline scoring, {two[name]} when calibrated)"
              for name in one.index if one[name] != two[name]]
     return "Sorted by the rule below on all items, calibration moves " + (", ".join(moved) if moved else "no dataset") + "."
@@ -97,12 +98,12 @@ def calibration_says(page: Page, calibrated: Page) -> str:
 
 def groups(page: Page) -> pd.Series:
     """learned, not learned or undecided, per dataset, sorted on half A of the items of base."""
-    return statistics.sort_datasets(statistics.half(page.base, "A"))["group"]
+    return judging.sort_datasets(judging.half(page.base, "A"))["group"]
 
 
 def show_gains(page: Page) -> None:
     """Gain of every dataset on half A, with the band that does not count."""
-    found = statistics.sort_datasets(statistics.half(page.base, "A")).loc[list(page.titles)]
+    found = judging.sort_datasets(judging.half(page.base, "A")).loc[list(page.titles)]
     figure, axes = plt.subplots(figsize=(7.5, 0.36 * len(found) + 1.4))
     figures.intervals(axes, list(page.titles.values()), list(found["gain"]), list(found["group"]), statistics.MARGIN)
     axes.set(xlabel="gain: score late minus score early", title="Gain along pre-training on half A, 95 % interval")
@@ -112,7 +113,7 @@ def show_gains(page: Page) -> None:
 
 def sorting(page: Page) -> pd.DataFrame:
     """The three-way sorting on half A, and the gain on half B that it is judged by."""
-    found, fresh = (statistics.sort_datasets(statistics.half(page.base, which)).loc[list(page.titles)] for which in "AB")
+    found, fresh = (judging.sort_datasets(judging.half(page.base, which)).loc[list(page.titles)] for which in "AB")
     return pd.DataFrame({
         "group": found["group"].to_numpy(), "gain (half A)": [ranged(one) for one in found["gain"]],
         "lift (half A)": [ranged(one) for one in found["lift"]], "gain (half B)": [ranged(one) for one in fresh["gain"]],
@@ -123,8 +124,8 @@ def verdicts(page: Page) -> list[Verdict]:
     """Claims 1a and 1b, judged by the rules above the data."""
     sorted_ = groups(page)
     counts = ", ".join(f"{(sorted_ == name).sum()} {name}" for name in ("learned", NOT_LEARNED, "undecided"))
-    scores = Scores(statistics.half(page.base, "B"))
-    terms = statistics.groups_apart(sorted_, lambda name, weight: statistics.gain(scores, name, weight=weight))
+    scores = Scores(judging.half(page.base, "B"))
+    terms = judging.groups_apart(sorted_, lambda name, weight: judging.gain(scores, name, weight=weight))
     why = f"Sorted on half A: {counts}."
     if terms is None:
         one = (None, f"{why} It is asked only where both groups have two sets.")

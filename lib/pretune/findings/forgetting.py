@@ -11,7 +11,8 @@ from pretune import figures, published, statistics
 from pretune.figures import Line
 from pretune.findings.latent import recipes
 from pretune.findings.page import Page, judged, ranged
-from pretune.statistics import MARGIN, Estimate, Term, Verdict
+from pretune.judging import Verdict
+from pretune.statistics import MARGIN, Estimate, Term
 from pretune.tasks.registry import REGISTRY
 
 TEXT, FACTS = "held_out_text", "fact_recall"
@@ -41,13 +42,7 @@ def partners(page: Page, own: str, domain: str) -> list[str]:
 
 def knowledge(page: Page, own: str = "") -> list[str]:
     """Knowledge sets, fact recall among them, that base answers better than no skill by the margin; not the one tuned on."""
-    return [name for name in page.titles if REGISTRY[name].knowledge and name != own and _beats(page, name)]
-
-
-def _beats(page: Page, name: str) -> bool:
-    rows = page.of(name)
-    rows = rows[rows["late"]] if page.is_whole else rows
-    return bool(rows["score"].mean() - rows["baseline"].mean() > MARGIN)
+    return [name for name in page.titles if REGISTRY[name].knowledge and name != own and page.beats_no_skill(name)]
 
 
 def show_domains(page: Page) -> None:
@@ -137,10 +132,10 @@ def verdicts(page: Page) -> list[Verdict]:
         names = partners(page, own, "out")
         void = [name for name in published.HIDDEN if REGISTRY[name].partner == own] if page.study.tables else []
         if void:
-            claims[f"5a ({REGISTRY[own].title})"] = (None, f"{_named(page, void)}: scored on splits whose labels are hidden.")
+            claims[f"5a ({REGISTRY[own].title})"] = (None, f"{page.named(void)}: scored on splits whose labels are hidden.")
         elif names:
             found = statistics.effect(page.scores, mean_loss(page, names, recipe))
-            claims[f"5a ({REGISTRY[own].title})"] = (found, f"Mean loss on {_named(page, names)}.")
+            claims[f"5a ({REGISTRY[own].title})"] = (found, f"Mean loss on {page.named(names)}.")
     return judged(page, claims | {"5b": _claim_5b(page), "5b (text)": _claim_text(page), "5c": _claim_5c(page)})
 
 
@@ -150,7 +145,7 @@ def _claim_5b(page: Page) -> tuple[Estimate | None, str]:
     if not parts:
         return None, "There is no knowledge set that base answers better than no skill and that was scored after tuning."
     terms = [term for recipe, name in parts for term in loss(page, name, recipe, (), 1 / len(parts))]
-    why = f"Mean loss over {len(recipes(page))} recipes on {_named(page, {name for _, name in parts})}."
+    why = f"Mean loss over {len(recipes(page))} recipes on {page.named({name for _, name in parts})}."
     return statistics.effect(page.scores, terms), why
 
 
@@ -178,10 +173,6 @@ def _claim_5c(page: Page) -> tuple[Estimate | None, str]:
     terms = [term for own, recipe in asked.items() for sign, which in ((1, full[own]), (-1, recipe))
              for term in mean_loss(page, knowledge(page, own), which, (), sign / len(asked))]
     return statistics.effect(page.scores, terms), f"{why}. The effect is what LoRA keeps of knowledge beyond full tuning."
-
-
-def _named(page: Page, names) -> str:
-    return ", ".join(sorted(map(page.title, names))) or "no dataset"
 
 
 def checkpoint_answer(page: Page) -> str:

@@ -11,11 +11,12 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from pretune import figures, statistics
+from pretune import figures, judging, statistics
 from pretune.figures import Line
 from pretune.findings.dichotomy import NOT_LEARNED
 from pretune.findings.page import Page, judged, ranged
-from pretune.statistics import MARGIN, Estimate, Term, Verdict
+from pretune.judging import Verdict
+from pretune.statistics import MARGIN, Estimate, Term
 from pretune.tasks.registry import REGISTRY
 
 GROUPS = ("learned", NOT_LEARNED)
@@ -39,7 +40,7 @@ def sorted_sets(page: Page) -> pd.Series:
 
 
 def groups_of(page: Page, rows: pd.DataFrame) -> pd.Series:
-    return statistics.sort_datasets(statistics.half(rows, "A"))["group"]
+    return judging.sort_datasets(judging.half(rows, "A"))["group"]
 
 
 def show_curves(page: Page) -> None:
@@ -174,7 +175,7 @@ def _claim_2a(page: Page, flat: dict[str, str]) -> tuple[Estimate | None, str]:
     asked = {name: recipe for name, recipe in flat.items()
              if statistics.effect(page.scores, _above(page, name, recipe)).value > MARGIN}
     left = [page.title(name) for name in flat if name not in asked]
-    why = f"Asked of {_named(page, asked)}." + (f" Tuned {', '.join(left)} does not beat no skill by the margin." if left else "")
+    why = f"Asked of {page.named(asked)}." + (f" Tuned {', '.join(left)} does not beat no skill by the margin." if left else "")
     if not asked:
         return None, why
     return statistics.effect(page.scores, _mean(asked, lambda n, r, w: benefit(page, n, r, w))), why
@@ -189,7 +190,7 @@ def _claim_2b(page: Page, sorted_: pd.Series) -> tuple[Estimate | None, str]:
     """Task tuning, raw: the procedure in which both groups see equally many examples of their own."""
     own = {name: recipe for recipe, name in recipes(page).items()}
     have = sorted_[[name for name in sorted_.index if name in own]]
-    terms = statistics.groups_apart(have, lambda n, w: _change(page, n, own[n], -w, "default"))
+    terms = judging.groups_apart(have, lambda n, w: _change(page, n, own[n], -w, "default"))
     if terms is None:
         return None, f"Both groups need two sets with training data; {_counts(have)}."
     return statistics.effect(page.scores, terms), f"Task tuning with equally many examples; {_counts(have)}."
@@ -226,10 +227,6 @@ def end_of_run(page: Page) -> pd.DataFrame:
 
 def _with_shots(page: Page, term: Term) -> Term:
     return Term(term.weight, term.dataset, term.recipe, term.steps, shots=page.study.probing.shots)
-
-
-def _named(page: Page, names) -> str:
-    return ", ".join(map(page.title, names)) or "no dataset"
 
 
 def _counts(sorted_: pd.Series) -> str:

@@ -17,8 +17,8 @@ from pretune import figures, params, paths, published, records
 from pretune.checkpoints import checkpoints
 from pretune.findings import dichotomy, forgetting, latent, page, task_format, transfer
 from pretune.findings.claims import claim
+from pretune.judging import Verdict
 from pretune.params import Study
-from pretune.statistics import Verdict
 
 FINDINGS = {
     "01_dataset_dichotomy": dichotomy, "02_latent_benefits": latent, "03_task_format": task_format,

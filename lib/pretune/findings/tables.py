@@ -1,7 +1,7 @@
 """The numbers that the reference study printed, recomputed from the tables it released, and what the tables cannot say.
 
-Printed numbers (`PRINTED`) are those of Sun & Dredze, arXiv 2408.06663v5: Table 6, Figure 5, Section 4.3. Cells that the
-tables lack are left out of a mean, which then says how many it has.
+Published numbers (`PRINTED`) are those of Sun & Dredze, arXiv 2408.06663v5: Table 6 and Section 4.3 as printed there; of
+Figure 5, which draws bars, the means that its bars stand for. Cells that the tables lack are left out of a mean.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pretune.tasks.registry import REGISTRY
 
 TUNED_GROUP = ("mnli", "mnli_mismatched", "paws", "xsum", "xlsum", "social_i_qa", "boolq")  # "learned in fine-tuning"
 READ_GROUP = ("hellaswag", "arc_challenge", "arc_easy", "openbookqa", "sciq")  # "learned in pre-training"
+NORMAL = 1.96  # half a 95 % interval of a normal variable, in its standard deviations
 PRINTED = {
     "learned in fine-tuning": (0.062, 0.149, 0.286, 0.297, 0.304, 0.297, 0.264, 0.290),
     "learned in pre-training, SciQ twice": (0.048, 0.048, 0.004, 0.010, 0.030, 0.027, 0.021, -0.005),
@@ -93,7 +94,7 @@ def domain_changes(page: Page) -> pd.DataFrame:
                                    for step in page.scores.steps]) for name in partners(page, own, "out")}
         lines[page.title(own)] = {
             "recomputed": f"{np.nanmean(np.concatenate(list(changes.values()))):+.3f}",
-            "printed": f"{PRINTED[REGISTRY[own].title]:+.3f}",
+            "bar of Figure 5": f"{PRINTED[REGISTRY[own].title]:+.3f}",
             "of each set": ", ".join(f"{page.title(name)} {np.nanmean(part):+.3f}" for name, part in changes.items()),
             "labels": "hidden" if set(changes) & set(published.HIDDEN) else "public",
         }
@@ -140,21 +141,31 @@ def noise(page: Page) -> str:
     variance, pairs = page.scores.pooled_noise
     one = variance**0.5
     found = replicates(page)
-    far = (found["z over items"].abs() > statistics.stats.norm.ppf(0.975)).mean()
+    far = (found["z over items"].abs() > NORMAL).mean()
     return (f"Over {pairs} pairs of scores, the two checkpoints differ beyond their items by a standard deviation of {one:.3f} a "
             f"score: {one * 2**0.5:.3f} for the difference of two. Of items alone one would expect 5 % of pairs to differ "
             f"significantly; {far:.0%} do. A published effect of a single checkpoint and dataset below about "
-            f"{1.96 * one * 2**0.5:.2f} is within that noise.")
+            f"{NORMAL * one * 2**0.5:.2f} is within that noise.")
 
 
 def effects_beyond_noise(page: Page) -> pd.DataFrame:
     """Gains at the last checkpoint against the noise of the pair: which stand out."""
-    bound, last, lines = 1.96 * (2 * page.scores.pooled_noise[0]) ** 0.5, page.scores.steps[-1], {}
+    bound, last, lines = NORMAL * (2 * page.scores.pooled_noise[0]) ** 0.5, page.scores.steps[-1], {}
     for name in (*TUNED_GROUP, *READ_GROUP):
         found = gain(page, name, last)
         lines[page.title(name)] = {"gain at main": f"{found:+.3f}", "by": tuner(page, name),
                                    "beyond the noise": "yes" if abs(found) > bound else "no"}
     return pd.DataFrame(lines).T
+
+
+def what_stands_out(page: Page) -> str:
+    """Of which sets the gain at the last checkpoint is beyond that noise, and of which not, by how they were tuned."""
+    found, said = effects_beyond_noise(page), []
+    for by, part in found.groupby(found["by"].eq("instruct"), sort=True):
+        how = "instruction tuning" if by else "tuning on their task"
+        names = {answer: ", ".join(part.index[part["beyond the noise"] == answer]) or "none" for answer in ("yes", "no")}
+        said.append(f"after {how}: {names['yes']} (within it: {names['no']})")
+    return f"Gains beyond that noise, {'; '.join(said)}."
 
 
 def end_of_the_run(page: Page) -> pd.DataFrame:

@@ -12,7 +12,8 @@ from pretune import figures, statistics
 from pretune.figures import Line
 from pretune.findings.latent import recipes
 from pretune.findings.page import Page, judged, ranged
-from pretune.statistics import MARGIN, Estimate, Term, Verdict
+from pretune.judging import Verdict
+from pretune.statistics import Estimate, Term
 from pretune.tasks.example import FORMATS
 
 OTHER = FORMATS[1:3]  # the formats that are never tuned on: a plain request, the bare inputs
@@ -98,16 +99,9 @@ def verdicts(page: Page) -> list[Verdict]:
     return judged(page, {f"{claim} ({form})": ask(page, form) for claim, ask in asked.items() for form in OTHER})
 
 
-def _beats(page: Page, name: str, recipe: str, steps: tuple[int, ...] = ()) -> bool:
-    """Whether the tuned model beats no skill by the margin in the training format."""
-    rows = page.of(name, recipe)
-    rows = rows[rows["step"].isin(steps or page.scores.late)]
-    return bool(rows["score"].mean() - rows["baseline"].mean() > MARGIN)
-
-
 def _claim_3a(page: Page, form: str) -> tuple[Estimate | None, str]:
-    asked = {recipe: name for recipe, name in recipes(page).items() if _beats(page, name, recipe)}
-    why = f"Asked of {_named(page, asked.values())}."
+    asked = {recipe: name for recipe, name in recipes(page).items() if page.beats_no_skill(name, recipe)}
+    why = f"Asked of {page.named(asked.values())}."
     if not asked:
         return None, why
     terms = [term for recipe, name in asked.items() for term in fitted(page, name, recipe, form, weight=1 / len(asked))]
@@ -116,7 +110,7 @@ def _claim_3a(page: Page, form: str) -> tuple[Estimate | None, str]:
 
 def _claim_3b(page: Page, form: str) -> tuple[Estimate | None, str]:
     """The gap at the first checkpoint where the tuned default beats no skill, minus that at late."""
-    first = {recipe: next((step for step in page.scores.steps if step > 0 and _beats(page, name, recipe, (step,))), None)
+    first = {recipe: next((step for step in page.scores.steps if step > 0 and page.beats_no_skill(name, recipe, (step,))), None)
              for recipe, name in recipes(page).items()}
     asked = {recipe: step for recipe, step in first.items() if step is not None and step not in page.scores.late}
     if not asked:
@@ -126,10 +120,6 @@ def _claim_3b(page: Page, form: str) -> tuple[Estimate | None, str]:
              gap(page, pairs[recipe], recipe, form, (step,), share) + gap(page, pairs[recipe], recipe, form, (), -share)]
     said = ", ".join(f"{page.title(pairs[recipe])} from step {step}" for recipe, step in asked.items())
     return statistics.effect(page.scores, terms), f"Asked of {said}."
-
-
-def _named(page: Page, names) -> str:
-    return ", ".join(map(page.title, names)) or "no dataset"
 
 
 def checkpoint_answer(page: Page) -> str:

@@ -11,7 +11,8 @@ import pandas as pd
 from pretune import figures, statistics
 from pretune.findings.latent import gold_likelihood, recipes
 from pretune.findings.page import NO_ITEMS, Page, judged, ranged
-from pretune.statistics import MARGIN, Estimate, Scores, Term, Verdict
+from pretune.judging import Verdict
+from pretune.statistics import Estimate, Scores, Term
 from pretune.tasks.registry import REGISTRY
 
 
@@ -125,18 +126,12 @@ def _claim_4a(page: Page) -> tuple[Estimate | None, str]:
 
 def _claim_4b(page: Page) -> tuple[Estimate | None, str]:
     """Classification is left alone where its change lies above minus the margin."""
-    asked = [(recipe, name) for recipe, name in pairs(page, False) if _beats(page, name)]
+    asked = [(recipe, name) for recipe, name in pairs(page, False) if page.beats_no_skill(name)]
     if not asked:
         return None, "Base beats no skill by the margin on no classification set: there is nothing to lose."
     found = statistics.effect(page.scores, [term for recipe, name in asked for term in
                                             change(page, name, recipe, (), 1 / len(asked))])
     return found, f"Mean change at late on {', '.join(sorted({page.title(name) for _, name in asked}))}."
-
-
-def _beats(page: Page, name: str) -> bool:
-    rows = page.of(name)
-    late = rows[rows["late"]]
-    return bool(late["score"].mean() - late["baseline"].mean() > MARGIN)
 
 
 def _claim_4c(page: Page) -> tuple[Estimate | None, str]:
