@@ -1,46 +1,26 @@
 """The shape of a study: what a file under `params/` may say, checked, frozen, and printed as resolved.
 
-- A file is YAML. It is read strictly: unknown and duplicate keys, wrong types and numbers that YAML takes for
-  text are refused in one line that names the file, the key, the value and what is allowed.
-- This module knows no dataset and no checkpoint; `cells.check` holds a study against those.
-- Types are pydantic models in strict mode; the YAML is passed as JSON, where a list may become a tuple and an
-  integer a float, but never a text a number.
+- A file is YAML, read strictly (module `strict`): whatever is not a study is refused in one line that names the file, the
+  key, the value and what is allowed.
+- This module knows no dataset and no checkpoint; `plan.check` holds a study against those.
 """
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, field_validator, model_validator
 
 from pretune import paths
+from pretune.strict import Frozen, StudyError, explain, keys, override, read_yaml
 
 Rate = Annotated[float, Field(gt=0, le=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
-
-
-class StudyError(ValueError):
-    """A study that cannot be: one line naming file, key, value and what is allowed."""
-
-
-class Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Optimisation(Frozen):
@@ -321,15 +301,12 @@ def load_study(study: str, overrides: tuple[str, ...] = ()) -> Study:
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", file.stem) or file.stem in ("cache", "reference"):
         raise StudyError(f"{study}: a study is named by its file: small letters, digits, - and _, but not cache or reference")
     shown = str(file.relative_to(paths.ROOT)) if file.is_relative_to(paths.ROOT) else str(file)
-    try:
-        raw = yaml.load(file.read_text(encoding="utf-8"), Loader=_Strict)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise StudyError(f"{shown}: not readable as YAML: {' '.join(str(error).split())}") from None
+    raw = read_yaml(file, shown)
     if not isinstance(raw, dict):
-        raise StudyError(f"{shown}: must be keys and values, allowed keys: {', '.join(_keys(Study))}")
+        raise StudyError(f"{shown}: must be keys and values, allowed keys: {', '.join(keys(Study))}")
     _name_protocol(raw)
     for text in overrides:
-        _override(raw, text)
+        override(raw, text)
         _name_protocol(raw)
     if "datasets" not in raw and isinstance(raw.get("checkpoints"), dict):
         same = {key: value for key, value in raw["checkpoints"].items() if key in ("source", "world")}
@@ -337,7 +314,7 @@ def load_study(study: str, overrides: tuple[str, ...] = ()) -> Study:
     try:
         return Study.model_validate_json(json.dumps({**raw, "name": file.stem, "file": shown}, default=str))
     except ValidationError as error:
-        raise StudyError(_explain(shown, error)) from None
+        raise StudyError(explain(shown, error, Study)) from None
 
 
 def resolved(study: Study) -> str:
@@ -345,79 +322,7 @@ def resolved(study: Study) -> str:
     return yaml.safe_dump(json.loads(study.model_dump_json()), sort_keys=False, allow_unicode=True)
 
 
-class _Strict(yaml.SafeLoader):
-    """Safe YAML that refuses duplicate keys, which PyYAML would let win silently, and aliases, which can explode."""
-
-    def compose_node(self, parent, index):
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.constructor.ConstructorError(None, None, "aliases are refused", self.peek_event().start_mark)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node, deep=False):
-        seen = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key.value!r}", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
 def _name_protocol(raw: dict) -> None:
     """Put the options in the place of a protocol's name, so that each can be overridden by itself."""
     if isinstance(raw.get("protocol"), str) and raw["protocol"] in PROTOCOLS:
         raw["protocol"] = PROTOCOLS[raw["protocol"]].model_dump()
-
-
-def _override(raw: dict, text: str) -> None:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise StudyError(f"--set {text}: must be KEY=VALUE, for example tuning.seeds=3")
-    *parents, last = key.split(".")
-    for parent in parents:
-        raw = raw.setdefault(parent, {}) if isinstance(raw, dict) else raw
-    if not isinstance(raw, dict):
-        raise StudyError(f"--set {text}: {'.'.join(parents)} holds no keys")
-    try:
-        raw[last] = yaml.load(value, Loader=_Strict)
-    except yaml.YAMLError:
-        raise StudyError(f"--set {text}: {value!r} is not a YAML value") from None
-
-
-def _explain(file: str, error: ValidationError) -> str:
-    """One complaint as one line: file, key, value, what is allowed. An unknown key explains a missing one."""
-    first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-    place = [str(part) for part in first["loc"] if part not in ("microworld", "corpus", "folder", "hub", "tables", "[key]") or
-             part == first["loc"][-1]]
-    key, value = ".".join(place) or "the whole", first["input"]
-    told = json.dumps(value, ensure_ascii=False) if not isinstance(value, dict) else "{...}"
-    if first["type"] == "extra_forbidden":
-        allowed = _keys(_model_at(first["loc"][:-1]))
-        near = difflib.get_close_matches(place[-1], allowed, 1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        return f"{file}: {key}: unknown key; {hint}allowed: {', '.join(allowed)}"
-    if first["type"] == "missing":
-        return f"{file}: {key}: missing; it must be given"
-    hint = ""
-    if isinstance(value, str) and first["type"] in ("float_type", "int_type"):
-        hint = " (YAML reads it as text: write 2.0e-6, not 2e-6)" if "e" in value.lower() else " (it is text)"
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{file}: {key}: {told} is refused; {message[0].lower()}{message[1:]}{hint}"
-
-
-def _model_at(loc: tuple) -> type[BaseModel]:
-    """The model whose key is at `loc`, by the path pydantic reports (a union's tag is part of it)."""
-    model: Any = Study
-    for part in loc:
-        if isinstance(model, type) and issubclass(model, BaseModel) and part in model.model_fields:
-            model = model.model_fields[part].annotation
-        else:  # a union's tag or a mapping's key
-            options = [one for one in getattr(model, "__args__", ()) if isinstance(one, type)
-                       and issubclass(one, BaseModel)]
-            tagged = [one for one in options if "source" in one.model_fields
-                      and part in one.model_fields["source"].annotation.__args__]
-            model = (tagged or options)[-1]
-    return model
-
-
-def _keys(model: type[BaseModel]) -> list[str]:
-    return [name for name, field in model.model_fields.items() if not field.exclude]
