@@ -77,6 +77,18 @@ def test_a_commit_is_fetched_and_a_break_taken_up(served, tmp_path):
     assert (target / "model.safetensors").read_bytes() == (served.folders[commit] / "model.safetensors").read_bytes()
 
 
+def test_what_earlier_runs_left_makes_room_and_what_is_needed_stays(served, tmp_path):
+    own = study(tmp_path, steps=[10, 20, 30])
+    own = own.model_copy(update={"cache": params.Cache(max_gb=2.5 * hub.pinned(own)["checkpoints"][0]["bytes"] / 1e9)})
+    first, second, third = checkpoints(own)
+    for point in (first, second):
+        hub.fetch(REPO, point.revision, point.folder)
+    hub.make_room(own, {second.revision, third.revision})
+    assert not first.exists() and second.exists()
+    hub.make_room(own, {third.revision})  # one fits beside the next
+    assert second.exists()
+
+
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_passing_trouble_is_tried_again_and_said(served, status, caplog):
     left = [status] * 2

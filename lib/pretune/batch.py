@@ -140,6 +140,8 @@ class _Pool:
         threads = max(1, cores() // self.jobs)
         pool = ProcessPoolExecutor(self.jobs, context, _start_worker, (queue, threads))
         try:
+            if self.fetches:
+                importlib.import_module("pretune.hub").make_room(self.study, {point.revision for point in self.points.values()})
             if not self.prepared:
                 self.running[pool.submit(_prepare, self.study)] = PREPARE
             while self.running or self.waiting:

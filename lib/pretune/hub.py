@@ -13,7 +13,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TypeVar
@@ -106,18 +106,26 @@ def fetch(repo: str, commit: str, partial: Path) -> None:
         raise HubError(f"{repo} at {commit[:10]}: no *.safetensors there; weights in other forms are refused")
 
 
-def folder_bytes(home: Path) -> int:
-    """Bytes of the checkpoints in a folder, without those being fetched."""
-    return sum(file.stat().st_size for folder in home.glob("*") if folder.suffix != ".partial"
-               for file in folder.iterdir()) if home.is_dir() else 0
+def _kept_bytes() -> int:
+    """Bytes of the checkpoints in the folder of the Hub, without those being fetched."""
+    kept = (folder for folder in (paths.CACHE / "hub").glob("*/*") if folder.suffix != ".partial")
+    return sum(file.stat().st_size for folder in kept for file in folder.iterdir())
+
+
+def make_room(study: Study, needed: Collection[str]) -> None:
+    """Remove checkpoints that earlier runs left, but not the commits `needed`, until the largest has room in the cache."""
+    largest = max(one["bytes"] for one in pinned(study)["checkpoints"])
+    for folder in sorted((paths.CACHE / "hub").glob("*/*"), key=lambda one: one.stat().st_mtime):
+        if folder.name.removesuffix(".partial") not in needed and _kept_bytes() + largest > study.cache.max_gb * 1e9:
+            shutil.rmtree(folder)
 
 
 def wait_for_room(study: Study, point: Checkpoint) -> None:
     """Return when a checkpoint fits beside those that are there, or none is. Raises HubError when the disk cannot hold it."""
-    home = point.folder.parent
+    home = paths.CACHE / "hub"
     home.mkdir(parents=True, exist_ok=True)
     size = next(one["bytes"] for one in pinned(study)["checkpoints"] if one["commit"] == point.revision)
-    while (there := folder_bytes(home)) and there + size > study.cache.max_gb * 1e9:
+    while (there := _kept_bytes()) and there + size > study.cache.max_gb * 1e9:
         time.sleep(0.5)
     free = shutil.disk_usage(home).free
     if free < size:
@@ -128,7 +136,7 @@ def wait_for_room(study: Study, point: Checkpoint) -> None:
 def release(study: Study, point: Checkpoint) -> None:
     """Remove a checkpoint that no cell waits for, if the cache is over its size or another waits for room."""
     largest = max(one["bytes"] for one in pinned(study)["checkpoints"])
-    if folder_bytes(point.folder.parent) + largest > study.cache.max_gb * 1e9:
+    if _kept_bytes() + largest > study.cache.max_gb * 1e9:
         shutil.rmtree(point.folder, ignore_errors=True)
 
 

@@ -18,6 +18,7 @@ import shutil
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -78,8 +79,7 @@ def stale(study: Study, wanted: list[Page]) -> list[Page]:
 def fingerprint(study: Study, page: Page) -> str:
     """A hash of all that a page depends on."""
     digest = hashlib.sha256(study.model_dump_json().encode())
-    for file in [_source(page.finding), *sorted((paths.ROOT / "lib" / "pretune").rglob("*.py"))]:
-        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    digest.update(_source(page.finding).read_bytes() + _library())
     if page.finding == OVERVIEW:  # it stands beside other runs
         beside = [paths.OUTPUTS / name for name in paths.BESIDE if name != study.name]
         for folder in (*beside, *(paths.REFERENCE / name for name in (*paths.BESIDE, study.name))):
@@ -89,6 +89,13 @@ def fingerprint(study: Study, page: Page) -> str:
     for file in stored.record_files(narrow, () if page.checkpoint == "all" else (page.checkpoint,)):
         digest.update(file.name.encode() + json.dumps(json.loads(file.read_text())["sha256"]).encode())
     return digest.hexdigest()
+
+
+@cache
+def _library() -> bytes:
+    """A hash of this library, as it was when this process first asked."""
+    files = sorted(Path(__file__).parent.rglob("*.py"))
+    return hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).digest()
 
 
 def execute(study: Study, wanted: list[Page], jobs: int) -> dict[str, str]:
