@@ -124,7 +124,8 @@ def what_was_run(study: Study) -> str:
     seconds = pd.DataFrame(list(about["seconds"])).sum().sum()
     rows = len(records.load(study, columns=["item"]))
     return (f"{len(about)} records of {about['model'].nunique()} models with {rows:,} scored rows, {seconds / 3600:.1f} process "
-            f"hours of loading, tuning and scoring, on {', '.join(sorted(set(about['device'])))}.")
+            f"hours of loading, tuning and scoring, on {', '.join(sorted(set(about['device'])))}. A model that had been tuned "
+            "before was taken from the cache and counts with the time of loading it.")
 
 
 def spread(study: Study) -> str:

@@ -67,7 +67,9 @@ class Page:
         return REGISTRY[dataset].title + (" (microworld)" if self.study.datasets.source == "microworld" else "")
 
     def named(self, datasets: Iterable[str]) -> str:
-        return ", ".join(map(self.title, dict.fromkeys(datasets))) or "no dataset"
+        """Titles of datasets, in the order of the study."""
+        asked = set(datasets)
+        return ", ".join(self.title(name) for name in self.study.probing.datasets if name in asked) or "no dataset"
 
     @cached_property
     def tokens(self) -> dict[int, int]:

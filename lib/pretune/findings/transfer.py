@@ -131,7 +131,7 @@ def _claim_4b(page: Page) -> tuple[Estimate | None, str]:
         return None, "Base beats no skill by the margin on no classification set: there is nothing to lose."
     found = statistics.effect(page.scores, [term for recipe, name in asked for term in
                                             change(page, name, recipe, (), 1 / len(asked))])
-    return found, f"Mean change at late on {', '.join(sorted({page.title(name) for _, name in asked}))}."
+    return found, f"Mean change at late on {page.named(name for _, name in asked)}."
 
 
 def _claim_4c(page: Page) -> tuple[Estimate | None, str]:
