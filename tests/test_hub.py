@@ -7,10 +7,10 @@ import pytest
 
 from conftest import run_pretune
 from local_hub import LocalHub
-from pretune import hub, params, paths, records
+from pretune import hub, params, paths, pins, records, room
 from pretune.checkpoints import checkpoints
+from pretune.errors import StudyError
 from pretune.hub import HubError
-from pretune.revisions import RevisionError
 
 REPO = "lab/tiny-olmo"
 
@@ -59,7 +59,7 @@ def test_branches_are_found_by_step_and_pinned_to_commits(served, tmp_path):
 
 
 def test_a_step_that_is_not_there_names_the_nearest(served, tmp_path):
-    with pytest.raises(RevisionError, match="no checkpoint at step 25; the nearest are step10-tokens1B, step20-tokens2B, step30"):
+    with pytest.raises(StudyError, match="no checkpoint at step 25; the nearest are step10-tokens1B, step20-tokens2B, step30"):
         checkpoints(study(tmp_path, steps=[10, 25]))
 
 
@@ -79,13 +79,14 @@ def test_a_commit_is_fetched_and_a_break_taken_up(served, tmp_path):
 
 def test_what_earlier_runs_left_makes_room_and_what_is_needed_stays(served, tmp_path):
     own = study(tmp_path, steps=[10, 20, 30])
-    own = own.model_copy(update={"cache": params.Cache(max_gb=2.5 * hub.pinned(own)["checkpoints"][0]["bytes"] / 1e9)})
+    own = own.model_copy(update={"cache": params.Cache(max_gb=2.5 * pins.pinned(own)["checkpoints"][0]["bytes"] / 1e9)})
     first, second, third = checkpoints(own)
     for point in (first, second):
         hub.fetch(REPO, point.revision, point.folder)
-    hub.make_room(own, {second.revision, third.revision})
+        point.about.write_text("{}")
+    room.make(own, {second.revision, third.revision})
     assert not first.exists() and second.exists()
-    hub.make_room(own, {third.revision})  # one fits beside the next
+    room.make(own, {third.revision})  # one fits beside the next
     assert second.exists()
 
 
@@ -118,7 +119,7 @@ def test_no_server_is_one_line(served, monkeypatch):
 
 def test_a_branch_that_does_not_say_its_tokens_asks_for_the_size_of_a_step(served, tmp_path):
     served.commits[REPO] = {"step10": served.commits[REPO]["main"], "step20": served.commits[REPO]["step20-tokens2B"]}
-    with pytest.raises(HubError, match="step10 does not say how many tokens it has read; give checkpoints.tokens_per_step"):
+    with pytest.raises(StudyError, match="step10 does not say how many tokens it has read; give checkpoints.tokens_per_step"):
         checkpoints(study(tmp_path, steps=[10, 20]))
     assert [one.tokens for one in checkpoints(study(tmp_path, steps=[10, 20], tokens_per_step=512))] == [5120, 10240]
 

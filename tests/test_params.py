@@ -5,7 +5,8 @@ import yaml
 
 from conftest import run_pretune
 from pretune import params, paths
-from pretune.params import StudyError, load_study
+from pretune.errors import StudyError
+from pretune.params import load_study
 from pretune.plan import cells
 
 SMOKE = (paths.PARAMS / "smoke.yaml").read_text()

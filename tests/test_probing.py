@@ -11,6 +11,7 @@ import torch
 from conftest import OUTPUTS
 from pretune import cells, checkpoints, params, plan, probing, prompts
 from pretune.checkpoints import Checkpoint
+from pretune.errors import StudyError
 from pretune.tasks import rows
 from pretune.tasks.example import RowError
 from pretune.tasks.registry import REGISTRY, RESERVE
@@ -32,7 +33,7 @@ def folder():
     return checkpoints.data_folder(params.load_study("smoke"))
 
 
-@pytest.mark.parametrize("dataset", [name for name in REGISTRY if name != "tulu_v2"])
+@pytest.mark.parametrize("dataset", [name for name, one in REGISTRY.items() if one.microworld and one.kind != "chat"])
 def test_every_dataset_can_be_looked_at(model, tokenizer, dataset):
     changes = {"shots": 0} if REGISTRY[dataset].kind == "text" else {}
     for form in ("default",) if changes else ("default", "instruct", "io", "chat"):
@@ -117,22 +118,22 @@ def test_published_generation_goes_past_a_newline(model, tokenizer):
     assert {row["stop"] for row in made.rows} <= {"length", "end"}
 
 
-def test_training_rows_that_do_not_fit_are_refused_or_cut(model, tokenizer):
-    for protocol, fits in (("corrected", False), ("published", True)):
-        study = params.load_study("smoke", (f"protocol={protocol}",))
-        tuned = plan.Model(POINT, "xsum", 0, "none")
-        if fits:
-            made = cells._training_rows(study, tuned, 60, tokenizer)
-            assert max(len(row.ids) for row in made) == 60 and len(made) == 48
-        else:
-            with pytest.raises(RowError, match="exceed 60 tokens"):
-                cells._training_rows(study, tuned, 60, tokenizer)
+def test_training_rows_that_do_not_fit_are_passed_over_or_cut(model, tokenizer):
+    study, tuned = params.load_study("smoke"), plan.Model(POINT, "xsum", 0, "none")
+    whole, none = cells._training_rows(study, tuned, 512, tokenizer)
+    longest = max(len(row.ids) for row in whole)
+    made, long = cells._training_rows(study, tuned, longest - 1, tokenizer)
+    assert none == [] and long and len(made) == 48 and max(len(row.ids) for row in made) < longest
+    with pytest.raises(StudyError, match="rows that fit 30 tokens"):
+        cells._training_rows(study, tuned, 30, tokenizer)
+    cut, none = cells._training_rows(params.load_study("smoke", ("protocol=published",)), tuned, 60, tokenizer)
+    assert max(len(row.ids) for row in cut) == 60 and len(cut) == 48 and none == []
 
 
 def test_examples_that_are_trained_on_count_their_completion_only(tokenizer):
     study = params.load_study("smoke")
     for recipe, said in (("mnli", {"entailment", "neutral", "contradiction"}), ("instruct", None)):
-        made = cells._training_rows(study, plan.Model(POINT, recipe, 0, "none"), 512, tokenizer)
+        made, _ = cells._training_rows(study, plan.Model(POINT, recipe, 0, "none"), 512, tokenizer)
         answers = {tokenizer.decode(row.ids[row.counted]).replace(tokenizer.eos_token, "").strip() for row in made}
         assert answers == said if said else all("<|user|>" not in answer for answer in answers)
     assert OUTPUTS in folder().parents and prompts.FITTING == 0.95

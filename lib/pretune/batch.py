@@ -28,6 +28,7 @@ from filelock import FileLock, Timeout
 
 from pretune import checkpoints as points
 from pretune import costs, paths, records
+from pretune.errors import RunError
 from pretune.params import Study
 from pretune.plan import Cell
 from pretune.progress import Progress
@@ -35,10 +36,6 @@ from pretune.progress import Progress
 log = logging.getLogger(__name__)
 PREPARE = "prepare"
 _messages = None  # in a worker: where it says what it does
-
-
-class RunError(RuntimeError):
-    """A run that could not do all it should; the message lists what failed and what to do."""
 
 
 @dataclass
@@ -141,7 +138,7 @@ class _Pool:
         pool = ProcessPoolExecutor(self.jobs, context, _start_worker, (queue, threads))
         try:
             if self.fetches:
-                importlib.import_module("pretune.hub").make_room(self.study, {point.revision for point in self.points.values()})
+                importlib.import_module("pretune.room").make(self.study, {point.revision for point in self.points.values()})
             if not self.prepared:
                 self.running[pool.submit(_prepare, self.study)] = PREPARE
             while self.running or self.waiting:
@@ -192,7 +189,7 @@ class _Pool:
         self.left[name.partition(".")[0]] -= 1
         point = self.points.get(name.partition(".")[0])
         if self.study.checkpoints.source == "hub" and point and not self.left[point.name]:
-            importlib.import_module("pretune.hub").release(self.study, point)
+            importlib.import_module("pretune.room").release(self.study, point)
 
     def _listen(self, queue) -> None:
         while not queue.empty():

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from pretune import paths
 from pretune.microworld import world
-from pretune.params import Corpus, FolderData, Hub, MicroworldData, Released, Study
+from pretune.params import Corpus, FolderData, Hub, HubData, Local, MicroworldData, Released, Study
 from pretune.params import World as WorldSize
 
 RELEASED_TOKENS = 2048 * 2048  # per optimizer step of OLMo-1B
@@ -33,9 +34,15 @@ class Checkpoint:
     revision: str
     folder: Path
     late: bool
+    apart: Path | None = None  # where notes on it are kept when `folder` is the user's own
+
+    @property
+    def about(self) -> Path:
+        """What was found out about its weights when they were checked."""
+        return (self.apart or self.folder) / "checkpoint.json"
 
     def exists(self) -> bool:
-        return self.folder.is_dir()
+        return self.about.is_file()
 
 
 def checkpoints(study: Study) -> tuple[Checkpoint, ...]:
@@ -43,8 +50,8 @@ def checkpoints(study: Study) -> tuple[Checkpoint, ...]:
     saved = study.checkpoints
     if isinstance(saved, Released):
         return _released(saved)
-    if isinstance(saved, Hub):
-        return _on_the_hub(study, saved)
+    if isinstance(saved, Hub | Local):
+        return _pinned(study)
     run = run_folder(study)
     per_step = saved.pretraining.batch_size * saved.pretraining.length
     late = saved.steps[-saved.late :]
@@ -57,14 +64,26 @@ def checkpoints(study: Study) -> tuple[Checkpoint, ...]:
     )
 
 
-def _on_the_hub(study: Study, source: Hub) -> tuple[Checkpoint, ...]:
-    from pretune import hub  # noqa: PLC0415  its client takes a while to load
+def _pinned(study: Study) -> tuple[Checkpoint, ...]:
+    """Those of the Hub or a folder, run after run."""
+    from pretune import pins  # noqa: PLC0415  the client of the Hub takes a while to load
 
-    found = hub.pinned(study)["checkpoints"]
-    late = [one["step"] for one in found[-source.late :]]
-    home = paths.CACHE / "hub" / source.repo.replace("/", "--")
-    return tuple(Checkpoint(f"step-{one['step']}", 0, one["stage"], one["step"], one["tokens"], one["commit"],
-                            home / one["commit"], late=one["step"] in late) for one in found)
+    source, found = study.checkpoints, pins.pinned(study)["checkpoints"]
+    late = sorted({one["step"] for one in found})[-source.late :]
+    several, own = len({one["run"] for one in found}) > 1, isinstance(source, Local)
+    return tuple(
+        Checkpoint(
+            name=(f"{_slug(source.runs[one['run']])}-" if several else "") + f"step-{one['step']}", run=one["run"],
+            stage=one["stage"], step=one["step"], tokens=one["tokens"], revision=one["commit"], late=one["step"] in late,
+            folder=Path(one["repo"]) if own else paths.CACHE / "hub" / one["repo"].replace("/", "--") / one["commit"],
+            apart=paths.CACHE / "folder" / one["commit"] if own else None,
+        )
+        for one in found
+    )
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "run"
 
 
 def _released(points: Released) -> tuple[Checkpoint, ...]:
@@ -86,21 +105,36 @@ def run_folder(study: Study) -> Path:
 
 
 def data_folder(study: Study) -> Path:
-    """Where the datasets of `study` lie as FOLDER/<dataset>/<split>.jsonl."""
+    """Where the datasets of `study` lie as FOLDER/<dataset>/<split>.jsonl, or .parquet."""
     data = study.datasets
-    return Path(data.folder).resolve() if isinstance(data, FolderData) else world_folder(data.world)
+    if isinstance(data, FolderData) and not data.stand_ins:
+        return Path(data.folder).resolve()
+    return world_folder(data.world) if isinstance(data, MicroworldData) else paths.CACHE / "datasets" / data_key(study)
 
 
 def data_key(study: Study) -> str:
-    """What pins the datasets: the world, or names and sizes of the files in the folder."""
+    """What pins the datasets: the world, the commits on the Hub, or names and sizes of the files in the folder."""
     data = study.datasets
     if isinstance(data, FolderData):
-        return short_hash("folder", *_listing(Path(data.folder)))
+        return short_hash("folder", *_listing(Path(data.folder)), *([data.stand_ins] if data.stand_ins else []))
+    if isinstance(data, HubData):
+        from pretune import pins  # noqa: PLC0415
+
+        return short_hash("hub", pins.pinned_data(study))
     return short_hash("microworld", world.VERSION, data.world.model_dump()) if isinstance(data, MicroworldData) else "released"
 
 
 def world_folder(size: WorldSize) -> Path:
     return paths.CACHE / "microworld" / short_hash(world.VERSION, size.model_dump())
+
+
+def weights_checksum(folder: Path) -> str:
+    """One sha256 over all safetensors files of a model folder, in order of name."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*.safetensors")):
+        with file.open("rb") as data:
+            digest.update(hashlib.file_digest(data, "sha256").digest())
+    return digest.hexdigest()
 
 
 def short_hash(*parts: object) -> str:

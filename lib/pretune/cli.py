@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 
 from pretune import batch, costs, params, paths, records
-from pretune.params import Study, StudyError
+from pretune.errors import RunError, StudyError
+from pretune.params import Study
 from pretune.plan import cells
 
 
@@ -23,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     try:
         return given.command(given)
-    except (StudyError, batch.RunError) as error:
+    except (StudyError, RunError) as error:
         print(f"pretune: {error}", file=sys.stderr)
         return 2 if isinstance(error, StudyError) else 1
     except KeyboardInterrupt:
@@ -135,7 +136,7 @@ def _report(given: argparse.Namespace) -> int:
     study = _study(given)
     lacking = records.missing(study)
     if lacking:
-        raise batch.RunError(f"{len(lacking)} cells are missing, the first is {lacking[0].model.name}; pretune run {given.study}")
+        raise RunError(f"{len(lacking)} cells are missing, the first is {lacking[0].model.name}; pretune run {given.study}")
     failed, _ = _pages(study, (), batch.default_jobs(), {})
     if given.keep and not failed:
         from pretune import pages  # noqa: PLC0415
@@ -144,7 +145,7 @@ def _report(given: argparse.Namespace) -> int:
             for file in pages.keep_reference(study):
                 print(file)
         except pages.PageError as error:
-            raise batch.RunError(str(error)) from None
+            raise RunError(str(error)) from None
     return _told(failed)
 
 

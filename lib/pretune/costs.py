@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pretune import checkpoints as points
-from pretune.params import Architecture, Hub, Saved, Study
+from pretune.params import Architecture, Found, Hub, Saved, Study
 from pretune.plan import Cell, cells
 from pretune.tasks.registry import REGISTRY
 
@@ -34,11 +34,11 @@ class Cost:
 
 def architecture(study: Study) -> Architecture:
     """Layers and widths of the study's model: as given, or as the configuration on the Hub has them."""
-    if not isinstance(study.checkpoints, Hub):
+    if not isinstance(study.checkpoints, Found):
         return study.checkpoints.pretraining.architecture
-    from pretune import hub  # noqa: PLC0415  its client takes a while to load
+    from pretune import pins  # noqa: PLC0415  the client of the Hub takes a while to load
 
-    config = hub.pinned(study)["config"]
+    config = pins.pinned(study)["config"]
     return Architecture(layers=config["num_hidden_layers"], width=config["hidden_size"], heads=config["num_attention_heads"],
                         intermediate=config["intermediate_size"], context=config["max_position_embeddings"],
                         vocabulary=config["vocab_size"])

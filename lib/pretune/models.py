@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import shutil
@@ -22,7 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from pretune import paths
-from pretune.checkpoints import Checkpoint
+from pretune.checkpoints import Checkpoint, weights_checksum
 from pretune.params import Lora
 from pretune.training import pick_device
 
@@ -38,11 +37,11 @@ class CheckpointError(RuntimeError):
 
 def load_checkpoint(checkpoint: Checkpoint) -> tuple[torch.nn.Module, object]:
     """Model (float32, in evaluation mode, on the device) and tokenizer of a checkpoint folder that verifies."""
-    expected = json.loads((checkpoint.folder / "checkpoint.json").read_text())["sha256"]
+    expected = json.loads(checkpoint.about.read_text())["sha256"]
     found = weights_checksum(checkpoint.folder)
     if found != expected:
         raise CheckpointError(f"{checkpoint.folder}: weights have sha256 {found[:12]}, not {expected[:12]}; "
-                              "remove the folder to have it made again")
+                              f"remove {checkpoint.about.parent} to have it made or checked again")
     return _load(checkpoint.folder), AutoTokenizer.from_pretrained(checkpoint.folder)
 
 
@@ -93,29 +92,21 @@ def load_tuned(key: str) -> torch.nn.Module | None:
     return _load(folder)
 
 
-def keep_tuned(key: str, model: torch.nn.Module, log: list, max_gb: float) -> None:
-    """Keep tuned weights and their training log, and evict the longest unused ones beyond `max_gb`."""
+def keep_tuned(key: str, model: torch.nn.Module, about: dict, max_gb: float) -> None:
+    """Keep tuned weights and what there is to say `about` their training, and evict the longest unused ones beyond `max_gb`."""
     partial = TUNED / f"{key}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(partial)
-    (partial / "training.json").write_text(json.dumps(log))
+    (partial / "training.json").write_text(json.dumps(about))
     (partial / "sha256").write_text(weights_checksum(partial))
     shutil.rmtree(TUNED / key, ignore_errors=True)
     partial.replace(TUNED / key)
     _evict(max_gb)
 
 
-def tuned_log(key: str) -> list:
+def tuning_of(key: str) -> dict:
+    """What was kept to say about a tuned model."""
     return json.loads((TUNED / key / "training.json").read_text())
-
-
-def weights_checksum(folder: Path) -> str:
-    """One sha256 over all safetensors files of a model folder, in order of name."""
-    digest = hashlib.sha256()
-    for file in sorted(folder.glob("*.safetensors")):
-        with file.open("rb") as data:
-            digest.update(hashlib.file_digest(data, "sha256").digest())
-    return digest.hexdigest()
 
 
 def _load(folder: Path) -> torch.nn.Module:

@@ -16,7 +16,8 @@ import yaml
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, field_validator, model_validator
 
 from pretune import paths
-from pretune.strict import Frozen, StudyError, explain, keys, override, read_yaml
+from pretune.errors import StudyError
+from pretune.strict import Frozen, explain, keys, override, read_yaml
 
 Rate = Annotated[float, Field(gt=0, le=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -114,24 +115,45 @@ class Corpus(Saved):
     folder: str
 
 
-class Hub(Frozen):
-    """Checkpoints on the Hugging Face Hub: branches of one repository, found by their steps."""
+class Found(Frozen):
+    """Checkpoints that exist, found by the steps in their names."""
 
-    source: Literal["hub"]
-    repo: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
     steps: Annotated[tuple[NonNegativeInt, ...], Field(min_length=2)] | Literal["all"] | None = None
     count: Annotated[int, Field(ge=2)] | None = None  # in place of steps: so many, after step 0, both ends among them
     spacing: Literal["log", "linear"] = "log"  # of `count` over the steps that exist
     stage: str | None = None  # left out: the first, or the only one
-    run: str = ""  # where a repository holds several runs: the seed or ingredient its branches name
     late: PositiveInt = 3
-    tokens_per_step: PositiveInt | None = None  # left out: tokens are read from the names of branches
+    tokens_per_step: PositiveInt | None = None  # left out: tokens are read from the names
 
     @model_validator(mode="after")
     def _says_which(self):
         if (self.steps is None) == (self.count is None):
             raise ValueError("either steps (a list, or all) or count must be given")
         return self
+
+
+class Hub(Found):
+    """Checkpoints on the Hugging Face Hub: branches of a repository, or one repository each."""
+
+    source: Literal["hub"]
+    repo: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.{}-]+$")] | None = None  # {run} in it stands for each of `runs`
+    repos: Annotated[tuple[str, ...], Field(min_length=2)] | None = None  # in place of repo: one for each checkpoint
+    runs: tuple[str, ...] = ("",)  # pre-training runs: in the name of the repository, or in those of its branches
+
+    @model_validator(mode="after")
+    def _says_where(self):
+        if (self.repo is None) == (self.repos is None):
+            raise ValueError("either repo or repos must be given")
+        if len(set(self.runs)) != len(self.runs) or not self.runs:
+            raise ValueError("runs must differ")
+        return self
+
+
+class Local(Found):
+    """Checkpoints in a folder of this machine: FOLDER/<name of a branch>, each as `transformers` saves a model."""
+
+    source: Literal["folder"]
+    folder: str
 
 
 class Released(Points):
@@ -152,6 +174,14 @@ class FolderData(Frozen):
 
     source: Literal["folder"]
     folder: str
+    stand_ins: dict[str, str] = {}  # <dataset>/<split> to another file of the folder, or lines a to b of it: mnli/train[a:b]
+
+
+class HubData(Frozen):
+    """Datasets of the Hugging Face Hub, as the Hub's own conversion to parquet holds them."""
+
+    source: Literal["hub"]
+    commits: dict[Name, str] = {}  # dataset to commit of its parquet branch; left out: the newest when first asked, then kept
 
 
 class ReleasedData(Frozen):
@@ -237,8 +267,8 @@ class Study(Frozen):
     """One file under `params/`, resolved."""
 
     title: str
-    checkpoints: Annotated[Microworld | Corpus | Hub | Released, Field(discriminator="source")]
-    datasets: Annotated[MicroworldData | FolderData | ReleasedData, Field(discriminator="source")]  # left out: as checkpoints
+    checkpoints: Annotated[Microworld | Corpus | Hub | Local | Released, Field(discriminator="source")]
+    datasets: Annotated[MicroworldData | FolderData | HubData | ReleasedData, Field(discriminator="source")]  # or: as checkpoints
     tables: str | None = None  # folder or address of released score tables, for `source: tables`
     recipes: Annotated[dict[Name, Recipe], Field(min_length=1)]
     tuning: Tuning
@@ -310,7 +340,7 @@ def load_study(study: str, overrides: tuple[str, ...] = ()) -> Study:
         _name_protocol(raw)
     if "datasets" not in raw and isinstance(raw.get("checkpoints"), dict):
         same = {key: value for key, value in raw["checkpoints"].items() if key in ("source", "world")}
-        raw |= {"datasets": same} if same.get("source") in ("microworld", "tables") else {}
+        raw |= {"datasets": same} if same.get("source") in ("microworld", "tables", "hub") else {}
     try:
         return Study.model_validate_json(json.dumps({**raw, "name": file.stem, "file": shown}, default=str))
     except ValidationError as error:

@@ -96,7 +96,9 @@ def check(study: Study, only: tuple[str, ...] = ()) -> None:
     asked = {f"recipes.{name}.dataset": r.dataset for name, r in study.recipes.items() if r.dataset}
     asked |= {f"probing.datasets.{i}": name for i, name in enumerate(study.probing.datasets)}
     for key, name in asked.items():
-        allowed = [one for one, dataset in REGISTRY.items() if (dataset.kind == "chat") <= key.startswith("recipes")]
+        allowed = [one for one, dataset in REGISTRY.items() if (dataset.kind == "chat") <= key.startswith("recipes")
+                   and (dataset.microworld if study.datasets.source == "microworld" else dataset.hub[0] or
+                        study.datasets.source != "hub")]
         if name not in allowed:
             raise study.refuse(key, name, f"allowed datasets: {', '.join(allowed)}")
     if "06_published_tables" in study.findings and not study.tables:

@@ -16,6 +16,8 @@ FORMS = (  # OLMo 1 and 2, Olmo 3, OLMoE, Pythia, DataDecide, SmolLM 2 and 3, Fi
     r"(?:stage(?P<stage>\d+)-)?(?:ingredient(?P<ingredient>\d+)-)?step-?(?P<step>\d+)"
     r"(?:-tokens(?P<tokens>\d+)B|-(?P<billions>\d+)BT)?(?:-seed-(?P<seed>[a-z0-9-]+))?",
     r"ckpt_(?P<step>\d+)",
+    r"CrystalCoder_phase(?P<stage>\d+)_checkpoint_(?P<step>\d+)",
+    r".+-step-(?P<thousands>\d+)k(?:-token)?-(?P<amount>[\d.]+)(?P<unit>[bT])",  # one repository each: TinyLlama
 )
 
 
@@ -40,9 +42,11 @@ def parse(name: str) -> Revision | None:
     found = next((match for form in FORMS if (match := re.fullmatch(form, name))), None)
     if found is None:
         return None
-    said = {"tokens": None, "billions": None, "stage": None, "ingredient": None, "seed": None} | found.groupdict()
-    tokens = said["tokens"] or said["billions"]
-    return Revision(name, int(said["step"]), int(tokens) if tokens else None, f"stage{said['stage']}" if said["stage"] else "",
+    said = dict.fromkeys(("tokens", "billions", "stage", "ingredient", "seed", "thousands", "amount")) | found.groupdict()
+    tokens, step = said["tokens"] or said["billions"], said.get("step")
+    if said["thousands"]:
+        tokens, step = float(said["amount"]) * (1000 if said["unit"] == "T" else 1), 1000 * int(said["thousands"])
+    return Revision(name, int(step), int(tokens) if tokens else None, f"stage{said['stage']}" if said["stage"] else "",
                     said["seed"] or (f"ingredient{said['ingredient']}" if said["ingredient"] else ""))
 
 

@@ -15,9 +15,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-
-class StudyError(ValueError):
-    """A study that cannot be: one line naming file, key, value and what is allowed."""
+from pretune.errors import StudyError
 
 
 class Frozen(BaseModel):

@@ -94,6 +94,7 @@ def provenance(page: Page) -> pd.DataFrame:
         "parameters": ", ".join(f"{number:,}" for number in sorted(set(about["parameters"]))),
         "seconds of process": ", ".join(f"{phase} {value:.0f}" for phase, value in seconds.items()),
         "items left out (too long)": str(sum(len(items) for one in about["left_out"] for items in one.values())),
+        "training rows passed over (too long)": str(about.get("passed_over", pd.Series(dtype=object)).dropna().map(len).sum()),
     }})
 
 

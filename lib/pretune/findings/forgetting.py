@@ -15,7 +15,7 @@ from pretune.judging import Verdict
 from pretune.statistics import MARGIN, Estimate, Term
 from pretune.tasks.registry import REGISTRY
 
-TEXT, FACTS = "held_out_text", "fact_recall"
+FACTS = ("fact_recall", "popqa")
 MATCHED = 2 * MARGIN  # own-task scores of full tuning and LoRA this close count as equal
 
 
@@ -63,10 +63,14 @@ def _asked(page: Page, own: str) -> dict[str, list[str]]:
     """What a recipe is held against: other domains of its task, knowledge sets, recalled facts, held-out text."""
     found = {
         "in domain": partners(page, own, "in"), "out of domain": partners(page, own, "out"),
-        "knowledge sets": [name for name in knowledge(page, own) if name != FACTS],
-        "fact recall": [FACTS] if FACTS in page.titles else [], "held-out text": [TEXT] if TEXT in page.titles else [],
+        "knowledge sets": [name for name in knowledge(page, own) if name not in FACTS],
+        "fact recall": [name for name in FACTS if name in page.titles], "held-out text": _texts(page),
     }
     return {label: names for label, names in found.items() if names}
+
+
+def _texts(page: Page) -> list[str]:
+    return [name for name in page.titles if REGISTRY[name].kind == "text"]
 
 
 def changes(page: Page) -> pd.DataFrame:
@@ -150,10 +154,11 @@ def _claim_5b(page: Page) -> tuple[Estimate | None, str]:
 
 
 def _claim_text(page: Page) -> tuple[Estimate | None, str]:
-    if TEXT not in page.titles:
+    texts, sets = _texts(page), recipes(page)
+    if not texts:
         return None, "The study has no held-out text."
-    sets = recipes(page)
-    found = statistics.effect(page.scores, [term for recipe in sets for term in loss(page, TEXT, recipe, (), 1 / len(sets))])
+    terms = [term for recipe in sets for term in mean_loss(page, texts, recipe, (), 1 / len(sets))]
+    found = statistics.effect(page.scores, terms)
     return found, "Rise of the loss on held-out text, nats per token, mean over recipes."
 
 

@@ -1,5 +1,7 @@
 """Conversations to tune on, and plain text to measure perplexity on: what has no question and no answer."""
 
+from collections.abc import Callable
+
 from pretune.tasks.example import ASSISTANT, BLANK, USER, Example, RowError, text_of
 
 Turns = list[tuple[str, str]]  # (prompt, answer): the prompt in chat markup, the answer as it is
@@ -19,9 +21,21 @@ def turns(row: dict) -> Turns:
     return [(USER + (system if i == 0 else "") + texts[i] + ASSISTANT, texts[i + 1]) for i in range(0, len(texts), 2)]
 
 
-def answer(row: dict, form: str) -> Example:
+def request(row: dict, asked: str, given: str, answered: str) -> Turns:
+    """One exchange from columns: the request, what it is about (may be empty), the answer (Alpaca, Dolly)."""
+    about = str(row.get(given) or "").strip()
+    return [(USER + text_of(row, asked) + (f"\n{about}" if about else "") + ASSISTANT, _text(row, answered))]
+
+
+def _text(row: dict, field: str) -> str:
+    """The text in `field` with its line ends."""
+    text_of(row, field)
+    return str(row[field]).strip()
+
+
+def answer(row: dict, form: str, exchanges: Callable[[dict], Turns] = turns) -> Example:
     """The last answer after all that was said before it, to measure how likely it is."""
-    *before, (asked, last) = turns(row)
+    *before, (asked, last) = exchanges(row)
     said = "".join(f"{prompt}{reply}\n" for prompt, reply in before)
     return Example(said + asked, (last,), 0, USER + BLANK + ASSISTANT)
 

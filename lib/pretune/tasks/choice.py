@@ -18,11 +18,11 @@ def arc(row: dict, form: str, question: str = "question") -> Example:
     return asked(TEMPLATES, form, texts, labels.index(row["answerKey"]), question=text_of(row, question))
 
 
-def sciq(row: dict, form: str) -> Example:
+def sciq(row: dict, form: str, passage: bool = True) -> Example:
     """SciQ: the passage before the question where there is one. The order of answers follows from the text."""
     answers = sorted(text_of(row, field) for field in ("correct_answer", "distractor1", "distractor2", "distractor3"))
-    passage = " ".join(str(row.get("support") or "").split())
-    question = f"{passage} {text_of(row, 'question')}".strip()
+    support = " ".join(str(row.get("support") or "").split()) if passage else ""
+    question = f"{support} {text_of(row, 'question')}".strip()
     return asked(TEMPLATES, form, answers, answers.index(text_of(row, "correct_answer")), question=question)
 
 

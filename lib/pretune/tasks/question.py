@@ -1,5 +1,7 @@
-"""Writing the question: from a context and its answers, as the reference study uses SocialIQa, SciQ and TweetQA."""
+"""Writing the question, from a context and its answers, as the reference study uses SocialIQa, SciQ and TweetQA; and PopQA,
+where the answer is written."""
 
+from pretune.tasks import choice
 from pretune.tasks.example import Example, asked, text_of
 
 TEMPLATES = {
@@ -22,6 +24,11 @@ def sciq(row: dict, form: str) -> Example:
 
 def tweet_qa(row: dict, form: str) -> Example:
     return _written(form, text_of(row, "Tweet"), row["Answer"][:1], text_of(row, "Question"))
+
+
+def popqa(row: dict, form: str) -> Example:
+    """PopQA: a question about a fact, answered in a word or two."""
+    return asked(choice.TEMPLATES, form, [text_of(row, "obj")], 0, question=text_of(row, "question"))
 
 
 def _written(form: str, context: str, answers: list[str], question: str) -> Example:

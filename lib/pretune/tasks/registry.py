@@ -18,7 +18,8 @@ class Dataset:
     """One dataset.
 
     `hub` is the repository and configuration on the Hub, `train` and `evaluation` are splits; the reference study scored
-    `published` where that is another one. `rows` names the folder of the rows where it is not `name`.
+    `published` where that is another one. `rows` names the folder of the rows where it is not `name`; `keep` says which of
+    them are items at all. `turns` makes a row of an instruction set a conversation. `microworld`: whether that offers it too.
     `labels` are the words of a classification with the same labels everywhere; empty for questions with answers of their
     own and for generation. `normalisation` is what the log-likelihood of an answer is divided by for the headline
     accuracy: nothing (`sum`), its `tokens` or `characters` (OLMES, arXiv 2406.08446, divides by characters where
@@ -39,11 +40,14 @@ class Dataset:
     knowledge: bool = False  # asks for what pre-training teaches
     published: str = ""
     rows: str = ""
+    microworld: bool = True
+    turns: Callable[[dict], chat.Turns] | None = None
+    keep: Callable[[dict], bool] | None = None
 
     @property
     def kind(self) -> Literal["generation", "classification", "choices", "text", "chat"]:
         if self.metric == "nats":
-            return "text" if self.example is chat.text else "chat"
+            return "chat" if self.turns else "text"
         if self.metric == "rouge_l":
             return "generation"
         return "classification" if self.labels else "choices"
@@ -71,6 +75,10 @@ def _paraphrase(one: str, two: str) -> dict:
 
 def _choices(example: Callable, normalisation: str = "characters", labels: tuple[str, ...] = ()) -> dict:
     return {"example": example, "normalisation": normalisation, "labels": labels, "knowledge": True}
+
+
+def _instructions(turns: Callable[[dict], chat.Turns]) -> dict:
+    return {"example": partial(chat.answer, exchanges=turns), "metric": "nats", "turns": turns}
 
 
 REGISTRY = {
@@ -113,6 +121,16 @@ REGISTRY = {
                 published="validation"),
         Dataset("fact_recall", "Fact recall", ("", ""), "train", "validation", **_choices(choice.arc)),
         Dataset("held_out_text", "Held-out text", ("", ""), "train", "validation", chat.text, metric="nats"),
-        Dataset("tulu_v2", "Tülu v2", ("allenai/tulu-v2-sft-mixture", "default"), "train", "", chat.answer, metric="nats"),
+        Dataset("sciq_closed", "SciQ, closed book", ("allenai/sciq", "default"), "train", "test",
+                **_choices(partial(choice.sciq, passage=False), "sum"), rows="sciq"),
+        Dataset("popqa", "PopQA", ("akariasai/PopQA", "default"), "test", "test", question.popqa, "rouge_l",
+                knowledge=True, microworld=False),
+        Dataset("wikitext", "WikiText", ("Salesforce/wikitext", "wikitext-2-raw-v1"), "train", "validation", chat.text,
+                metric="nats", microworld=False, keep=lambda row: len(row["text"]) >= 400),
+        Dataset("tulu_v2", "Tülu v2", ("allenai/tulu-v2-sft-mixture", "default"), "train", "", **_instructions(chat.turns)),
+        Dataset("alpaca", "Alpaca", ("tatsu-lab/alpaca", "default"), "train", "", microworld=False,
+                **_instructions(partial(chat.request, asked="instruction", given="input", answered="output"))),
+        Dataset("dolly", "Dolly", ("databricks/databricks-dolly-15k", "default"), "train", "", microworld=False,
+                **_instructions(partial(chat.request, asked="instruction", given="context", answered="response"))),
     )
 }

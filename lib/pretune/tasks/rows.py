@@ -19,7 +19,7 @@ from datasets import disable_progress_bars
 from rouge_score.rouge_scorer import RougeScorer
 
 from pretune import paths
-from pretune.tasks import chat
+from pretune.tasks.chat import Turns
 from pretune.tasks.example import Example, RowError
 from pretune.tasks.registry import REGISTRY, RESERVE, Dataset
 
@@ -29,12 +29,16 @@ _rouge = RougeScorer(["rougeL"])
 
 @cache
 def read(folder: Path, dataset: Dataset, split: str) -> Table:
-    """All rows of a split of FOLDER/<dataset>/<split>.jsonl. Raises RowError when the file is missing or empty."""
+    """All usable rows of a split of FOLDER/<dataset>/<split>.jsonl or .parquet. Raises RowError when there are none."""
     split = dataset.train if split == RESERVE else split
-    file = folder / dataset.folder / f"{split}.jsonl"
-    if not file.is_file() or not file.stat().st_size:
-        raise RowError(f"{dataset.name}: {file} is missing or empty; it should hold the {split} split")
-    return Table.from_json(str(file), cache_dir=str(paths.CACHE / "arrow"))
+    stem, cache_dir = folder / dataset.folder / split, str(paths.CACHE / "arrow")
+    if Path(f"{stem}.parquet").is_file():
+        table = Table.from_parquet(f"{stem}.parquet", cache_dir=cache_dir)
+    elif Path(f"{stem}.jsonl").is_file() and Path(f"{stem}.jsonl").stat().st_size:
+        table = Table.from_json(f"{stem}.jsonl", cache_dir=cache_dir)
+    else:
+        raise RowError(f"{dataset.name}: {stem}.jsonl is missing or empty; it should hold the {split} split")
+    return table if dataset.keep is None else table.filter(dataset.keep)
 
 
 def examples(folder: Path, dataset: Dataset, split: str, form: str, indices: list[int]) -> list[Example]:
@@ -42,9 +46,9 @@ def examples(folder: Path, dataset: Dataset, split: str, form: str, indices: lis
     return [_made(folder, dataset, split, index, lambda row: dataset.example(row, form)) for index in indices]
 
 
-def conversations(folder: Path, dataset: Dataset, indices: list[int]) -> list[chat.Turns]:
+def conversations(folder: Path, dataset: Dataset, indices: list[int]) -> list[Turns]:
     """Those rows of the train split as exchanges. Raises RowError naming dataset, split and row."""
-    return [_made(folder, dataset, dataset.train, index, chat.turns) for index in indices]
+    return [_made(folder, dataset, dataset.train, index, dataset.turns) for index in indices]
 
 
 def _made(folder: Path, dataset: Dataset, split: str, index: int, make: Callable):

@@ -1,0 +1,9 @@
+"""What the command line turns into one line and an exit code."""
+
+
+class StudyError(ValueError):
+    """A study that cannot be: one line naming file, key, value and what is allowed. Exit code 2."""
+
+
+class RunError(RuntimeError):
+    """A run that could not do all it should; the message lists what failed and what to do. Exit code 1."""
