@@ -22,6 +22,7 @@ from pretune.microworld.world import make_world  # noqa: E402
 torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parents[1]
 REAL_ROWS = Path(os.environ.get("PRETUNE_REAL_ROWS", ROOT.parent / "shared" / "data"))
+OLMO = Path(os.environ.get("PRETUNE_OLMO_TOKENIZER", ROOT.parent / "shared" / "olmo-1b"))  # tokenizer, branch names
 
 
 def run_pretune(*words: str, outputs: Path = OUTPUTS, **options) -> subprocess.CompletedProcess:
@@ -58,6 +59,13 @@ def real_rows():
     if not REAL_ROWS.is_dir():
         pytest.skip("rows of the real datasets are not here; PRETUNE_REAL_ROWS names their folder")
     return REAL_ROWS
+
+
+@pytest.fixture(scope="session")
+def olmo():
+    if not OLMO.is_dir():
+        pytest.skip("OLMo's tokenizer is not here; PRETUNE_OLMO_TOKENIZER names its folder")
+    return OLMO
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,8 @@
-"""A server that speaks the part of the Hub's protocol that we use, for models in local folders, and can misbehave.
+"""A server that speaks the part of the Hub's protocol that we use, for local folders, and can misbehave.
 
 `GET /api/models/REPO/refs`, `GET /api/models/REPO/tree/COMMIT`, `HEAD` and `GET /REPO/resolve/COMMIT/FILE` with ETag and
-ranges. `trouble` is asked before each answer: what it returns (status, headers) is sent in its place.
+ranges, and the same of datasets, which have one branch, the Hub's conversion to parquet. `trouble` is asked before each
+answer: what it returns (status, headers) is sent in its place.
 """
 
 import hashlib
@@ -10,7 +11,10 @@ import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import unquote, urlsplit
+
+PARQUET = "refs/convert/parquet"
 
 
 def commit_of(folder: Path) -> str:
@@ -20,9 +24,10 @@ def commit_of(folder: Path) -> str:
 
 
 class LocalHub:
-    """`repositories` maps a repository to its branches, and those to folders."""
+    """`models` maps a repository to its branches, and those to folders; `datasets` a repository to the folder of its parquet."""
 
-    def __init__(self, repositories: dict[str, dict[str, Path]]):
+    def __init__(self, models: dict[str, dict[str, Path]], datasets: dict[str, Path] = MappingProxyType({})):
+        repositories = models | {f"datasets/{repo}": {PARQUET: folder} for repo, folder in datasets.items()}
         self.commits = {repo: {name: commit_of(folder) for name, folder in some.items()} for repo, some in repositories.items()}
         self.folders = {commit: repositories[repo][name] for repo, some in self.commits.items() for name, commit in some.items()}
         self.trouble: Callable[[str, str], tuple[int, dict] | None] = lambda method, path: None
@@ -66,27 +71,35 @@ class LocalHub:
 
     def found(self, path: str, asked: str | None) -> tuple:
         parts = path.strip("/").split("/")
-        if parts[:2] == ["api", "models"]:
-            repo, what = "/".join(parts[2:4]), parts[4:]
-            if repo not in self.commits:
-                return 404, {"X-Error-Code": "RepoNotFound"}
-            if what == ["refs"]:
-                named = [{"name": name, "ref": f"refs/heads/{name}", "targetCommit": commit}
-                         for name, commit in self.commits[repo].items()]
-                return self.as_json({"branches": named, "tags": [], "converts": []})
-            if what[0] == "tree" and what[1] in self.folders:
-                return self.as_json([self.entry(file) for file in sorted(self.folders[what[1]].iterdir()) if file.is_file()])
-            return 404, {"X-Error-Code": "RevisionNotFound"}
-        if len(parts) == 5 and parts[2] == "resolve" and parts[3] in self.folders:
-            file = self.folders[parts[3]] / parts[4]
+        if parts[0] == "api":
+            repo = "/".join(parts[2:4]) if parts[1] == "models" else "/".join(parts[1:4])
+            return self.about(repo, parts[4:])
+        parts = ["/".join(parts[:2]), *parts[2:]] if parts[0] == "datasets" else parts
+        if len(parts) >= 5 and parts[2] == "resolve" and parts[3] in self.folders:
+            file = self.folders[parts[3]].joinpath(*parts[4:])
             if file.is_file():
                 return self.file(file, parts[3], asked)
         return 404, {"X-Error-Code": "EntryNotFound"}
 
+    def about(self, repo: str, what: list[str]) -> tuple:
+        if repo not in self.commits:
+            return 404, {"X-Error-Code": "RepoNotFound"}
+        if what == ["refs"]:
+            named = [{"name": name.rpartition("/")[2], "ref": name if "/" in name else f"refs/heads/{name}",
+                      "targetCommit": commit} for name, commit in self.commits[repo].items()]
+            kind = "converts" if repo.startswith("datasets/") else "branches"
+            return self.as_json({"branches": [], "tags": [], "converts": []} | {kind: named})
+        if what[0] == "tree" and what[1] in self.folders:
+            folder = self.folders[what[1]]
+            files = sorted(file for file in folder.rglob("*") if file.is_file())
+            return self.as_json([self.entry(file, folder) for file in files])
+        return 404, {"X-Error-Code": "RevisionNotFound"}
+
     @staticmethod
-    def entry(file: Path) -> dict:
+    def entry(file: Path, folder: Path) -> dict:
         content = file.read_bytes()
-        about = {"type": "file", "path": file.name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
+        about = {"type": "file", "path": str(file.relative_to(folder)), "size": len(content)}
+        about["oid"] = hashlib.sha1(content).hexdigest()
         if file.suffix == ".safetensors":
             about["lfs"] = {"oid": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 100}
         return about

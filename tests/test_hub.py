@@ -169,3 +169,67 @@ def test_two_branches_with_the_same_weights_are_refused(smoke, tmp_path, monkeyp
         monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
         done = run_pretune("run", str(file), "--no-notebooks", outputs=tmp_path / "outputs")
     assert done.returncode == 1 and "step-30 has the very weights of step 20" in done.stderr
+
+
+def own_study(tmp_path, source, **changes):
+    """The smoke study on base and MNLI with other checkpoints."""
+    raw = params.yaml.safe_load((paths.PARAMS / "smoke.yaml").read_text())
+    raw["datasets"] = {"source": "microworld", "world": raw["checkpoints"]["world"]}
+    raw |= {"checkpoints": source, "recipes": {"base": {}, "mnli": {"dataset": "mnli"}}, "findings": ["01_dataset_dichotomy"]}
+    file = tmp_path / "own.yaml"
+    file.write_text(json.dumps(raw | changes))
+    return file
+
+
+def test_a_folder_of_checkpoints_is_a_study_and_stays_as_it_is(smoke, tmp_path, monkeypatch):
+    mine = tmp_path / "mine"
+    for one in checkpoints(smoke)[1:]:
+        shutil.copytree(one.folder, mine / f"step{one.step}-tokens{one.step}B", ignore=shutil.ignore_patterns("checkpoint.json"))
+    before = sorted(str(path) for path in mine.rglob("*"))
+    file = own_study(tmp_path, {"source": "folder", "folder": str(mine), "steps": "all", "late": 1})
+    done = run_pretune("run", str(file), "--no-notebooks", outputs=tmp_path / "outputs", timeout=200)
+    assert done.returncode == 0 and sorted(str(path) for path in mine.rglob("*")) == before, done.stderr
+    monkeypatch.setattr(paths, "OUTPUTS", tmp_path / "outputs")
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "outputs" / "cache")
+    there = records.load(params.load_study(str(file)), where={"recipe": "base"})
+    assert sorted(there["step"].unique()) == [one.step for one in checkpoints(smoke)[1:]]
+    weights = next(mine.glob("step20-*")) / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    shutil.rmtree(tmp_path / "outputs" / "own" / "records")
+    done = run_pretune("run", str(file), "--no-notebooks", "--only", "step-20", outputs=tmp_path / "outputs", timeout=200)
+    assert done.returncode == 1 and "weights have sha256" in done.stderr
+
+
+def test_several_runs_of_one_family_are_one_study(smoke, tmp_path, monkeypatch):
+    """Two repositories that differ in a seed: what is replicated is the run."""
+    made = checkpoints(smoke)
+    repos = {f"lab/tiny-seed{seed}": {f"step{one.step}": one.folder for one in made[seed:]} for seed in (0, 1)}
+    monkeypatch.setattr(paths, "OUTPUTS", tmp_path / "outputs")
+    with LocalHub(repos) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+        file = own_study(tmp_path, {"source": "hub", "repo": "lab/tiny-{run}", "runs": ["seed0", "seed1"], "steps": [20, 40],
+                                    "late": 1, "tokens_per_step": 1024})
+        found = checkpoints(params.load_study(str(file)))
+    assert [(one.name, one.run, one.step) for one in found] == [
+        ("seed0-step-20", 0, 20), ("seed0-step-40", 0, 40), ("seed1-step-20", 1, 20), ("seed1-step-40", 1, 40)]
+    assert params.load_study(str(file)).replicates == 2
+
+
+def test_one_repository_for_each_checkpoint(served, tmp_path):
+    for step, tokens in ((240, "503b"), (480, "1T"), (955, "token-2T")):
+        served.commits[f"lab/Tiny-1.1B-intermediate-step-{step}k-{tokens}"] = {"main": served.commits[REPO]["main"]}
+    repos = [repo for repo in served.commits if repo != REPO]
+    found = checkpoints(params.load_study(str(own_study(tmp_path, {"source": "hub", "repos": repos, "steps": "all", "late": 1}))))
+    assert [(one.step, one.tokens // 10**9) for one in found] == [(240_000, 503), (480_000, 1000), (955_000, 2000)]
+
+
+def test_what_a_repository_has_is_listed_with_gaps(served, tmp_path):
+    served.commits[REPO] |= {f"step{step}-tokens{step // 10}B": "0" * 40 for step in (40, 50, 60, 5000, 5010)}
+    done = run_pretune("checkpoints", REPO)
+    assert done.returncode == 0 and "pre-training: 8 checkpoints, steps 10 to 5,010" in done.stdout, done.stderr
+    assert "gap: nothing between steps 60 and 5,000" in done.stdout and "no points of a run: main" in done.stdout
+    wrong = run_pretune("checkpoints", "lab/none")
+    assert wrong.returncode == 1 and "lab/none" in wrong.stderr and "Traceback" not in wrong.stderr

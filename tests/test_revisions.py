@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import ROOT
+from conftest import OLMO
 from pretune import revisions
 from pretune.revisions import Revision, RevisionError
 
-LIST = ROOT.parent / "shared" / "olmo-1b" / "revisions.txt"
+LIST = OLMO / "revisions.txt"
 
 
 @pytest.mark.parametrize(("name", "wanted"), [

@@ -232,3 +232,12 @@ def test_holm_asks_more_of_every_claim_of_a_family():
     assert [v.verdict for v in judging.holm([weak])] == ["supported"]
     unasked = judging.judge("d", None, True, "why")
     assert judging.holm([weak, unasked])[0].verdict == "supported"  # what is not asked is no test
+
+
+def test_of_several_runs_each_counts_once_whatever_its_seeds():
+    one, two, three = (records({"a": (0.3, 0.3, 0.5, *[level] * 3)}, seed=seed) for seed, level in enumerate((0.7, 0.8, 0.9)))
+    seeds = pd.concat([one.assign(run=0), one.assign(run=0, draw=1), two.assign(run=1), two.assign(run=1, draw=1),
+                       three.assign(run=2)], ignore_index=True)
+    found = gain(seeds)
+    assert found.seeds == 3 and found.value == pytest.approx(np.mean([gain(part).value for part in (one, two, three)]))
+    assert found.high - found.low > gain(one).high - gain(one).low  # runs that differ leave more doubt than items of one

@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from pretune import checkpoints as points
-from pretune import fetching, models, paths, pretraining, probing, prompts, records, scoring, training
+from pretune import fetching, models, paths, pretraining, probing, prompts, records, scoring, survey, training
 from pretune.checkpoints import short_hash
 from pretune.microworld.datasets import write_datasets
 from pretune.microworld.text import documents
@@ -36,6 +36,13 @@ Report = Callable[[str, float], None]  # what is being done, and the share of th
 
 
 def prepare_data(study: Study) -> None:
+    """Have the datasets there, and refuse those that cannot be scored. A microworld's are right by construction."""
+    fetch_data(study)
+    if not isinstance(study.datasets, MicroworldData):
+        _check_data(study)
+
+
+def fetch_data(study: Study) -> None:
     """Write the datasets of a microworld, or fetch those of the Hub; a folder that exists is whole."""
     folder = points.data_folder(study)
     if not isinstance(study.datasets, MicroworldData):
@@ -45,6 +52,18 @@ def prepare_data(study: Study) -> None:
         shutil.rmtree(partial_folder, ignore_errors=True)
         write_datasets(_world(study.datasets.world), partial_folder)
         partial_folder.replace(folder)
+
+
+def _check_data(study: Study) -> None:
+    """Hold the datasets against what they must be, once. Raises RowError with all that is wrong."""
+    file, mark = paths.study_folder(study.name) / "data.json", short_hash(points.data_key(study), study.probing.model_dump())
+    if file.is_file() and json.loads(file.read_text()) == mark:
+        return
+    found = survey.faults(study)
+    if found:
+        raise rows.RowError("; ".join(found))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(mark))
 
 
 def prepare_checkpoints(study: Study, report: Report = lambda phase, share: None) -> None:
@@ -153,7 +172,7 @@ def _provenance(network, tokenizer, study: Study, model: Model) -> dict:
         "versions": {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages},
         "device": torch.cuda.get_device_name() if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads",
         "training_precision": training.resolve_precision(study.tuning.precision, device),
-        "scoring_precision": "float32", "batch_tokens": scoring.BATCH_TOKENS,
+        "scoring_precision": training.resolve_precision(study.probing.precision, device), "batch_tokens": scoring.BATCH_TOKENS,
         "tokenizer": short_hash(sorted(tokenizer.get_vocab().items())),
         "parameters": sum(weight.numel() for weight in network.parameters()),
         "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 3),

@@ -1,4 +1,4 @@
-"""The command line: `pretune plan | run | status | report | publish`.
+"""The command line: `pretune plan | run | status | report | publish | checkpoints | data`.
 
 Exit codes: 0 all done, 1 something failed and is listed, 2 the study or the call is not possible, 130 interrupted.
 """
@@ -17,6 +17,8 @@ from pretune.errors import RunError, StudyError
 from pretune.params import Study
 from pretune.plan import cells
 
+SHOWN = 800  # characters of a prompt that `data` prints
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; what it returns is the exit code."""
@@ -27,6 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (StudyError, RunError) as error:
         print(f"pretune: {error}", file=sys.stderr)
         return 2 if isinstance(error, StudyError) else 1
+    except BrokenPipeError:  # what it was piped to has read enough
+        sys.stdout = None
+        return 0
     except KeyboardInterrupt:
         print(f"\npretune: interrupted; what is done is kept. Continue with: pretune run {given.study}", file=sys.stderr)
         return 130
@@ -53,6 +58,12 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", parents=[shared], help="execute stale notebooks and render pages, measure nothing")
     report.add_argument("--keep", action="store_true", help="also copy the pages for all checkpoints to outputs/reference")
     report.set_defaults(command=_report)
+    data = commands.add_parser("data", parents=[shared], help="fetch the datasets and print what they hold, and prompts")
+    data.add_argument("--tokenizer", metavar="FOLDER", help="measure prompts with this model's tokenizer and context")
+    data.set_defaults(command=_data)
+    there = commands.add_parser("checkpoints", help="list what a repository of the Hub has, with tokens and gaps")
+    there.add_argument("repo", help="owner/name")
+    there.set_defaults(command=_checkpoints)
     publish = commands.add_parser("publish", help="render every study kept in outputs/reference as one site")
     publish.add_argument("folder", type=Path, help="where to")
     publish.set_defaults(command=_publish)
@@ -95,6 +106,9 @@ expected for what is missing
   tokens     {cost.trained_tokens:,} trained on, {cost.scored_tokens:,} scored
   operations {cost.flops:.3g} floating-point operations, {costs.parameters(study):,} parameters
   time       {cost.seconds / 60:.1f} process minutes, {cost.seconds / jobs / 60:.1f} minutes with {jobs} processes, without pages
+  on a GPU   {costs.gpu_hours(cost, "H200"):.1f} hours of one H200, {costs.gpu_hours(cost, "A100"):.1f} of one A100, \
+if they reach {costs.REACHED:.0%} of their peak
+  download   {costs.download_gb(study):.1f} GB
   memory     {costs.memory_gb(study):.1f} GB a process
   disk       {costs.disk_gb(study):.2f} GB""")
     return 0
@@ -153,6 +167,30 @@ def _publish(given: argparse.Namespace) -> int:
     from pretune import site  # noqa: PLC0415
 
     print(site.publish(given.folder))
+    return 0
+
+
+def _data(given: argparse.Namespace) -> int:
+    from pretune import cells as work  # noqa: PLC0415  torch and transformers take seconds to load
+    from pretune import survey  # noqa: PLC0415
+
+    study = _study(given)
+    work.fetch_data(study)
+    found = survey.table(study, *survey.tokenizer_of(study, given.tokenizer))
+    print(found.to_string(index=False))
+    for heading, text in survey.rendered(study):
+        short = text if len(text) <= SHOWN else f"{text[: SHOWN // 2]} [...] {text[-SHOWN // 2 :]}"
+        print(f"\n--- {heading}\n{short}")
+    wrong = survey.faults(study)
+    for line in wrong:
+        print(f"pretune: {line}", file=sys.stderr)
+    return 1 if wrong else 0
+
+
+def _checkpoints(given: argparse.Namespace) -> int:
+    from pretune import hub, revisions  # noqa: PLC0415
+
+    print(*revisions.listed(hub.branches(given.repo)), sep="\n")
     return 0
 
 

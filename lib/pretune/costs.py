@@ -15,6 +15,14 @@ from pretune.plan import Cell, cells
 from pretune.tasks.registry import REGISTRY
 
 ROW_TOKENS = 60  # tokens of a typical example of the microworld, prompt and completion
+REAL_TOKENS = {  # the same of real rows: medians with OLMo's tokenizer (`pretune data`); guesses: XLSum, PopQA, the last three
+    "xsum": 400, "xlsum": 600, "cnn_dailymail": 850, "social_i_qa": 65, "sciq_question": 130, "tweet_qa": 80, "mnli": 54,
+    "mnli_mismatched": 53, "rte": 71, "gpt3_nli": 51, "paws": 73, "qqp": 45, "stsb": 45, "arc_easy": 30, "arc_challenge": 35,
+    "openbookqa": 19, "hellaswag": 45, "boolq": 131, "sciq": 99, "sciq_closed": 22, "wikitext": 168, "popqa": 20,
+    "tulu_v2": 500, "alpaca": 100, "dolly": 150,
+}
+PEAK = {"H200": 989e12, "A100": 312e12}  # bfloat16 operations per second, dense, as their maker states
+REACHED = 0.3  # share of the peak: an assumption, not measured
 RATES = {"train": 52e9, "score": 37e9}  # floating-point operations per second and process
 NETWORK = 50e6  # bytes a second from the Hub: a guess
 CELL_SECONDS = 0.3  # loading, writing
@@ -56,22 +64,43 @@ def preparation(study: Study) -> Cost:
     saved = study.checkpoints
     if all(point.exists() for point in points.checkpoints(study)):
         return Cost(0, 0, 0.0, 0.0)
-    if isinstance(saved, Hub):
-        return Cost(0, 0, 0.0, len(points.checkpoints(study)) * parameters(study) * 4 / NETWORK)
+    if isinstance(saved, Found):
+        return Cost(0, 0, 0.0, download_gb(study) * 1e9 / NETWORK + len(points.checkpoints(study)) * CELL_SECONDS)
     tokens = saved.steps[-1] * saved.pretraining.batch_size * saved.pretraining.length
     return _cost(study, tokens, 0, saved.pretraining.length)
 
 
 def cell_cost(study: Study, cell: Cell) -> Cost:
     """Tuning and scoring of one cell. An item is read once for itself and once for each completion."""
-    tuning = study.tuning_of(cell.model.recipe)
-    trained = 0 if cell.model.recipe == "base" else tuning.examples * tuning.epochs * ROW_TOKENS
+    tuning, own = study.tuning_of(cell.model.recipe), study.recipe(cell.model.recipe).dataset
+    trained = tuning.examples * tuning.epochs * row_tokens(study, own) if own else 0
     scored = 0
     for probe in cell.probes:
-        extra = probe.new_tokens if REGISTRY[probe.dataset].kind == "generation" else ROW_TOKENS // 2
-        scored += probe.shots * ROW_TOKENS + probe.items * (ROW_TOKENS + extra)
+        one = row_tokens(study, probe.dataset)
+        extra = probe.new_tokens if REGISTRY[probe.dataset].kind == "generation" else one // 2
+        scored += probe.shots * one + probe.items * (one + extra)
     cost = _cost(study, trained, scored, ROW_TOKENS)
     return Cost(cost.trained_tokens, cost.scored_tokens, cost.flops, cost.seconds + CELL_SECONDS)
+
+
+def row_tokens(study: Study, dataset: str) -> int:
+    """Tokens of a typical example of a dataset, prompt and completion."""
+    return ROW_TOKENS if study.datasets.source == "microworld" else REAL_TOKENS.get(dataset, ROW_TOKENS)
+
+
+def gpu_hours(cost: Cost, gpu: str) -> float:
+    """Hours of one GPU, if it reaches the share of its peak that is assumed."""
+    return cost.flops / (PEAK[gpu] * REACHED) / 3600
+
+
+def download_gb(study: Study) -> float:
+    """Checkpoints that are still to be fetched from the Hub."""
+    if not isinstance(study.checkpoints, Hub):
+        return 0.0
+    from pretune import pins  # noqa: PLC0415
+
+    here = {point.revision for point in points.checkpoints(study) if point.exists()}
+    return sum(one["bytes"] for one in pins.pinned(study)["checkpoints"] if one["commit"] not in here) / 1e9
 
 
 def total(study: Study, work: list[Cell]) -> Cost:
@@ -91,11 +120,11 @@ def memory_gb(study: Study) -> float:
 
 
 def disk_gb(study: Study) -> float:
-    """Checkpoints and tuned weights in float32, the latter capped by the cache."""
+    """Checkpoints and tuned weights in float32; the latter, and checkpoints of the Hub, are capped by the cache."""
     size, here = 4e-9 * parameters(study), len(points.checkpoints(study))
     tuned = len({cell.model.key for cell in cells(study) if cell.model.recipe != "base"})
-    fetched = isinstance(study.checkpoints, Hub)  # these come and go
-    return (min(here * size, max(size, study.cache.max_gb)) if fetched else here * size) + min(tuned * size, study.cache.max_gb)
+    made = {"hub": min(here * size, max(size, study.cache.max_gb)), "folder": 0.0}
+    return made.get(study.checkpoints.source, here * size) + min(tuned * size, study.cache.max_gb)
 
 
 def _cost(study: Study, trained: int, scored: int, length: int) -> Cost:

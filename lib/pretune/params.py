@@ -231,6 +231,7 @@ class Probing(Frozen):
     shots: NonNegativeInt = 4  # examples before the question; lowered for a dataset whose prompts do not fit
     items: PositiveInt = 200  # evaluation items per dataset, the same for all models
     new_tokens: PositiveInt = 60  # longest generation, tokens
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"  # bfloat16: faster on a GPU, depends on batches
 
 
 class Protocol(Frozen):
@@ -291,6 +292,12 @@ class Study(Frozen):
         if (self.checkpoints.source == "tables", self.datasets.source == "tables") != (self.tables is not None,) * 2:
             raise ValueError("checkpoints and datasets with `source: tables` and `tables: FOLDER or address` go together")
         return self
+
+    @property
+    def replicates(self) -> int:
+        """Pre-training runs where there are several, else seeds of tuning: what a verdict needs three of."""
+        runs = len(getattr(self.checkpoints, "runs", ("",)))
+        return runs if runs > 1 else self.tuning.seeds
 
     def recipe(self, name: str) -> Recipe:
         """The recipe `name`, or the one that the variant `name` (`mnli@0.001`) has another learning rate of."""

@@ -42,7 +42,7 @@ class Probe:
     items: int
     new_tokens: int
     data: str  # what pins the datasets
-    protocol: str  # what pins the protocol
+    protocol: str  # what pins the protocol and, where it is not float32, the precision
 
     @cached_property
     def key(self) -> str:
@@ -161,7 +161,8 @@ def _probes(study: Study, model: Model) -> Iterator[Probe]:
     if model.seed == 0 and study.rates and model.checkpoint.step in study.rates.steps:
         tuned_on = [study.recipe(model.recipe).dataset] if model.recipe != "base" else []
         views |= {View(name, _shots(study, name), reserve=True): None for name in tuned_on}
-    pins = points.data_key(study), short_hash(study.protocol.model_dump(exclude={"normalisation", "reporting"}))
+    precision = [study.probing.precision] if study.probing.precision != "float32" else []
+    pins = points.data_key(study), short_hash(study.protocol.model_dump(exclude={"normalisation", "reporting"}), *precision)
     for view in views:
         for draw in draws if view.shots else draws[:1]:
             yield Probe(view.dataset, RESERVE if view.reserve else evaluation_split(study, REGISTRY[view.dataset]),

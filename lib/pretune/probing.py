@@ -19,6 +19,7 @@ from pretune.prompts import Layout, Request
 from pretune.tasks import rows
 from pretune.tasks.example import Example, HiddenLabel, RowError
 from pretune.tasks.registry import REGISTRY, Dataset
+from pretune.training import autocast
 
 
 @dataclass
@@ -53,7 +54,8 @@ def look(study: Study, model: Model, network, tokenizer, probe: Probe, seen: See
         "probe": probe.key, "dataset": probe.dataset, "split": probe.split, "format": probe.format,
         "shots_asked": probe.shots, "shots": layout.shots, "draw": probe.draw,
     }
-    measured = _measure(study.protocol, network, tokenizer, asked.dataset, layout.prefix, kept, probe.new_tokens)
+    with autocast(study.probing.precision, network.device):
+        measured = list(_measure(study.protocol, network, tokenizer, asked.dataset, layout.prefix, kept, probe.new_tokens))
     baselines = rows.baseline(points.data_folder(study), asked.dataset, kept)
     for place, example, base, (values, output, read) in zip(layout.kept, kept, baselines, measured, strict=True):
         item = asked.items[place]

@@ -100,3 +100,20 @@ def gaps(there: list[Revision], factor: float = 2.0) -> list[tuple[Revision, Rev
     usual = float(np.median(apart)) if apart else 0.0
     return [(one, two) for one, two in zip(there, there[1:], strict=False)
             if one.step and two.step > factor * one.step and two.step - one.step > 10 * usual]
+
+
+def listed(names: Iterable[str]) -> list[str]:
+    """What a repository has, a line each: every run and stage with its checkpoints and gaps, then branches that are no points."""
+    every, lines = {name: parse(name) for name in names}, []
+    for run, stage in sorted({(one.run, one.stage) for one in every.values() if one}):
+        there = sorted((one for one in every.values() if one and (one.run, one.stage) == (run, stage)), key=lambda one: one.step)
+        lines.append(f"{' '.join(part for part in (stage, run) if part) or 'pre-training'}: {len(there)} checkpoints, steps "
+                     f"{there[0].step:,} to {there[-1].step:,}")
+        lines += [f"  step {one.step:>9,}  {_billions(one.tokens):>18}  {one.name}" for one in there]
+        lines += [f"  gap: nothing between steps {one.step:,} and {two.step:,}" for one, two in gaps(there)]
+    rest = sorted(name for name, one in every.items() if one is None)
+    return lines + ([f"no points of a run: {', '.join(rest)}"] if rest else [])
+
+
+def _billions(tokens: int | None) -> str:
+    return "tokens not said" if tokens is None else f"{tokens:,} B tokens"

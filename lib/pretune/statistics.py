@@ -63,12 +63,14 @@ class Scores:
     """Scored rows, ready to be asked for the mean of a term. `late` and `steps` are checkpoints, in order.
 
     Rows may be of items, or summaries: one row in place of items, with its `standard_error` and the number of items `n`.
-    With `holes`, an effect that lacks rows is NaN; without, it is an error.
+    With `holes`, an effect that lacks rows is NaN; without, it is an error. Where there are several pre-training runs, they
+    are what is replicated: each is the mean over its seeds, and whatever is said of seeds below is of runs.
     """
 
     def __init__(self, rows: pd.DataFrame, holes: bool = False):
         self.holes, self.is_summary = holes, "standard_error" in rows
-        unit = np.where(rows["recipe"] == "base", rows["draw"], rows["seed"])
+        self.several = "run" in rows and rows["run"].nunique() > 1
+        unit = rows["run"] if self.several else np.where(rows["recipe"] == "base", rows["draw"], rows["seed"])
         self.rows = rows.assign(unit=unit)
         self.steps = tuple(sorted(rows["step"].unique()))
         self.late = tuple(sorted(rows.loc[rows["late"], "step"].unique()))
@@ -84,7 +86,9 @@ class Scores:
             part = part if term.shots is None else part[part["shots_asked"] == term.shots]
             if part.empty:
                 raise LookupError(f"no rows of {term.dataset} after {term.recipe} at step {step} ({term.format})")
-            self._known[key] = part.set_index(["item", "unit"])[term.column].unstack("unit").dropna()
+            values = part.set_index(["item", "unit"])[term.column]
+            values = values.groupby(level=["item", "unit"]).mean() if self.several else values
+            self._known[key] = values.unstack("unit").dropna()
         return self._known[key]
 
     @cached_property

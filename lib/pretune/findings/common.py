@@ -12,6 +12,7 @@ from pretune import figures, params, plan, published, records, statistics
 from pretune.checkpoints import checkpoints
 from pretune.figures import quote, say, table
 from pretune.findings.page import NO_ITEMS, Page, classifications, told
+from pretune.params import Study
 from pretune.tasks.registry import REGISTRY
 
 
@@ -30,16 +31,26 @@ def described(page: Page) -> str:
     study = page.study
     if not page.has_items:
         return _described_tables(page)
-    there = checkpoints(study)
-    steps, recipes = ", ".join(str(point.step) for point in there), ", ".join(f"`{name}`" for name in study.recipes)
-    options = [f"{key} {value}" for key, value in study.protocol if value != getattr(params.Protocol(), key)]
-    published, late = "", sum(point.late for point in there)
+    there, recipes = checkpoints(study), ", ".join(f"`{name}`" for name in study.recipes)
+    steps, seeds = list(dict.fromkeys(point.step for point in there)), study.tuning.seeds
+    return (f"**{html.escape(study.title)}.** {len(there)} checkpoints, saved at optimizer steps {', '.join(map(str, steps))}; "
+            f"the last {len({point.step for point in there if point.late})} are neighbours. Recipes: {recipes}. "
+            f"{study.probing.shots} shots are asked for, at most {study.probing.items} items a dataset, {seeds} "
+            f"seed{'s' * (seeds > 1)}. Datasets whose prompts do not fit the context get fewer shots."
+            + _remarks(study, len(there) // len(steps)))
+
+
+def _remarks(study: Study, runs: int) -> str:
+    """What is not as usual: several runs, stand-ins for splits, options of the published protocol."""
+    said, options = "", [f"{key} {value}" for key, value in study.protocol if value != getattr(params.Protocol(), key)]
+    if runs > 1:
+        said += f" {runs} pre-training runs stand in the place of seeds: intervals are over runs, each the mean over its seeds."
+    if getattr(study.datasets, "stand_ins", None):
+        named = "; ".join(f"{quote(one)} is {quote(other)}" for one, other in study.datasets.stand_ins.items())
+        said += f" **Some splits are stand-ins:** {named}."
     if options:
-        published = f" Of the protocol, these options are the published ones: {', '.join(options)}."
-    return (f"**{html.escape(study.title)}.** {len(there)} checkpoints, saved at optimizer steps {steps}; the last {late} are "
-            f"neighbours. Recipes: {recipes}. {study.probing.shots} shots are asked for, at most "
-            f"{study.probing.items} items a dataset, {study.tuning.seeds} seed{'s' * (study.tuning.seeds > 1)}. "
-            f"Datasets whose prompts do not fit the context get fewer shots.{published}")
+        said += f" Of the protocol, these options are the published ones: {', '.join(options)}."
+    return said
 
 
 def _described_tables(page: Page) -> str:

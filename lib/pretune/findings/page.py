@@ -132,7 +132,7 @@ def ranged(found: Estimate, signed: bool = True) -> str:
 
 def told(verdict: Verdict) -> str:
     """A verdict as prose."""
-    mark = ", provisional: fewer than three seeds" if verdict.provisional else ""
+    mark = ", provisional: fewer than three seeds or runs" if verdict.provisional else ""
     effect = f" Effect {verdict.effect}, against a margin of {verdict.margin:g}." if verdict.effect else ""
     return f"**Claim {verdict.claim}: {verdict.verdict}{mark}.**{effect} {verdict.why}"
 
@@ -142,7 +142,7 @@ def judged(page: Page, effects: dict[str, tuple[Estimate | None, str]]) -> list[
 
     A partial grid gives none; with fewer than three seeds they are provisional; the claims are a family (Holm).
     """
-    provisional = page.study.tuning.seeds < 3
+    provisional = page.study.replicates < 3
     if page.missing:
         effects = dict.fromkeys(effects, (None, "The grid is partial."))
     return judging.holm([judging.judge(name, effect, provisional, why, claims.claim(name).margin)

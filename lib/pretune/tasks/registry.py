@@ -92,7 +92,7 @@ REGISTRY = {
         Dataset("social_i_qa", "SocialIQa", ("allenai/social_i_qa", "default"), "train", "validation",
                 **_question(question.social_i_qa)),
         Dataset("sciq_question", "SciQ questions", ("allenai/sciq", "default"), "train", "test", **_question(question.sciq),
-                partner="social_i_qa", domain="out", rows="sciq"),
+                partner="social_i_qa", domain="out", rows="sciq", keep=lambda row: bool(row["support"].strip())),
         Dataset("tweet_qa", "TweetQA", ("ucsbnlp/tweet_qa", "default"), "train", "validation", **_question(question.tweet_qa),
                 partner="social_i_qa", domain="out", published="train"),
         Dataset("mnli", "MNLI", ("nyu-mll/glue", "mnli"), "train", "validation_matched",

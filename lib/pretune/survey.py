@@ -1,0 +1,134 @@
+"""What the datasets of a study hold, before anything is scored: rows, labels, faults, and how many prompts fit.
+
+Held against every dataset: its columns and types, its set of labels (hidden ones are refused), empty texts, items that stand
+in the train split too, and, with the model's tokenizer, the share of prompts that fit its context at each number of shots.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from transformers import AutoConfig, AutoTokenizer
+
+from pretune import checkpoints as points
+from pretune import hub, paths, prompts
+from pretune.errors import RunError
+from pretune.params import Hub, Study
+from pretune.pins import pinned
+from pretune.plan import evaluation_split
+from pretune.tasks import rows
+from pretune.tasks.example import FORMATS, Example, HiddenLabel, RowError
+from pretune.tasks.registry import REGISTRY, RESERVE, Dataset
+
+LOOKED_AT = 500  # rows of a split that are read for faults and lengths
+SHOTS = (0, 1, 2, 4)
+TWICE = 0.01  # share of items that may stand in the train split too
+
+
+def tokenizer_of(study: Study, folder: str | None):
+    """Tokenizer and context of the study's model, or of one in `folder`. Raises RunError where the model is not made yet."""
+    if folder is None and isinstance(study.checkpoints, Hub):
+        first = pinned(study)["checkpoints"][0]
+        folder = paths.CACHE / "tokenizers" / first["commit"]
+        hub.fetch(first["repo"], first["commit"], folder, hub.TOKENIZER)
+    elif folder is None:
+        folder = next((point.folder for point in points.checkpoints(study) if point.folder.is_dir()), None)
+    if folder is None:
+        raise RunError(f"the tokenizer of {study.name} is made with its checkpoints: pretune run {study.name}, "
+                       "or give one: --tokenizer FOLDER")
+    return AutoTokenizer.from_pretrained(folder), AutoConfig.from_pretrained(folder).max_position_embeddings
+
+
+def table(study: Study, tokenizer, context: int) -> pd.DataFrame:
+    """One line per dataset: rows, items, labels, faults, lengths, and the share that fits at each number of shots."""
+    lines = [_line(study, REGISTRY[name], tokenizer, context) for name in study.probing.datasets]
+    return pd.DataFrame(lines).convert_dtypes().astype(object).fillna("")
+
+
+def faults(study: Study) -> list[str]:
+    """What stands against scoring the datasets, a line each; nothing where all is well."""
+    found = []
+    for name in study.probing.datasets:
+        try:
+            items = _items(study, REGISTRY[name])
+            twice = np.mean(_in_train(study, REGISTRY[name], items)) if study.protocol.shots == "train" else 0.0
+        except RowError as error:
+            found.append(str(error))
+            continue
+        if twice > TWICE:
+            found.append(f"{name}: {twice:.1%} of its items stand in the train split word for word; at most {TWICE:.0%} may")
+    return found
+
+
+def _items(study: Study, dataset: Dataset) -> list[Example]:
+    """The items that are scored, as examples. Hidden labels are an error unless the protocol lets them pass."""
+    folder, split = points.data_folder(study), evaluation_split(study, dataset)
+    indices = rows.chosen(folder, dataset, split, study.probing.items, 0)
+    if study.protocol.hidden_labels == "refuse":
+        return rows.examples(folder, dataset, split, "default", indices)
+    return [one for index in indices for one in _unless_hidden(folder, dataset, split, index)]
+
+
+def _unless_hidden(folder: Path, dataset: Dataset, split: str, index: int, form: str = "default") -> Iterator[Example]:
+    try:
+        yield from rows.examples(folder, dataset, split, form, [index])
+    except HiddenLabel:
+        return
+
+
+def _in_train(study: Study, dataset: Dataset, items: list[Example]) -> list[bool]:
+    """Of each item whether its prompt stands in the train split. Where that is the split scored, the reserve serves as shots."""
+    folder = points.data_folder(study)
+    split = RESERVE if evaluation_split(study, dataset) == dataset.train else dataset.train
+    if dataset.kind == "text":
+        return [False] * len(items)
+    indices = rows.chosen(folder, dataset, split, len(rows.read(folder, dataset, split)))
+    seen = {example.prompt for index in indices for example in _unless_hidden(folder, dataset, split, index)}
+    return [item.prompt in seen for item in items]
+
+
+def _line(study: Study, dataset: Dataset, tokenizer, context: int) -> dict:
+    folder, split, line = points.data_folder(study), evaluation_split(study, dataset), {"dataset": dataset.name}
+    try:
+        items = _items(study, dataset)
+        line |= {"split": split, "rows": len(rows.read(folder, dataset, split)), "scored": len(items),
+                 "train": len(rows.read(folder, dataset, dataset.train)), "in train": sum(_in_train(study, dataset, items))}
+        line |= {"labels": _labels(dataset, items)} | _fits(study, dataset, tokenizer, context, items[:LOOKED_AT])
+    except RowError as error:
+        line["fault"] = str(error)
+    return line
+
+
+def _labels(dataset: Dataset, items: list[Example]) -> str:
+    """How often each label is the right one."""
+    counts = Counter(item.gold for item in items)
+    return ", ".join(f"{label} {counts[number] / len(items):.0%}" for number, label in enumerate(dataset.labels))
+
+
+def _fits(study: Study, dataset: Dataset, tokenizer, context: int, items: list[Example]) -> dict:
+    """Median tokens of a prompt, the share of items that fit at each number of shots, and the shots that are used."""
+    folder, split = points.data_folder(study), evaluation_split(study, dataset)
+    shots = rows.shots(folder, dataset, split, "default", max(SHOTS), 0) if dataset.kind != "text" else []
+    bare = prompts.lay_out(tokenizer, "", [], "\n", items, 10**9, study.probing.new_tokens)
+    found = {"tokens": int(np.median(bare.needs))}
+    for count in SHOTS if shots else (0,):
+        before = "".join(f"{shot.prompt}{shot.completion}\n" for shot in shots[:count])
+        needs = np.array(bare.needs) + (len(tokenizer(before)["input_ids"]) if count else 0)
+        found[f"fit {count}-shot"] = f"{(needs <= context).mean():.0%}"
+    used = prompts.lay_out(tokenizer, "", shots[: study.probing.shots], "\n", items, context, study.probing.new_tokens)
+    return found | {"shots": used.shots}
+
+
+def rendered(study: Study) -> Iterator[tuple[str, str]]:
+    """One prompt per dataset and format, zero-shot, with its answer in brackets: a heading and the text."""
+    folder = points.data_folder(study)
+    for dataset in (REGISTRY[name] for name in study.probing.datasets):
+        split = evaluation_split(study, dataset)
+        [index] = rows.chosen(folder, dataset, split, 1, 0)
+        for form in FORMATS if dataset.kind != "text" else FORMATS[:1]:
+            for example in _unless_hidden(folder, dataset, split, index, form):
+                yield f"{dataset.name}, {form}", f"{example.prompt}[{example.completion}]"

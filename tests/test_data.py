@@ -1,0 +1,166 @@
+"""Datasets from the Hub and from folders: pinned, whole, held against what they must be before anything is scored."""
+
+import json
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from conftest import run_pretune
+from local_hub import LocalHub
+from pretune import cells, checkpoints, fetching, hub, params, paths, pins, survey
+from pretune.errors import StudyError
+from pretune.tasks import rows
+from pretune.tasks.registry import REGISTRY
+
+
+def mnli(number, label=None):
+    label = number % 3 if label is None else label
+    return {"premise": f"Number {number} sleeps.", "hypothesis": f"Number {number} is awake.", "label": label, "idx": number}
+
+
+def write_parquet(folder, config, splits):
+    for split, parts in splits.items():
+        for place, part in enumerate(parts):
+            file = folder / config / split / f"{place:04}.parquet"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(part), file)
+
+
+def study(tmp_path, source, **changes):
+    """The smoke study on MNLI alone, with other datasets."""
+    raw = params.yaml.safe_load((paths.PARAMS / "smoke.yaml").read_text())
+    raw["datasets"] = source
+    raw["recipes"] = {"base": {}, "mnli": {"dataset": "mnli"}}
+    raw |= {"findings": ["01_dataset_dichotomy"]}
+    raw["probing"] = raw["probing"] | {"datasets": ["mnli"]} | changes
+    file = tmp_path / "own.yaml"
+    file.write_text(json.dumps(raw))
+    return params.load_study(str(file))
+
+
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    """MNLI behind a local Hub, its train split in two files, and outputs in a folder of their own."""
+    glue = tmp_path / "glue"
+    train, scored = [mnli(number) for number in range(100)], [mnli(number) for number in range(100, 140)]
+    write_parquet(glue, "mnli", {"train": [train[:60], train[60:]], "validation_matched": [scored]})
+    monkeypatch.setattr(paths, "OUTPUTS", tmp_path / "outputs")
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "outputs" / "cache")
+    monkeypatch.setattr(hub, "PAUSES", (0.01, 0.01))
+    with LocalHub({}, {"nyu-mll/glue": glue}) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+        yield server
+
+
+def test_a_dataset_of_the_hub_is_pinned_and_read_whole(served, tmp_path):
+    own = study(tmp_path, {"source": "hub"})
+    cells.prepare_data(own)
+    folder = checkpoints.data_folder(own)
+    table = rows.read(folder, REGISTRY["mnli"], "train")
+    assert len(table) == 100 and table[99] == mnli(99) and len(rows.read(folder, REGISTRY["mnli"], "validation_matched")) == 40
+    assert not [path for path in folder.rglob("*") if "raw" in path.name or "partial" in path.name]
+    commit, before = served.commits["datasets/nyu-mll/glue"]["refs/convert/parquet"], len(served.asked)
+    assert pins.pinned_data(own)["mnli"] == {"repo": "nyu-mll/glue", "config": "mnli", "commit": commit}
+    served.commits["datasets/nyu-mll/glue"] = {"refs/convert/parquet": "0" * 40}  # the branch moves on
+    cells.prepare_data(own)
+    assert len(served.asked) == before and checkpoints.data_folder(own) == folder
+
+
+def test_a_break_while_data_is_fetched_is_taken_up(served, tmp_path):
+    own = study(tmp_path, {"source": "hub"})
+    served.trouble = lambda method, path: (404, {}) if "validation" in path and "resolve" in path else None
+    with pytest.raises(hub.HubError, match="nyu-mll/glue"):
+        cells.prepare_data(own)
+    assert not checkpoints.data_folder(own).exists()
+    served.trouble, before = lambda method, path: None, len(served.asked)
+    cells.prepare_data(own)
+    assert not [path for method, path, _ in served.asked[before:] if method == "GET" and "/train/" in path]
+
+
+def test_a_commit_that_is_given_is_taken(served, tmp_path):
+    own = study(tmp_path, {"source": "hub", "commits": {"mnli": "f" * 40}})
+    assert pins.pinned_data(own)["mnli"]["commit"] == "f" * 40
+    with pytest.raises(hub.HubError, match="nyu-mll/glue"):
+        cells.prepare_data(own)
+
+
+def test_a_dataset_without_parquet_is_refused_with_a_way_out(served, tmp_path):
+    served.commits["datasets/nyu-mll/glue"] = {"refs/convert/duckdb": "0" * 40}
+    with pytest.raises(hub.HubError, match="holds no refs/convert/parquet of it; put its rows into a folder"):
+        cells.prepare_data(study(tmp_path, {"source": "hub"}))
+
+
+def local(tmp_path, train, scored):
+    """A folder with MNLI as JSON-Lines."""
+    folder = tmp_path / "rows"
+    (folder / "mnli").mkdir(parents=True, exist_ok=True)
+    for split, some in (("train", train), ("validation_matched", scored)):
+        (folder / "mnli" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
+    return {"source": "folder", "folder": str(folder)}
+
+
+@pytest.mark.parametrize(("train", "scored", "words"), [
+    (range(100), [mnli(number, -1) for number in range(40)], "validation_matched: label is -1, which marks a split with hidden"),
+    (range(100), [mnli(number, 3) for number in range(40)], "label is 3, allowed are 0 to 2"),
+    (range(100), [mnli(number) | {"hypothesis": " "} for number in range(40)], "hypothesis is empty or missing"),
+    (range(100), [{"text": "no columns"} for number in range(40)], "premise is empty or missing|label"),
+    (range(100), [mnli(number) for number in range(40)], "mnli: .*% of its items stand in the train split word for word"),
+])
+def test_rows_that_cannot_be_scored_are_refused_before_anything_is(tmp_path, monkeypatch, train, scored, words):
+    monkeypatch.setattr(paths, "OUTPUTS", tmp_path / "outputs")
+    own = study(tmp_path, local(tmp_path, map(mnli, train), scored))
+    with pytest.raises(rows.RowError, match=words):
+        cells.prepare_data(own)
+
+
+def test_a_run_on_hidden_labels_ends_in_one_line_and_scores_nothing(tmp_path):
+    study(tmp_path, local(tmp_path, map(mnli, range(100)), [mnli(number, -1) for number in range(40)]))
+    done = run_pretune("run", str(tmp_path / "own.yaml"), "--no-notebooks", outputs=tmp_path / "outputs")
+    assert done.returncode == 1 and "marks a split with hidden labels" in done.stderr and "Traceback" not in done.stderr
+    assert not list((tmp_path / "outputs" / "own").glob("records/*"))
+
+
+def test_a_stand_in_takes_the_place_of_a_split(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
+    data = local(tmp_path, map(mnli, range(100)), [])
+    own = study(tmp_path, data | {"stand_ins": {"mnli/train": "mnli/train[40:]", "mnli/validation_matched": "mnli/train[:40]"}})
+    fetching.fetch_data(own)
+    folder = checkpoints.data_folder(own)
+    sizes = {split: len(rows.read(folder, REGISTRY["mnli"], split)) for split in ("train", "validation_matched")}
+    assert sizes == {"train": 60, "validation_matched": 40} and survey.faults(own) == []
+
+
+@pytest.mark.parametrize(("place", "taken", "words"), [
+    ("mnli/trian", "mnli/train", "allowed: mnli/train, mnli/validation_matched"),
+    ("mnli/train", "mnli/nothing", "it must name a file of"),
+    ("mnli/train", "../../etc/passwd", "it must name a file of"),
+])
+def test_a_stand_in_that_cannot_be_is_refused(tmp_path, monkeypatch, place, taken, words):
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
+    own = study(tmp_path, local(tmp_path, map(mnli, range(100)), []) | {"stand_ins": {place: taken}})
+    with pytest.raises(StudyError, match=words):
+        fetching.fetch_data(own)
+
+
+def test_the_survey_prints_what_fits_and_a_prompt_in_every_format(tmp_path):
+    data = local(tmp_path, map(mnli, range(100)), map(mnli, range(100, 140)))
+    study(tmp_path, data, shots=2)
+    ran = run_pretune("run", str(tmp_path / "own.yaml"), "--no-notebooks", outputs=tmp_path / "outputs")
+    done = run_pretune("data", str(tmp_path / "own.yaml"), outputs=tmp_path / "outputs")
+    assert ran.returncode == done.returncode == 0, ran.stderr + done.stderr
+    line = next(line for line in done.stdout.splitlines() if line.strip().startswith("mnli"))
+    assert "validation_matched" in line and "100%" in line
+    for form in ("default", "instruct", "io", "chat"):
+        assert f"--- mnli, {form}" in done.stdout
+
+
+def test_a_quarter_of_real_summaries_fit_four_shots(real_rows, olmo, tmp_path, monkeypatch):
+    """XSum with OLMo's tokenizer and context: 4 shots fit a fifth to a third of the items, so two are used."""
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
+    own = study(tmp_path, {"source": "folder", "folder": str(real_rows), "stand_ins": {"xsum/train": "xsum/extra_from_test"}},
+                datasets=["xsum"], items=500, shots=4, new_tokens=60)
+    fetching.fetch_data(own)
+    [line] = survey.table(own, *survey.tokenizer_of(own, str(olmo))).to_dict("records")
+    assert 0.15 < float(line["fit 4-shot"].strip("%")) / 100 < 0.35 and line["shots"] == 2 and line["in train"] == 0
