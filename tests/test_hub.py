@@ -1,13 +1,15 @@
 """Checkpoints on the Hub: listed, pinned, fetched whole, against a local server that speaks its protocol."""
 
 import json
+import pickle
 import shutil
 
 import pytest
+import torch
 
 from conftest import run_pretune
 from local_hub import LocalHub
-from pretune import hub, params, paths, pins, records, room
+from pretune import fetching, hub, models, params, paths, pins, records, room
 from pretune.checkpoints import checkpoints
 from pretune.errors import StudyError
 from pretune.hub import HubError
@@ -233,3 +235,32 @@ def test_what_a_repository_has_is_listed_with_gaps(served, tmp_path):
     assert "gap: nothing between steps 60 and 5,000" in done.stdout and "no points of a run: main" in done.stdout
     wrong = run_pretune("checkpoints", "lab/none")
     assert wrong.returncode == 1 and "lab/none" in wrong.stderr and "Traceback" not in wrong.stderr
+
+
+def test_pickled_weights_are_refused_unless_allowed_and_then_kept_as_safetensors(served, model, tokenizer, tmp_path, caplog):
+    commit = served.commits[REPO]["step10-tokens1B"]
+    folder = served.folders[commit]
+    (folder / "model.safetensors").unlink()
+    torch.save(model.state_dict(), folder / "pytorch_model.bin")
+    with pytest.raises(StudyError, match="step10-tokens1B holds no .*pickled weights are refused unless"):
+        checkpoints(study(tmp_path, steps=[10, 20]))
+    own = study(tmp_path, steps=[10, 20], tokens_per_step=512, allow_pickle_weights=True)
+    fetching.fetch_checkpoints(own, lambda phase, share: None)
+    first = checkpoints(own)[0]
+    assert "weights are pickled" in caplog.text
+    assert [file.name for file in first.folder.iterdir() if file.suffix in (".bin", ".safetensors")] == ["model.safetensors"]
+    loaded, _ = models.load_checkpoint(first)
+    assert all(torch.equal(one, two) for one, two in zip(loaded.parameters(), model.parameters(), strict=True))
+
+
+def test_a_pickle_that_would_run_code_is_refused(served, tmp_path):
+    class Harm:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "harmed"), "w"))
+
+    folder = served.folders[served.commits[REPO]["step10-tokens1B"]]
+    (folder / "model.safetensors").unlink()
+    torch.save({"model.embed_tokens.weight": Harm()}, folder / "pytorch_model.bin")
+    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+        fetching.fetch_checkpoints(study(tmp_path, steps=[10, 20], allow_pickle_weights=True), lambda phase, share: None)
+    assert not (tmp_path / "harmed").exists()

@@ -51,16 +51,17 @@ def test_a_step_that_is_not_there_names_the_nearest():
         revisions.by_step(there, (1000, 3000))
 
 
-@given(st.sets(st.integers(1, 10**6), min_size=3, max_size=60), st.integers(2, 12), st.sampled_from(["log", "linear"]))
-def test_a_spread_has_both_ends_and_no_checkpoint_twice(steps, count, spacing):
+@given(st.sets(st.integers(1, 10**6), min_size=3, max_size=60), st.integers(2, 12), st.integers(1, 4),
+       st.sampled_from(["log", "linear"]))
+def test_a_spread_has_both_ends_its_late_neighbours_and_no_checkpoint_twice(steps, count, late, spacing):
     there = [Revision(f"step{step}", step) for step in sorted({0, *steps})]
-    if count > len(steps):
+    if count > len(steps) or count <= late:
         with pytest.raises(RevisionError, match=f"{count} checkpoints are asked for"):
-            revisions.spread(there, count, spacing)
+            revisions.spread(there, count, spacing, late)
         return
-    found = [one.step for one in revisions.spread(there, count, spacing)]
-    assert found == sorted(set(found)) and len(found) == count and min(found) == min(steps)
-    assert max(found) == max(steps) or count > 2
+    found = [one.step for one in revisions.spread(there, count, spacing, late)]
+    assert found == sorted(set(found)) and len(found) == count and found[0] == min(steps)
+    assert found[-late:] == sorted(steps)[-late:]
 
 
 @pytest.mark.skipif(not LIST.is_file(), reason="the real list of branches is not here")

@@ -105,13 +105,17 @@ def _plan(given: argparse.Namespace) -> int:
 expected for what is missing
   tokens     {cost.trained_tokens:,} trained on, {cost.scored_tokens:,} scored
   operations {cost.flops:.3g} floating-point operations, {costs.parameters(study):,} parameters
-  time       {cost.seconds / 60:.1f} process minutes, {cost.seconds / jobs / 60:.1f} minutes with {jobs} processes, without pages
+  time       {_span(cost.seconds)} of one process, {_span(cost.seconds / jobs)} with {jobs} processes, without pages
   on a GPU   {costs.gpu_hours(cost, "H200"):.1f} hours of one H200, {costs.gpu_hours(cost, "A100"):.1f} of one A100, \
 if they reach {costs.REACHED:.0%} of their peak
   download   {costs.download_gb(study):.1f} GB
   memory     {costs.memory_gb(study):.1f} GB a process
   disk       {costs.disk_gb(study):.2f} GB""")
     return 0
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds / 60:.1f} minutes" if seconds < 36_000 else f"{seconds / 3600:,.0f} hours"
 
 
 def _run(given: argparse.Namespace) -> int:

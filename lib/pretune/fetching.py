@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import re
 import shutil
 from collections.abc import Callable
@@ -21,6 +22,8 @@ from pretune.params import HubData, Study
 from pretune.pins import entry_of, pinned_data, remember, used_datasets
 from pretune.plan import evaluation_split
 from pretune.tasks.registry import REGISTRY
+
+log = logging.getLogger(__name__)
 
 
 def fetch_checkpoints(study: Study, report: Callable[[str, float], None]) -> None:
@@ -46,10 +49,11 @@ def _downloaded(study: Study, point: Checkpoint) -> Path:
     """The files of a checkpoint, in a folder beside its place. Raises HubError."""
     room.wait(study, point)
     partial, entry = point.folder.with_name(point.folder.name + ".partial"), entry_of(study, point)
-    hub.fetch(entry["repo"], point.revision, partial)
-    if not list(partial.glob("*.safetensors")):
-        shutil.rmtree(partial)
-        raise hub.HubError(f"{entry['repo']} at {entry['name']}: no *.safetensors there; weights in other forms are refused")
+    pickled = hub.PICKLED if entry["pickled"] else ()
+    hub.fetch(entry["repo"], point.revision, partial, hub.MODEL + pickled)
+    if pickled:
+        log.warning("%s: weights are pickled; they are loaded as weights only and kept as safetensors", point.name)
+        models.convert(partial)
     return partial
 
 

@@ -22,8 +22,9 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNot
 from pretune.errors import RunError
 
 log = logging.getLogger(__name__)
-MODEL = ("*.safetensors", "*.json", "tokenizer*", "*.model", "merges.txt", "vocab.txt")  # never pickles, never code
+MODEL = ("*.safetensors", "*.json", "tokenizer*", "*.model", "merges.txt", "vocab.txt")  # never code
 TOKENIZER = MODEL[1:]
+PICKLED = ("*.bin",)  # fetched only where a study allows it
 PARQUET = "refs/convert/parquet"  # the Hub's own conversion of a dataset: CONFIG/SPLIT/NNNN.parquet
 PAUSES = (1, 2, 4, 8, 16)  # seconds before each further try
 NETWORK = next(kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")  # of the client's own library

@@ -64,6 +64,14 @@ def check(folder: Path, point: Checkpoint) -> str:
     return weights_checksum(folder)
 
 
+def convert(folder: Path) -> None:
+    """Turn pickled weights (*.bin) into safetensors, loading nothing but weights, and remove them."""
+    model = _loaded(folder, use_safetensors=False)
+    model.save_pretrained(folder)
+    for file in folder.glob("*.bin*"):
+        file.unlink()
+
+
 @contextmanager
 def adapted(model, lora: Lora | None, seed: int) -> Iterator[torch.nn.Module]:
     """`model` to train in place: all of it, or adapters on every linear layer that are merged into it at the end."""
@@ -110,13 +118,17 @@ def tuning_of(key: str) -> dict:
 
 
 def _load(folder: Path) -> torch.nn.Module:
+    return _loaded(folder, use_safetensors=True).to(pick_device()).eval()
+
+
+def _loaded(folder: Path, use_safetensors: bool) -> torch.nn.Module:
     model, report = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+        folder, dtype=torch.float32, use_safetensors=use_safetensors, weights_only=True, output_loading_info=True
     )
     wrong = {kind: sorted(report[kind]) for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") if report[kind]}
     if wrong:
         raise CheckpointError(f"{folder}: weights do not match the model: {wrong}")
-    return model.to(pick_device()).eval()
+    return model
 
 
 def _evict(max_gb: float) -> None:

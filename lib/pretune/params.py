@@ -119,8 +119,8 @@ class Found(Frozen):
     """Checkpoints that exist, found by the steps in their names."""
 
     steps: Annotated[tuple[NonNegativeInt, ...], Field(min_length=2)] | Literal["all"] | None = None
-    count: Annotated[int, Field(ge=2)] | None = None  # in place of steps: so many, after step 0, both ends among them
-    spacing: Literal["log", "linear"] = "log"  # of `count` over the steps that exist
+    count: Annotated[int, Field(ge=2)] | None = None  # in place of steps: so many, both ends and the late ones among them
+    spacing: Literal["log", "linear"] = "log"  # of those before the late ones, over the steps that exist
     stage: str | None = None  # left out: the first, or the only one
     late: PositiveInt = 3
     tokens_per_step: PositiveInt | None = None  # left out: tokens are read from the names
@@ -138,6 +138,7 @@ class Hub(Found):
     source: Literal["hub"]
     repo: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.{}-]+$")] | None = None  # {run} in it stands for each of `runs`
     repos: Annotated[tuple[str, ...], Field(min_length=2)] | None = None  # in place of repo: one for each checkpoint
+    allow_pickle_weights: bool = False  # take *.bin where there are no *.safetensors: loaded as weights only, and said
     runs: tuple[str, ...] = ("",)  # pre-training runs: in the name of the repository, or in those of its branches
 
     @model_validator(mode="after")
@@ -302,6 +303,11 @@ class Study(Frozen):
     def recipe(self, name: str) -> Recipe:
         """The recipe `name`, or the one that the variant `name` (`mnli@0.001`) has another learning rate of."""
         return self.recipes[name.partition("@")[0]]
+
+    def is_beside(self, name: str) -> bool:
+        """Whether a recipe tunes adapters beside another that tunes all weights on the same dataset, to be compared with it."""
+        own = self.recipe(name)
+        return own.lora is not None and any(one.dataset == own.dataset and one.lora is None for one in self.recipes.values())
 
     def tuning_of(self, name: str) -> Tuning:
         """The hyper-parameters of a recipe or variant: its own where it says them, else those of `tuning`."""

@@ -48,7 +48,7 @@ def chosen(source: Hub | Local, run: str) -> list[tuple[Revision, tuple[str, str
     own = "" if "{run}" in (getattr(source, "repo", None) or "") else run
     there = revisions.points(places, source.stage, own)
     if source.count is not None:
-        there = revisions.spread(there, source.count, source.spacing)
+        there = revisions.spread(there, source.count, source.spacing, source.late)
     elif source.steps != "all":
         there = revisions.by_step(there, source.steps)
     return [(one, places[one.name]) for one in there]
@@ -65,13 +65,21 @@ def _places(source: Hub | Local, run: str) -> dict[str, tuple[str, str]]:
 
 
 def _entry(source: Hub | Local, run: int, one: Revision, repo: str, commit: str) -> dict:
-    if isinstance(source, Local):
-        commit = weights_checksum(Path(repo))
-        size = sum(file.stat().st_size for file in Path(repo).iterdir())
-    else:
-        size = sum(hub.files(repo, commit).values())
+    there = _files(source, repo, commit)
+    pickled = not any(name.endswith(".safetensors") for name in there)
+    if pickled and not (any(name.endswith(".bin") for name in there) and source.allow_pickle_weights):
+        raise RevisionError(f"{one.name} holds no *.safetensors; pickled weights are refused unless they are of the Hub and "
+                            "checkpoints.allow_pickle_weights is true")
+    size = sum(size for name, size in there.items() if pickled or not name.endswith(".bin"))
     return {"run": run, "name": one.name, "step": one.step, "tokens": tokens(source, one), "stage": one.stage or "pretraining",
-            "repo": repo, "commit": commit, "bytes": size}
+            "repo": repo, "commit": commit or weights_checksum(Path(repo)), "bytes": size, "pickled": pickled}
+
+
+def _files(source: Hub | Local, repo: str, commit: str) -> dict[str, int]:
+    """Name to bytes of what a checkpoint consists of."""
+    if isinstance(source, Local):
+        return {file.name: file.stat().st_size for file in Path(repo).iterdir() if file.suffix != ".bin"}
+    return hub.files(repo, commit, hub.MODEL + hub.PICKLED)
 
 
 def _config(source: Hub | Local, first: dict) -> dict:

@@ -210,14 +210,14 @@ def _latent(study: Study, recipe: str) -> list[View]:
 
 def _format(study: Study, recipe: str) -> list[View]:
     """Own sets in every format, with and without shots."""
-    if "@" in recipe or not (recipe == "base" or _is_single(study, recipe)) or study.recipe(recipe).lora:
+    if "@" in recipe or not (recipe == "base" or _is_single(study, recipe)) or study.is_beside(recipe):
         return []
     return [View(name, shots, form) for name in _own(study, recipe) for form in FORMATS[:3] for shots in (study.probing.shots, 0)]
 
 
 def _transfer(study: Study, recipe: str) -> list[View]:
     """Every set that some recipe tunes on."""
-    if "@" in recipe or study.recipe(recipe).lora:
+    if "@" in recipe or study.is_beside(recipe):
         return []
     return [View(name, study.probing.shots) for name in _own(study, "base") if not REGISTRY[name].domain]
 

@@ -80,18 +80,21 @@ def by_step(there: list[Revision], steps: Iterable[int]) -> list[Revision]:
     return found
 
 
-def spread(there: list[Revision], count: int, spacing: str) -> list[Revision]:
-    """`count` branches after step 0, the first and last among them, spaced evenly over steps (`linear`) or their logarithm
-    (`log`), each the nearest that is not taken. Raises RevisionError where there are fewer."""
+def spread(there: list[Revision], count: int, spacing: str, late: int) -> list[Revision]:
+    """`count` branches after step 0: the last `late`, which are neighbours, and before them the first and others, spaced evenly
+    over steps (`linear`) or their logarithm (`log`), each the nearest that is not taken.
+
+    Raises RevisionError where there are fewer, or none before the late ones is asked for.
+    """
     after = [one for one in there if one.step > 0]
-    if len(after) < count:
-        raise RevisionError(f"{count} checkpoints are asked for, {len(after)} are there")
-    scale = np.log([one.step for one in after]) if spacing == "log" else np.array([one.step for one in after], dtype=float)
-    taken: list[int] = []
-    for place in np.linspace(scale[0], scale[-1], count):
-        free = [i for i in range(len(after)) if i not in taken]
-        taken.append(min(free, key=lambda i: abs(scale[i] - place)))
-    return [after[i] for i in sorted(taken)]
+    if len(after) < count or count <= late:
+        raise RevisionError(f"{count} checkpoints are asked for, the last {late} of them neighbours; {len(after)} are there")
+    early, taken = after[:-late], set()
+    scale = np.array([one.step for one in after], dtype=float)
+    scale = np.log(scale) if spacing == "log" else scale
+    for place in np.linspace(scale[0], scale[-late], count - late + 1)[:-1]:
+        taken.add(min((i for i in range(len(early)) if i not in taken), key=lambda i: abs(scale[i] - place)))
+    return [early[i] for i in sorted(taken)] + after[-late:]
 
 
 def gaps(there: list[Revision], factor: float = 2.0) -> list[tuple[Revision, Revision]]:

@@ -167,7 +167,7 @@ def _claim_5c(page: Page) -> tuple[Estimate | None, str]:
     full, asked = {own: recipe for recipe, own in recipes(page).items()}, {}
     said = []
     for recipe, own in all_recipes(page).items():
-        if page.study.recipes[recipe].lora and own in full:
+        if page.study.is_beside(recipe) and own in full:
             apart = statistics.effect(page.scores, [Term(1, own, full[own]), Term(-1, own, recipe)])
             said.append(f"{page.title(own)}: own score of full tuning minus LoRA {apart}")
             if abs(apart.value) <= MATCHED and knowledge(page, own):

@@ -23,9 +23,9 @@ GROUPS = ("learned", NOT_LEARNED)
 
 
 def recipes(page: Page) -> dict[str, str]:
-    """Recipes that tune all weights on one dataset, each with that dataset."""
+    """Recipes that tune on one dataset, each with that dataset; not those with adapters beside one of all weights."""
     return {name: how.dataset for name, how in page.study.recipes.items()
-            if how.dataset and not how.lora and REGISTRY[how.dataset].kind != "chat"}
+            if how.dataset and not page.study.is_beside(name) and REGISTRY[how.dataset].kind != "chat"}
 
 
 def instruction_recipe(page: Page) -> str | None:
