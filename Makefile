@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STUDY ?= quick
 
-.PHONY: report test lab notebooks lock
+.PHONY: report test rehearsal lab notebooks lock
 
 # The main job: measure what is missing, execute the notebooks, render, print the path of the page.
 #   .venv/bin/pretune run quick
@@ -14,6 +14,11 @@ report: .venv/ready
 test: .venv/ready
 	$(BIN)/ruff check
 	$(BIN)/pytest
+
+# The path of a study of OLMo-1B on a CPU, with a local Hub and real rows (PRETUNE_REAL_ROWS names their folder).
+#   .venv/bin/pytest -m slow tests/test_rehearsal.py
+rehearsal: .venv/ready
+	$(BIN)/pytest -m slow tests/test_rehearsal.py
 
 # A .ipynb opens as a notebook by itself; its percent script opens as one by "Open With > Notebook".
 #   .venv/bin/jupyter lab --notebook-dir=. notebooks/01_dataset_dichotomy.ipynb

@@ -1,0 +1,51 @@
+"""Findings on the rows of the smoke study: every claim is judged, also where several pre-training runs are replicated."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pretune.findings import dichotomy, forgetting, latent, overview, task_format, transfer
+from pretune.findings import page as pages
+
+
+@pytest.fixture
+def open_page(smoke, monkeypatch):
+    return lambda finding: pages.open_page(smoke.file, finding, "all")
+
+
+def with_runs(page, count):
+    """The page as if `count` pre-training runs had been measured: a tenth of the scores differ from run to run."""
+    draw, frames = np.random.default_rng(0), []
+    for run in range(count):
+        moved = draw.random(len(page.rows)) < 0.1
+        score = np.where(moved, 1 - page.rows["score"], page.rows["score"])
+        frames.append(page.rows.assign(run=run, score=score, checkpoint=f"run{run}-" + page.rows["checkpoint"]))
+    return replace(page, rows=pd.concat(frames, ignore_index=True))
+
+
+@pytest.mark.parametrize("finding", overview.FINDINGS)
+def test_every_claim_is_judged_over_runs(open_page, finding):
+    page = with_runs(open_page(finding), 3)
+    verdicts = overview.FINDINGS[finding].verdicts(page)
+    assert verdicts and all(verdict.verdict in ("supported", "not supported", "undecided") for verdict in verdicts)
+    asked = [verdict.effect for verdict in verdicts if verdict.effect and verdict.claim != "1b"]
+    assert {effect.seeds for effect in asked} <= {3}
+
+
+def test_tables_of_all_findings_take_several_runs(open_page):
+    one = with_runs(open_page("01_dataset_dichotomy"), 2)
+    assert len(dichotomy.sorting(one)) == len(dichotomy.first_look(one)) == len(one.titles)
+    two = with_runs(open_page("02_latent_benefits"), 2)
+    assert not latent.benefits(two, None).empty and not latent.procedures(two, None).empty
+    assert not task_format.gaps(with_runs(open_page("03_task_format"), 2)).empty
+    assert transfer.matrix(with_runs(open_page("04_task_transfer"), 2), ()).notna().all().all()
+    assert not forgetting.changes(with_runs(open_page("05_domain_forgetting"), 2)).empty
+
+
+def test_datasets_are_named_in_the_order_of_the_study_whatever_order_they_come_in(open_page):
+    page = open_page("01_dataset_dichotomy")
+    names = list(page.titles)
+    assert page.named(reversed(names)) == page.named(set(names)) == ", ".join(page.titles.values())
+    assert page.named([]) == "no dataset"
