@@ -144,12 +144,14 @@ def test_a_stand_in_that_cannot_be_is_refused(tmp_path, monkeypatch, place, take
         fetching.fetch_data(own)
 
 
-def test_the_survey_prints_what_fits_and_a_prompt_in_every_format(tmp_path):
+def test_the_survey_prints_what_fits_and_a_prompt_in_every_format(smoke, tmp_path):
     data = local(tmp_path, map(mnli, range(100)), map(mnli, range(100, 140)))
     study(tmp_path, data, shots=2)
-    ran = run_pretune("run", str(tmp_path / "own.yaml"), "--no-notebooks", outputs=tmp_path / "outputs")
-    done = run_pretune("data", str(tmp_path / "own.yaml"), outputs=tmp_path / "outputs")
-    assert ran.returncode == done.returncode == 0, ran.stderr + done.stderr
+    model = str(checkpoints.checkpoints(smoke)[0].folder)
+    done = run_pretune("data", str(tmp_path / "own.yaml"), "--tokenizer", model, outputs=tmp_path / "outputs")
+    assert done.returncode == 0, done.stderr
+    early = run_pretune("data", str(tmp_path / "own.yaml"), outputs=tmp_path / "outputs")
+    assert early.returncode == 1 and "or give one: --tokenizer FOLDER" in early.stderr
     line = next(line for line in done.stdout.splitlines() if line.strip().startswith("mnli"))
     assert "validation_matched" in line and "100%" in line
     for form in ("default", "instruct", "io", "chat"):

@@ -38,7 +38,7 @@ def test_tables_of_all_findings_take_several_runs(open_page):
     one = with_runs(open_page("01_dataset_dichotomy"), 2)
     assert len(dichotomy.sorting(one)) == len(dichotomy.first_look(one)) == len(one.titles)
     two = with_runs(open_page("02_latent_benefits"), 2)
-    assert not latent.benefits(two, None).empty and not latent.procedures(two, None).empty
+    assert set(latent.benefits(two, None).index) == {two.title(name) for name in latent.recipes(two).values()}
     assert not task_format.gaps(with_runs(open_page("03_task_format"), 2)).empty
     assert transfer.matrix(with_runs(open_page("04_task_transfer"), 2), ()).notna().all().all()
     assert not forgetting.changes(with_runs(open_page("05_domain_forgetting"), 2)).empty

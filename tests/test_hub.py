@@ -133,7 +133,7 @@ def test_a_study_on_the_hub_gives_the_rows_of_the_same_checkpoints_made_here(smo
     raw["datasets"] = {"source": "microworld", "world": raw["checkpoints"]["world"]}
     raw["checkpoints"] = {"source": "hub", "repo": REPO, "steps": [0, 20, 40], "late": 1, "tokens_per_step": 1024}
     raw["recipes"] = {"base": {}, "mnli": {"dataset": "mnli"}}
-    raw |= {"findings": ["01_dataset_dichotomy"], "cache": {"max_gb": 0.0015}}
+    raw |= {"findings": ["01_dataset_dichotomy"], "cache": {"max_gb": 0.0015}, "probing": raw["probing"] | {"datasets": ["mnli"]}}
     file = tmp_path / "own.yaml"
     file.write_text(json.dumps(raw))
     branches = {f"step{one.step}": one.folder for one in made} | {"main": made[-1].folder}
@@ -142,7 +142,7 @@ def test_a_study_on_the_hub_gives_the_rows_of_the_same_checkpoints_made_here(smo
         monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
         plan = run_pretune("plan", str(file), outputs=tmp_path / "outputs")
         assert plan.returncode == 0 and "139,264 parameters" in plan.stdout, plan.stderr
-        done = run_pretune("run", str(file), "--jobs", "1", outputs=tmp_path / "outputs", timeout=200)
+        done = run_pretune("run", str(file), "--jobs", "1", "--no-notebooks", outputs=tmp_path / "outputs", timeout=200)
         assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "outputs" / "cache" / "hub").glob("*/*"))) == 1
     about = json.loads(next((tmp_path / "outputs" / "own" / "records").glob("step-20.mnli.0.*/*.json")).read_text())
@@ -160,7 +160,7 @@ def test_two_branches_with_the_same_weights_are_refused(smoke, tmp_path, monkeyp
     made, raw = checkpoints(smoke), params.yaml.safe_load((paths.PARAMS / "smoke.yaml").read_text())
     raw["datasets"] = {"source": "microworld", "world": raw["checkpoints"]["world"]}
     raw["checkpoints"] = {"source": "hub", "repo": REPO, "steps": [20, 30], "late": 1, "tokens_per_step": 1024}
-    raw |= {"recipes": {"base": {}}, "findings": ["01_dataset_dichotomy"]}
+    raw |= {"recipes": {"base": {}}, "findings": ["01_dataset_dichotomy"], "probing": raw["probing"] | {"datasets": ["mnli"]}}
     file = tmp_path / "own.yaml"
     file.write_text(json.dumps(raw))
     copy = tmp_path / "copy"
@@ -177,7 +177,8 @@ def own_study(tmp_path, source, **changes):
     """The smoke study on base and MNLI with other checkpoints."""
     raw = params.yaml.safe_load((paths.PARAMS / "smoke.yaml").read_text())
     raw["datasets"] = {"source": "microworld", "world": raw["checkpoints"]["world"]}
-    raw |= {"checkpoints": source, "recipes": {"base": {}, "mnli": {"dataset": "mnli"}}, "findings": ["01_dataset_dichotomy"]}
+    raw |= {"checkpoints": source, "recipes": {"base": {}}, "findings": ["01_dataset_dichotomy"]}
+    raw["probing"] |= {"datasets": ["mnli"]}
     file = tmp_path / "own.yaml"
     file.write_text(json.dumps(raw | changes))
     return file
@@ -185,7 +186,7 @@ def own_study(tmp_path, source, **changes):
 
 def test_a_folder_of_checkpoints_is_a_study_and_stays_as_it_is(smoke, tmp_path, monkeypatch):
     mine = tmp_path / "mine"
-    for one in checkpoints(smoke)[1:]:
+    for one in checkpoints(smoke)[-2:]:
         shutil.copytree(one.folder, mine / f"step{one.step}-tokens{one.step}B", ignore=shutil.ignore_patterns("checkpoint.json"))
     before = sorted(str(path) for path in mine.rglob("*"))
     file = own_study(tmp_path, {"source": "folder", "folder": str(mine), "steps": "all", "late": 1})
@@ -194,13 +195,13 @@ def test_a_folder_of_checkpoints_is_a_study_and_stays_as_it_is(smoke, tmp_path, 
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path / "outputs")
     monkeypatch.setattr(paths, "CACHE", tmp_path / "outputs" / "cache")
     there = records.load(params.load_study(str(file)), where={"recipe": "base"})
-    assert sorted(there["step"].unique()) == [one.step for one in checkpoints(smoke)[1:]]
-    weights = next(mine.glob("step20-*")) / "model.safetensors"
+    assert sorted(there["step"].unique()) == [one.step for one in checkpoints(smoke)[-2:]]
+    weights = next(mine.glob("step38-*")) / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
     shutil.rmtree(tmp_path / "outputs" / "own" / "records")
-    done = run_pretune("run", str(file), "--no-notebooks", "--only", "step-20", outputs=tmp_path / "outputs", timeout=200)
+    done = run_pretune("run", str(file), "--no-notebooks", "--only", "step-38", outputs=tmp_path / "outputs", timeout=200)
     assert done.returncode == 1 and "weights have sha256" in done.stderr
 
 

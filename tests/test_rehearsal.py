@@ -1,4 +1,4 @@
-"""The path of a study of OLMo-1B, walked on a CPU: `make rehearsal`, about a quarter of an hour on two cores.
+"""The path of a study of OLMo-1B, walked on a CPU: `make rehearsal`, about ten minutes on two cores.
 
 A small OLMo is pre-trained on plain text, its checkpoints are served by a local Hub under real branch names, and
 `params/rehearsal.yaml` is run to its pages on rows of the real datasets. Its numbers mean little; its path is that of the real

@@ -86,7 +86,8 @@ def _asked(repo: str, ask: Callable[[], Answer]) -> Answer:
             status = getattr(getattr(error, "response", None), "status_code", None)
             passing = status is None or status == 429 or status >= 500
             if pause is None or not passing:
-                raise HubError(f"{repo}: {type(error).__name__}: {str(error).splitlines()[0]}") from None
+                hint = "; is there a network?" if status is None else ""
+                raise HubError(f"{repo}: {type(error).__name__}: {str(error).splitlines()[0]}{hint}") from None
             wait = max(pause, _retry_after(error))
             log.warning("%s: %s; trying again in %g s", repo, str(error).splitlines()[0], wait)
             time.sleep(wait)
