@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STUDY ?= quick
 
-.PHONY: report test rehearsal lab notebooks lock
+.PHONY: report test rehearsal bench lab notebooks lock
 
 # The main job: measure what is missing, execute the notebooks, render, print the path of the page.
 #   .venv/bin/pretune run quick
@@ -19,6 +19,17 @@ test: .venv/ready
 #   .venv/bin/pytest -m slow tests/test_rehearsal.py
 rehearsal: .venv/ready
 	$(BIN)/pytest -m slow tests/test_rehearsal.py
+
+# Ours beside what a user would pick instead, in one run; with the peers in an environment of their own.
+#   PYTHONPATH=tests .venv-bench/bin/python -m benchmarks.run
+bench: .venv-bench/ready
+	PYTHONPATH=tests .venv-bench/bin/python -m benchmarks.run
+
+.venv-bench/ready: environment.yml pyproject.toml
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/pip install $$(sed -n 's/^ *- \(torch==.*\)$$/\1/p' environment.yml)
+	.venv-bench/bin/pip install -e ".[bench]"
+	touch $@
 
 # A .ipynb opens as a notebook by itself; its percent script opens as one by "Open With > Notebook".
 #   .venv/bin/jupyter lab --notebook-dir=. notebooks/01_dataset_dichotomy.ipynb

@@ -230,7 +230,7 @@ class Probing(Frozen):
 
     datasets: Annotated[tuple[Name, ...], Field(min_length=1)]
     shots: NonNegativeInt = 4  # examples before the question; lowered for a dataset whose prompts do not fit
-    items: PositiveInt = 200  # evaluation items per dataset, the same for all models
+    items: PositiveInt = 1000  # evaluation items per dataset, the same for all models
     new_tokens: PositiveInt = 60  # longest generation, tokens
     precision: Literal["auto", "float32", "bfloat16"] = "float32"  # bfloat16: faster on a GPU, depends on batches
 

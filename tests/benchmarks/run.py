@@ -1,0 +1,53 @@
+"""Every benchmark in turn, one table, and `outputs/reference/bench.json`: `make bench`, about an hour on two cores.
+
+Torch computes with one thread, as each process of a study does.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import sys
+from importlib.metadata import version
+from statistics import median
+
+import torch
+
+from benchmarks import generation, scoring, setting, tuning
+from benchmarks.setting import Result
+
+FILE = setting.ROOT / "outputs" / "reference" / "bench.json"
+PACKAGES = ("torch", "transformers", "lm_eval", "trl")
+
+
+def main(names: list[str]) -> None:
+    """The models named (`1 M`, `30 M`), or both. Each result is written down as soon as it is there."""
+    torch.set_num_threads(1)
+    logging.disable(logging.WARNING)
+    results: list[Result] = []
+    for name in names or list(setting.SHAPES):
+        for measure in (scoring.run, generation.run, tuning.run, tuning.pretraining, tuning.memory):
+            results += measure(name)
+            write(results)
+            print(table(results[-1:]), flush=True)
+    print(table(results))
+
+
+def write(results: list[Result]) -> None:
+    about = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    lines = [{"what": one.what, "model": one.model, "peer": one.peer,
+              "ratio": round(one.ratio, 2), "to_reach": round(one.to_reach, 2), "ours_median": round(median(one.ours_s), 3),
+              "peer_median": round(median(one.peer_s), 3), "runs": len(one.ours_s), "same": one.same, **one.notes} for one in results]
+    FILE.write_text(json.dumps({"versions": about, "threads": 1, "results": lines}, indent=1) + "\n")
+
+
+def table(results: list[Result]) -> str:
+    lines = [f"{'what':<28} {'model':<6} {'peer':<24} {'ratio':>6} {'reach':>6} {'ours':>8} {'peer':>8}  same"]
+    lines += [f"{one.what:<28} {one.model:<6} {one.peer:<24} {one.ratio:>6.2f} {one.to_reach:>6.2f} {median(one.ours_s):>8.2f} "
+              f"{median(one.peer_s):>8.2f}  {one.same}" for one in results]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

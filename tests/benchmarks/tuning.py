@@ -1,0 +1,127 @@
+"""Tuning all weights against TRL's SFTTrainer: same batches, rates and dtype; and pre-training against the bare loop."""
+
+from __future__ import annotations
+
+import copy
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+import torch
+from datasets import Dataset
+from trl import SFTConfig, SFTTrainer
+
+from benchmarks import setting
+from benchmarks.setting import Result
+from pretune import prompts, training
+from pretune.params import Tuning
+
+BATCH, COUNT = 8, {"1 M": 64, "30 M": 32}
+BAR = {"1 M": 1.5, "30 M": 1.1}
+SETTINGS = Tuning(examples=1, learning_rate=1e-4, batch_size=BATCH, warmup=0.0, precision="float32")
+
+
+def rows(tokenizer, count: int) -> list[training.Row]:
+    """Examples of MNLI in the order in which they are trained on."""
+    _, items = setting.items("mnli", count, 0)
+    made = [prompts.training_row(tokenizer, item) for item in items]
+    return [made[i] for batch in training.batch_order(count, SETTINGS, 0) for i in batch]
+
+
+def ours(model, made: list[training.Row]) -> tuple[float, list[float]]:
+    """Seconds of training and the loss of every step. Rows are given so that shuffling puts them into their order."""
+    order = np.concatenate(training.batch_order(len(made), SETTINGS, 0))
+    given = [made[place] for place in np.argsort(order)]
+    start = time.perf_counter()
+    log = training.train(model, given, SETTINGS, 0)
+    return time.perf_counter() - start, [step.loss for step in log]
+
+
+def trl(model, tokenizer, made: list[training.Row], packing: bool) -> tuple[float, list[float]]:
+    data = Dataset.from_list([{"input_ids": row.ids.tolist(), "completion_mask": row.counted.astype(int).tolist()}
+                              for row in made])
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = SFTTrainer(model, SFTConfig(
+            folder, per_device_train_batch_size=BATCH if not packing else 1, num_train_epochs=1, learning_rate=1e-4,
+            warmup_steps=0, lr_scheduler_type="linear", adam_beta2=0.95, weight_decay=0.0, max_grad_norm=1.0, logging_steps=1,
+            train_sampling_strategy="sequential", bf16=False, use_cpu=True, save_strategy="no", report_to="none",
+            disable_tqdm=True, gradient_checkpointing=False, packing=packing, packing_strategy="wrapped", max_length=512,
+            optim="adamw_torch_fused",
+            completion_only_loss=True, dataloader_pin_memory=False,
+        ), train_dataset=data, processing_class=tokenizer)
+        start = time.perf_counter()
+        trainer.train()
+        seconds = time.perf_counter() - start
+    return seconds, [line["loss"] for line in trainer.state.log_history if "loss" in line]
+
+
+def run(name: str) -> list[Result]:
+    tokenizer, fresh, found = setting.tokenizer(), setting.model(name), []
+    made = rows(tokenizer, COUNT[name])
+    counted = sum(int(row.counted.sum()) for row in made)
+    for packing in (False, True):
+        mine, theirs = [], []
+        for _ in range(setting.RUNS + 1):
+            mine.append(ours(copy.deepcopy(fresh), made))
+            theirs.append(trl(copy.deepcopy(fresh), tokenizer, made, packing))
+        apart = float(np.abs(np.array(mine[-1][1]) - theirs[-1][1]).max()) if not packing else float("nan")
+        assert packing or apart < 1e-3, f"losses are {apart:g} apart"
+        found.append(Result(
+            f"tuning on MNLI, batch {BATCH}", name, f"TRL SFTTrainer{', packed' if packing else ''}", [s for s, _ in mine[1:]],
+            [s for s, _ in theirs[1:]], "not comparable: rows share a sequence" if packing else f"losses within {apart:.0e}",
+            BAR[name], {"tokens that count": counted, "tokens": sum(len(row.ids) for row in made)}))
+    return found
+
+
+def bare(model, made: list[training.Row], settings) -> tuple[float, list[float]]:
+    """The loop that a user would write: `model(ids, labels=ids)`."""
+    order, losses = training.batch_order(len(made), settings, 0), []
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
+    model.train()
+    start = time.perf_counter()
+    for number, batch in enumerate(order):
+        ids = torch.tensor(np.stack([made[i].ids for i in batch]), dtype=torch.long)
+        loss = model(ids, labels=ids).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate * training.rate_share(number, len(order), settings)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return time.perf_counter() - start, losses
+
+
+def pretraining(name: str) -> list[Result]:
+    length, count = 256, 32
+    ids = np.random.default_rng(0).integers(1000, 50000, (count, length)).astype(np.int32)
+    made = [training.Row(row, np.arange(length) > 0) for row in ids]
+    fresh, order, mine, theirs = setting.model(name), training.batch_order(count, SETTINGS, 0), [], []
+    for _ in range(setting.RUNS + 1):
+        mine.append(ours(copy.deepcopy(fresh), [made[i] for batch in order for i in batch]))
+        theirs.append(bare(copy.deepcopy(fresh), made, SETTINGS))
+    apart = float(np.abs(np.array(mine[-1][1]) - theirs[-1][1]).max())
+    assert apart < 1e-3, f"losses are {apart:g} apart"
+    return [Result(f"pre-training, {BATCH} rows of {length}", name, "bare transformers loop", [s for s, _ in mine[1:]],
+                   [s for s, _ in theirs[1:]], f"losses within {apart:.0e}", 1.0, {"tokens": count * length})]
+
+
+def memory(name: str) -> list[Result]:
+    """Peak memory of a process that tunes, ours and TRL's, in GB in the place of seconds."""
+    def peak(which: str) -> float:
+        command = [sys.executable, "-m", "benchmarks.tuning", which, name]
+        return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+
+    peaks = {which: [peak(which) for _ in range(3)] for which in ("ours", "trl")}
+    return [Result("peak memory of tuning, GB", name, "TRL SFTTrainer", peaks["ours"], peaks["trl"], "the same batches", 1.0)]
+
+
+if __name__ == "__main__":
+    which, name = sys.argv[1:]
+    torch.set_num_threads(1)
+    made = rows(setting.tokenizer(), COUNT[name])
+    ours(setting.model(name), made) if which == "ours" else trl(setting.model(name), setting.tokenizer(), made, False)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
