@@ -36,9 +36,11 @@ def main(names: list[str]) -> None:
 
 def write(results: list[Result]) -> None:
     about = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
-    lines = [{"what": one.what, "model": one.model, "peer": one.peer,
-              "ratio": round(one.ratio, 2), "to_reach": round(one.to_reach, 2), "ours_median": round(median(one.ours_s), 3),
-              "peer_median": round(median(one.peer_s), 3), "runs": len(one.ours_s), "same": one.same, **one.notes} for one in results]
+    lines = [{
+        "what": one.what, "model": one.model, "peer": one.peer, "ratio": round(one.ratio, 2), "to_reach": round(one.to_reach, 2),
+        "ours_median": round(median(one.ours_s), 3), "peer_median": round(median(one.peer_s), 3), "runs": len(one.ours_s),
+        "same": one.same, **one.notes,
+    } for one in results]
     FILE.write_text(json.dumps({"versions": about, "threads": 1, "results": lines}, indent=1) + "\n")
 
 
