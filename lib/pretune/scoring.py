@@ -119,7 +119,7 @@ class _Roomy(DynamicLayer):
 
 
 class _State:
-    """A batch of sequences being read: their keys and values, which of those are real, how long each is."""
+    """A batch of sequences being read: their keys and values, the positions of those, which are real, how long each is."""
 
     def __init__(self, model, root: Cache, rows: int):
         self.model, self.cache = model, copy.deepcopy(root)
@@ -127,17 +127,29 @@ class _State:
         if read:
             self.cache.batch_repeat_interleave(rows)
         self.real = torch.ones(rows, read, dtype=torch.bool, device=model.device)
+        self.positions = torch.arange(read, device=model.device).repeat(rows, 1)
         self.lengths = torch.full((rows,), read, device=model.device)
 
     def feed(self, ids: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
         """Read `ids` (rows, n), padding where `real` is False; hidden states (rows, n, width)."""
         positions = self.lengths[:, None] + torch.arange(ids.shape[1], device=ids.device)
-        self.real = torch.cat([self.real, real], dim=1)
+        self.real, self.positions = torch.cat([self.real, real], dim=1), torch.cat([self.positions, positions], dim=1)
         out = self.model.base_model(
-            ids, attention_mask=self.real, position_ids=positions, past_key_values=self.cache, use_cache=True
+            ids, attention_mask=self.masks(positions), position_ids=positions, past_key_values=self.cache, use_cache=True
         )
         self.lengths = self.lengths + real.sum(1)
         return out.last_hidden_state
+
+    def masks(self, positions: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
+        """What the tokens at `positions` (rows, n) attend to: (rows, 1, n, all read so far), by position and not by place, so
+        that padding in between widens no distance. Where some layers attend to a window only, one for each kind of layer."""
+        back = (positions[:, :, None] - self.positions[:, None, :])[:, None]
+        whole = (back >= 0) & self.real[:, None, None, :]
+        window, kinds = getattr(self.model.config, "sliding_window", None), getattr(self.model.config, "layer_types", None)
+        if window is None or kinds is not None and "sliding_attention" not in kinds:
+            return whole
+        near = whole & (back < window)
+        return near if kinds is None else {"full_attention": whole, "sliding_attention": near}
 
     def extend(self, sequences: Sequence[np.ndarray]) -> torch.Tensor:
         """Read one sequence a row; logits (rows, vocabulary) of the token after each."""
@@ -157,7 +169,7 @@ class _State:
     def select(self, rows: torch.Tensor) -> None:
         """Go on with these rows only; a row may come more than once."""
         self.cache.batch_select_indices(rows)
-        self.real, self.lengths = self.real[rows], self.lengths[rows]
+        self.real, self.positions, self.lengths = self.real[rows], self.positions[rows], self.lengths[rows]
 
 
 def _tail_scores(state: _State, first: torch.Tensor, tails: list[list[np.ndarray]]) -> list[list[np.ndarray]]:
