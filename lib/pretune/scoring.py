@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -71,7 +72,7 @@ def generate(
 ) -> list[Generation]:
     """Greedy continuation of each prompt (token ids), stopped at the end token, at `new_tokens`, and, where `newline` is
     True, at a newline. With `golds`, one completion a prompt, the prompt is read once for both."""
-    stops = _newline_tokens(tokenizer, model.config.vocab_size, model.device) & newline
+    stops = _newline_tokens(tokenizer, model.config.vocab_size).to(model.device) & newline
     root = _root(prompts)
     cache = _read_root(model, prompts[0][:root])
     made: list[Generation | None] = [None] * len(prompts)
@@ -218,10 +219,11 @@ def _finish(tokenizer, tokens: list[int], newline: torch.Tensor, gold: float) ->
     return Generation(text, len(tokens), stop, gold)
 
 
-def _newline_tokens(tokenizer, vocabulary: int, device) -> torch.Tensor:
-    """(vocabulary,) True for tokens whose text holds a newline."""
+@cache
+def _newline_tokens(tokenizer, vocabulary: int) -> torch.Tensor:
+    """(vocabulary,) True for tokens whose text holds a newline. Decoding every token takes a while: once a tokenizer."""
     texts = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
-    mask = torch.zeros(vocabulary, dtype=torch.bool, device=device)
+    mask = torch.zeros(vocabulary, dtype=torch.bool)
     mask[[token for token, text in enumerate(texts) if "\n" in text]] = True
     return mask
 
