@@ -44,7 +44,7 @@ def run(name: str) -> list[Result]:
     instances = [Instance("generate_until", {}, (text, options), 0) for text in texts]
     found = []
     for label, other, bar in (("lm-evaluation-harness", harness, 2.0), ("generate, one by one", one_by_one, 4.0)):
-        ours_s, peer_s, mine, theirs = setting.in_turn(ours, other, 3 if name == "30 M" else setting.RUNS)
+        ours_s, peer_s, mine, theirs = setting.in_turn(setting.timed(ours), setting.timed(other))
         same = sum(one[0] == two[0] for one, two in zip(mine, theirs, strict=True))
         assert same >= 0.9 * len(items), f"only {same} of {len(items)} texts are the same"
         found.append(Result(f"xsum, {SHOTS}-shot, {NEW} tokens", name, label, ours_s, peer_s,

@@ -44,7 +44,7 @@ def run(name: str) -> list[Result]:
             with torch.no_grad():
                 return [value for value, _ in peer.loglikelihood(instances, disable_tqdm=True)]
 
-        ours_s, peer_s, mine, other = setting.in_turn(ours, theirs)
+        ours_s, peer_s, mine, other = setting.in_turn(setting.timed(ours), setting.timed(theirs))
         apart = setting.farthest(mine, [other])
         assert apart < 1e-3, f"{dataset}: log-likelihoods are {apart:g} nats apart"
         top = ceiling(setting.requests(tokenizer, prefix, items))

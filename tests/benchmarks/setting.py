@@ -78,14 +78,24 @@ def requests(tokenizer, prefix: str, made: list[Example]) -> list[list[prompts.R
     return [[prompts.split(tokenizer, prefix + item.prompt, choice) for choice in item.choices] for item in made]
 
 
+def timed(work: Callable[[], object]) -> Callable[[], tuple[float, object]]:
+    """`work`, which gives its seconds before what it gives."""
+    def run() -> tuple[float, object]:
+        start = time.perf_counter()
+        given = work()
+        return time.perf_counter() - start, given
+    return run
+
+
 def in_turn(ours: Callable, peer: Callable, runs: int = RUNS) -> tuple[list[float], list[float], object, object]:
-    """Seconds of both over `runs` turns after one that does not count, and what each gave last."""
-    seconds, given = ([], []), [None, None]
+    """Seconds of both over `runs` turns after one that does not count, and what each gave last. Who goes first changes from
+    turn to turn, since the first to touch memory pays for it."""
+    seconds, given, order = ([], []), [None, None], [(0, ours), (1, peer)]
     for _ in range(runs + 1):
-        for which, work in enumerate((ours, peer)):
-            start = time.perf_counter()
-            given[which] = work()
-            seconds[which].append(time.perf_counter() - start)
+        for which, work in order:
+            took, given[which] = work()
+            seconds[which].append(took)
+        order.reverse()
     return seconds[0][1:], seconds[1][1:], *given
 
 

@@ -63,15 +63,14 @@ def run(name: str) -> list[Result]:
     made = rows(tokenizer, COUNT[name])
     counted = sum(int(row.counted.sum()) for row in made)
     for packing in (False, True):
-        mine, theirs = [], []
-        for _ in range(setting.RUNS + 1):
-            mine.append(ours(copy.deepcopy(fresh), made))
-            theirs.append(trl(copy.deepcopy(fresh), tokenizer, made, packing))
-        apart = float(np.abs(np.array(mine[-1][1]) - theirs[-1][1]).max()) if not packing else float("nan")
+        ours_s, peer_s, mine, theirs = setting.in_turn(
+            lambda: ours(copy.deepcopy(fresh), made),
+            lambda packing=packing: trl(copy.deepcopy(fresh), tokenizer, made, packing))
+        apart = setting.farthest([mine], [theirs]) if not packing else float("nan")
         assert packing or apart < 1e-3, f"losses are {apart:g} apart"
         found.append(Result(
-            f"tuning on MNLI, batch {BATCH}", name, f"TRL SFTTrainer{', packed' if packing else ''}", [s for s, _ in mine[1:]],
-            [s for s, _ in theirs[1:]], "not comparable: rows share a sequence" if packing else f"losses within {apart:.0e}",
+            f"tuning on MNLI, batch {BATCH}", name, f"TRL SFTTrainer{', packed' if packing else ''}", ours_s,
+            peer_s, "not comparable: rows share a sequence" if packing else f"losses within {apart:.0e}",
             BAR[name], {"tokens that count": counted, "tokens": sum(len(row.ids) for row in made)}))
     return found
 
@@ -99,14 +98,13 @@ def pretraining(name: str) -> list[Result]:
     length, count = 256, 32
     ids = np.random.default_rng(0).integers(1000, 50000, (count, length)).astype(np.int32)
     made = [training.Row(row, np.arange(length) > 0) for row in ids]
-    fresh, order, mine, theirs = setting.model(name), training.batch_order(count, SETTINGS, 0), [], []
-    for _ in range(setting.RUNS + 1):
-        mine.append(ours(copy.deepcopy(fresh), [made[i] for batch in order for i in batch]))
-        theirs.append(bare(copy.deepcopy(fresh), made, SETTINGS))
-    apart = float(np.abs(np.array(mine[-1][1]) - theirs[-1][1]).max())
+    fresh, order = setting.model(name), [i for batch in training.batch_order(count, SETTINGS, 0) for i in batch]
+    ours_s, peer_s, mine, theirs = setting.in_turn(
+        lambda: ours(copy.deepcopy(fresh), [made[i] for i in order]), lambda: bare(copy.deepcopy(fresh), made, SETTINGS))
+    apart = setting.farthest([mine], [theirs])
     assert apart < 1e-3, f"losses are {apart:g} apart"
-    return [Result(f"pre-training, {BATCH} rows of {length}", name, "bare transformers loop", [s for s, _ in mine[1:]],
-                   [s for s, _ in theirs[1:]], f"losses within {apart:.0e}", 1.0, {"tokens": count * length})]
+    return [Result(f"pre-training, {BATCH} rows of {length}", name, "bare transformers loop", ours_s, peer_s,
+                   f"losses within {apart:.0e}", 1.0, {"tokens": count * length})]
 
 
 def memory(name: str) -> list[Result]:
