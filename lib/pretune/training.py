@@ -4,7 +4,8 @@
   and its end-of-sequence token. Padding is a matter of the batch and never of the mask, so it cannot hide that token.
 - The loss of a step is the mean over all counted tokens of its batch, whatever the micro-batch: sums are
   divided by the count of the whole batch, not averaged over parts. On out-of-memory the micro-batch is halved.
-- The head is applied to the positions that count only; a large vocabulary is most of a small model.
+- The head is applied to the positions that count only, a piece of them at a time: of a small model a large vocabulary is
+  most, and logits of a whole batch are larger than all else in memory.
 - Nothing here is random but the order of rows, which follows from seed and epoch. With the periodic state
   (weights, moments, step) a killed run ends with the weights it would have had.
 """
@@ -30,6 +31,7 @@ from torch.nn.functional import cross_entropy
 from pretune.params import Optimisation
 
 STATE_EVERY = 60.0  # seconds between two saved states of a running training
+HEAD_ENTRIES = {"cpu": 2**23, "cuda": 2**28}  # logits held at a time: what the C library keeps for reuse; a gigabyte
 log = logging.getLogger(__name__)
 
 
@@ -73,10 +75,10 @@ def autocast(precision: str, device: torch.device) -> contextlib.AbstractContext
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
-def counted_logits(model, ids: torch.Tensor, where: torch.Tensor, attention: torch.Tensor | None) -> torch.Tensor:
-    """Logits (n, vocabulary) that predict the tokens at `where` (batch, length), first column False."""
+def counted_hidden(model, ids: torch.Tensor, where: torch.Tensor, attention: torch.Tensor | None) -> torch.Tensor:
+    """Hidden states (n, width) from which the tokens at `where` (batch, length) are predicted, first column False."""
     hidden = model.base_model(ids, attention_mask=attention, use_cache=False).last_hidden_state
-    return model.get_output_embeddings()(hidden[:, :-1][where[:, 1:]])
+    return hidden[:, :-1][where[:, 1:]]
 
 
 def batch_order(rows: int, settings: Optimisation, seed: int) -> list[np.ndarray]:
@@ -164,11 +166,23 @@ def _accumulate(model, batch: list[Row], precision: str, micro: int, device) -> 
     for start in range(0, len(ordered), micro):
         ids, counted, attention = collate(ordered[start : start + micro], device)
         with autocast(precision, device):
-            logits = counted_logits(model, ids, counted, attention)
-        part = cross_entropy(logits.float(), ids[counted], reduction="sum") / total
-        part.backward()
-        loss += part.item()
+            hidden = counted_hidden(model, ids, counted, attention)
+        leaf = hidden.detach().requires_grad_()
+        loss += _head(model.get_output_embeddings(), leaf, ids[counted], total, precision)
+        hidden.backward(leaf.grad)
     return loss
+
+
+def _head(head, hidden: torch.Tensor, targets: torch.Tensor, total: int, precision: str) -> float:
+    """The loss of `targets`, with its gradient in `hidden` and in the head, a piece of the positions at a time."""
+    size, parts = max(1, HEAD_ENTRIES[hidden.device.type] // head.weight.shape[0]), []
+    for piece, wanted in zip(hidden.split(size), targets.split(size), strict=True):
+        with autocast(precision, hidden.device):
+            logits = head(piece)
+        part = cross_entropy(logits.float(), wanted, reduction="sum") / total
+        part.backward()
+        parts.append(part.detach())
+    return torch.stack(parts).sum().item()
 
 
 def collate(rows: list[Row], device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:

@@ -78,9 +78,9 @@ def run(name: str) -> list[Result]:
 def bare(model, made: list[training.Row], settings) -> tuple[float, list[float]]:
     """The loop that a user would write: `model(ids, labels=ids)`."""
     order, losses = training.batch_order(len(made), settings, 0), []
+    start = time.perf_counter()
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
     model.train()
-    start = time.perf_counter()
     for number, batch in enumerate(order):
         ids = torch.tensor(np.stack([made[i].ids for i in batch]), dtype=torch.long)
         loss = model(ids, labels=ids).loss
@@ -95,7 +95,7 @@ def bare(model, made: list[training.Row], settings) -> tuple[float, list[float]]
 
 
 def pretraining(name: str) -> list[Result]:
-    length, count = 256, 32
+    length, count = 256, 96
     ids = np.random.default_rng(0).integers(1000, 50000, (count, length)).astype(np.int32)
     made = [training.Row(row, np.arange(length) > 0) for row in ids]
     fresh, order = setting.model(name), [i for batch in training.batch_order(count, SETTINGS, 0) for i in batch]
