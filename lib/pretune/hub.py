@@ -6,6 +6,7 @@ is taken up again.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -18,6 +19,7 @@ from typing import TypeVar
 
 from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.hf_api import RepoFile
 
 from pretune.errors import RunError
 
@@ -57,8 +59,7 @@ def parquet_commit(repo: str) -> str:
 
 def files(repo: str, commit: str, patterns: tuple[str, ...] = MODEL, kind: str = "model") -> dict[str, int]:
     """Path to bytes of the files of a commit that one of `patterns` fits. Raises HubError."""
-    tree = _asked(repo, lambda: list(api().list_repo_tree(repo, revision=commit, recursive=True, repo_type=kind)))
-    return {one.path: one.size for one in tree if hasattr(one, "size") and any(fnmatch(one.path, wanted) for wanted in patterns)}
+    return {one.path: one.size for one in _asked(repo, lambda: _tree(repo, commit, patterns, kind))}
 
 
 def config(repo: str, commit: str) -> dict:
@@ -67,10 +68,32 @@ def config(repo: str, commit: str) -> dict:
 
 
 def fetch(repo: str, commit: str, partial: Path, patterns: tuple[str, ...] = MODEL, kind: str = "model") -> None:
-    """Bring files of a commit to the folder `partial`, taking up what is there already. Raises HubError."""
-    _asked(repo, lambda: api().snapshot_download(repo, revision=commit, repo_type=kind, local_dir=partial,
-                                                 allow_patterns=list(patterns)))
+    """Bring files of a commit to the folder `partial`, taking up what is there already. Each is held against the Hub's hash of
+    it, and removed and fetched again where it differs. Raises HubError."""
+    def fetched() -> None:
+        api().snapshot_download(repo, revision=commit, repo_type=kind, local_dir=partial, allow_patterns=list(patterns))
+        for one in _tree(repo, commit, patterns, kind):
+            if _hash(partial / one.path, one.lfs) != (one.lfs.sha256 if one.lfs else one.blob_id):
+                (partial / one.path).unlink()
+                raise OSError(f"{one.path} that came is not the file that the Hub lists")
+
+    _asked(repo, fetched)
     shutil.rmtree(partial / ".cache", ignore_errors=True)
+
+
+def _tree(repo: str, commit: str, patterns: tuple[str, ...], kind: str) -> list[RepoFile]:
+    """The files of a commit that one of `patterns` fits."""
+    tree = api().list_repo_tree(repo, revision=commit, recursive=True, repo_type=kind)
+    return [one for one in tree if isinstance(one, RepoFile) and any(fnmatch(one.path, wanted) for wanted in patterns)]
+
+
+def _hash(file: Path, large: object) -> str:
+    """SHA-256 of a large file; of others the SHA-1 that git gives them."""
+    if large:
+        with file.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    content = file.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
 def _asked(repo: str, ask: Callable[[], Answer]) -> Answer:
@@ -82,6 +105,8 @@ def _asked(repo: str, ask: Callable[[], Answer]) -> Answer:
         except (RepositoryNotFoundError, RevisionNotFoundError) as error:
             reason = str(error).splitlines()[0]
             raise HubError(f"{repo}: {reason}; is the name right, and if it is private, is HF_TOKEN set?") from None
+        except ValueError as error:  # a name that leads out of its folder
+            raise HubError(f"{repo}: {str(error).splitlines()[0]}") from None
         except (HfHubHTTPError, NETWORK, OSError) as error:
             status = getattr(getattr(error, "response", None), "status_code", None)
             passing = status is None or status == 429 or status >= 500
