@@ -38,6 +38,39 @@ def test_the_loss_is_the_mean_over_counted_tokens_of_the_whole_batch(model):
     assert training.train(copy.deepcopy(model), rows, settings, 0)[0].loss == pytest.approx(total / count, abs=1e-4)
 
 
+def bare_loop(model, rows, settings):
+    """What a user would write with transformers: padded batches, `model(ids, labels=...)`; the loss of every step."""
+    order, losses = training.batch_order(len(rows), settings, 0), []
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
+    model.train()
+    for number, batch in enumerate(order):
+        longest = max(len(rows[i].ids) for i in batch)
+        ids, labels, real = torch.zeros(3, len(batch), longest, dtype=torch.long).unbind()
+        labels -= 100
+        for line, row in enumerate(rows[i] for i in batch):
+            size = len(row.ids)
+            ids[line, :size], real[line, :size] = torch.from_numpy(row.ids.astype(np.int64)), 1
+            labels[line, :size][row.counted] = ids[line, :size][row.counted]
+        loss = model(ids, attention_mask=real, labels=labels).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+        optimizer.param_groups[0]["lr"] = settings.learning_rate * training.rate_share(number, len(order), settings)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize("entries", [2**23, 7 * 512], ids=["logits at once", "logits of 7 positions at a time"])
+def test_losses_and_weights_are_those_of_the_bare_transformers_loop(model, monkeypatch, entries):
+    """Speed is bought by leaving out what does not count, and by nothing else."""
+    monkeypatch.setattr(training, "HEAD_ENTRIES", {"cpu": entries})
+    rows, other = some_rows(24), copy.deepcopy(model)
+    losses = bare_loop(other, rows, SETTINGS)
+    assert [step.loss for step in training.train(model, rows, SETTINGS, 0)] == pytest.approx(losses, abs=1e-4)
+    assert torch.allclose(weights(model), weights(other), atol=1e-3) and losses[-1] < losses[0]
+
+
 def test_only_counted_targets_matter(model):
     """Another token where nothing counts changes the input, another target where it counts changes the loss."""
     row = Row(np.arange(5, 15, dtype=np.int32), np.arange(10) == 9)

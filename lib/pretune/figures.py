@@ -68,7 +68,7 @@ def say(text: str) -> None:
 def quote(text: str, limit: int = 400) -> str:
     """Text from a dataset or a model, safe to show in `say` and `table`: escaped, shortened, its line ends visible."""
     short = text if len(text) <= limit else f"{text[: limit // 2]} […] {text[-limit // 2 :]}"
-    escaped = html.escape(re.sub(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]", "\ufffd", short)).replace("\n", " ↵ ")
+    escaped = html.escape(re.sub(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]", "\ufffd", short), quote=False).replace("\n", " ↵ ")
     return re.sub(r"([\\`*_{}\[\]()#+!|$~])", lambda found: f"&#{ord(found[0])};", escaped)
 
 
@@ -102,7 +102,7 @@ def show_curves(shown: dict[str, list[Line]], levels: dict[str, float], title: s
         for line in lines:
             plain_curve(panel, *line)
         panel.axhline(levels[name], color=COLOURS["baseline"], lw=1, ls=":", label="no skill")
-        if floors is not None and not np.isnan(floors[name]):
+        if floors is not None and not np.isnan(floors[name]) and len(lines[0].scores):
             last = lines[0].scores["score"].iloc[-1]
             panel.axhspan(last - floors[name], last + floors[name], color=PALETTE[8], alpha=0.35, lw=0, label="noise floor")
         panel.set_title(name, fontsize="small")
@@ -117,6 +117,9 @@ def show_curves(shown: dict[str, list[Line]], levels: dict[str, float], title: s
 def plain_curve(axes: plt.Axes, line: pd.DataFrame, colour, label: str, dashed: bool = False) -> plt.Axes:
     """One of several curves of a panel: score against tokens with interval. `colour` is a name of `COLOURS` or a colour."""
     ink = COLOURS.get(colour, colour) if isinstance(colour, str) else colour
+    if line.empty:  # nothing was measured: its name stands in the legend without a line
+        axes.plot([], [], color=ink, marker="o", ms=3.5, lw=1.4, ls="--" if dashed else "-", label=label)
+        return axes
     axes.fill_between(line["tokens"], line["low"], line["high"], color=ink, alpha=0.15, lw=0)
     axes.plot(line["tokens"], line["score"], color=ink, marker="o", ms=3.5, lw=1.4, ls="--" if dashed else "-", label=label)
     return token_axis(axes, line["tokens"])
