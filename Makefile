@@ -3,17 +3,22 @@ PYTHON ?= python3
 BIN := .venv/bin
 STUDY ?= quick
 
-.PHONY: report test rehearsal bench lab notebooks lock
+.PHONY: report test test-long rehearsal bench lab notebooks lock
 
 # The main job: measure what is missing, execute the notebooks, render, print the path of the page.
 #   .venv/bin/pretune run quick
 report: .venv/ready
 	$(BIN)/pretune run $(STUDY)
 
-#   .venv/bin/ruff check && .venv/bin/pytest
+#   .venv/bin/ruff check && .venv/bin/pytest -n 2 --dist loadfile
 test: .venv/ready
 	$(BIN)/ruff check
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
+
+# Thirty kills of the run, its workers and its kernels, spread over one run.
+#   .venv/bin/pytest -m slow tests/test_kills.py
+test-long: .venv/ready
+	$(BIN)/pytest -m slow tests/test_kills.py
 
 # The path of a study of OLMo-1B on a CPU, with a local Hub and real rows (PRETUNE_REAL_ROWS names their folder).
 #   .venv/bin/pytest -m slow tests/test_rehearsal.py

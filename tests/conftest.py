@@ -14,6 +14,7 @@ os.environ["PRETUNE_OUTPUTS"] = str(OUTPUTS)  # before anything of pretune is im
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from filelock import FileLock  # noqa: E402
 
 from pretune import params, pretraining  # noqa: E402
 from pretune.microworld.text import documents  # noqa: E402
@@ -25,10 +26,10 @@ REAL_ROWS = Path(os.environ.get("PRETUNE_REAL_ROWS", ROOT.parent / "shared" / "d
 OLMO = Path(os.environ.get("PRETUNE_OLMO_TOKENIZER", ROOT.parent / "shared" / "olmo-1b"))  # tokenizer, branch names
 
 
-def run_pretune(*words: str, outputs: Path = OUTPUTS, **options) -> subprocess.CompletedProcess:
+def run_pretune(*words: str, outputs: Path = OUTPUTS, environment=os.environ, **options) -> subprocess.CompletedProcess:
     """`pretune ...` as a user would run it."""
     command = [sys.executable, "-m", "pretune.cli", *words]
-    environment = os.environ | {"PRETUNE_OUTPUTS": str(outputs)}
+    environment = environment | {"PRETUNE_OUTPUTS": str(outputs)}
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, **options)
 
 
@@ -70,7 +71,15 @@ def olmo():
 
 @pytest.fixture(scope="session")
 def smoke():
-    """The smoke study, run to its end once through the command line."""
-    done = run_pretune("run", "smoke", timeout=300)
-    assert done.returncode == 0, done.stderr
+    """The smoke study, run to its end once through the command line; processes of one test run share what it left."""
+    shared = Path(tempfile.gettempdir(), f"pretune-smoke-{os.environ.get('PYTEST_XDIST_TESTRUNUID', os.getpid())}")
+    with FileLock(f"{shared}.lock"):
+        if shared.is_dir():
+            shutil.copytree(shared, OUTPUTS, dirs_exist_ok=True)
+        else:
+            done = run_pretune("run", "smoke", timeout=300)
+            assert done.returncode == 0, done.stderr
+            shutil.copytree(OUTPUTS, shared)
+            atexit.register(shutil.rmtree, shared, ignore_errors=True)
+            atexit.register(Path(f"{shared}.lock").unlink, missing_ok=True)
     return params.load_study("smoke")

@@ -1,11 +1,16 @@
 """Checkpoints on the Hub: listed, pinned, fetched whole, against a local server that speaks its protocol."""
 
+import hashlib
 import json
 import pickle
 import shutil
+import socket
+import struct
+import threading
 
 import pytest
 import torch
+from huggingface_hub import constants
 
 from conftest import run_pretune
 from local_hub import LocalHub
@@ -145,7 +150,7 @@ def test_a_study_on_the_hub_gives_the_rows_of_the_same_checkpoints_made_here(smo
         done = run_pretune("run", str(file), "--jobs", "1", "--no-notebooks", outputs=tmp_path / "outputs", timeout=200)
         assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "outputs" / "cache" / "hub").glob("*/*"))) == 1
-    about = json.loads(next((tmp_path / "outputs" / "own" / "records").glob("step-20.mnli.0.*/*.json")).read_text())
+    about = json.loads(next((tmp_path / "outputs" / "own" / "records").glob("step-20.mnli.0.*/*/record.json")).read_text())
     assert about["checkpoint_sha256"] == json.loads((made[1].folder / "checkpoint.json").read_text())["sha256"]
     names = ["step-0", "step-20", "step-40"]
     here = records.load(smoke, where={"recipe": ["base", "mnli"], "dataset": "mnli", "checkpoint": names})
@@ -202,7 +207,7 @@ def test_a_folder_of_checkpoints_is_a_study_and_stays_as_it_is(smoke, tmp_path, 
     weights.write_bytes(content)
     shutil.rmtree(tmp_path / "outputs" / "own" / "records")
     done = run_pretune("run", str(file), "--no-notebooks", "--only", "step-38", outputs=tmp_path / "outputs", timeout=200)
-    assert done.returncode == 1 and "weights have sha256" in done.stderr
+    assert done.returncode == 1 and "its weights are not those that were checked" in done.stderr
 
 
 def test_several_runs_of_one_family_are_one_study(smoke, tmp_path, monkeypatch):
@@ -265,3 +270,113 @@ def test_a_pickle_that_would_run_code_is_refused(served, tmp_path):
     with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
         fetching.fetch_checkpoints(study(tmp_path, steps=[10, 20], allow_pickle_weights=True), lambda phase, share: None)
     assert not (tmp_path / "harmed").exists()
+
+
+def weights_of(served, step):
+    """The commit of a step and the bytes of its weights."""
+    commit = served.commits[REPO][f"step{step}-tokens{step // 10}B"]
+    return commit, (served.folders[commit] / "model.safetensors").read_bytes()
+
+
+def bad(times, send):
+    """The first `times` downloads of weights are answered by `send(request, content)` in place of the content."""
+    left = [None] * times
+
+    def trouble(method, path):
+        return send if method == "GET" and path.endswith(".safetensors") and left and not left.pop() else None
+
+    return trouble
+
+
+def half_then(end):
+    """Half of what was asked for, under the right length, and then `end(request)`."""
+    def send(request, content):
+        request.send_response(200)
+        for name, value in {"Content-Length": len(content), "ETag": f'"{hashlib.sha256(content).hexdigest()}"'}.items():
+            request.send_header(name, str(value))
+        request.end_headers()
+        request.wfile.write(content[: len(content) // 2])
+        request.wfile.flush()
+        end(request)
+    return send
+
+
+def reset(request):
+    request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    request.connection.close()
+    request.close_connection = True
+
+
+def whole_answer(change):
+    """An answer that is whole in itself, of content that is not right."""
+    def send(request, content):
+        content = change(content)
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(content)))
+        request.end_headers()
+        request.wfile.write(content)
+    return send
+
+
+def flipped(content):
+    return content[:-1] + bytes([content[-1] ^ 1])
+
+
+@pytest.mark.parametrize(("send", "said"), [
+    (half_then(reset), ""), (whole_answer(lambda content: content[:-100]), ""),
+    (whole_answer(flipped), "model.safetensors that came is not the file that the Hub lists"),
+], ids=["reset mid-file", "wrong length", "wrong hash"])
+def test_a_transfer_that_goes_wrong_once_is_tried_again(served, tmp_path, caplog, send, said):
+    commit, content = weights_of(served, 10)
+    served.trouble = bad(1, lambda request: send(request, content))
+    hub.fetch(REPO, commit, tmp_path / "there")
+    assert (tmp_path / "there" / "model.safetensors").read_bytes() == content
+    assert said in caplog.text
+
+
+@pytest.mark.parametrize("change", [lambda content: content[:-100], flipped], ids=["wrong length", "wrong hash"])
+def test_a_file_that_stays_wrong_is_refused_and_never_used(served, tmp_path, change):
+    own = study(tmp_path, steps=[10, 20], tokens_per_step=1)
+    commit, content = weights_of(served, 10)
+    served.trouble = bad(99, lambda request: whole_answer(change)(request, content))
+    with pytest.raises(HubError, match="lab/tiny-olmo: .*"):
+        fetching.fetch_checkpoints(own, lambda phase, share: None)
+    point, _ = checkpoints(own)
+    assert not point.exists() and not list(tmp_path.glob("outputs/cache/hub/**/model.safetensors"))
+    served.trouble = lambda method, path: None
+    fetching.fetch_checkpoints(own, lambda phase, share: None)
+    assert point.exists() and (point.folder / "model.safetensors").read_bytes() == content
+
+
+def test_a_server_that_stops_sending_is_given_up_and_asked_again(served, tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.5)
+    over = threading.Event()
+    commit, content = weights_of(served, 10)
+    served.trouble = bad(1, lambda request: half_then(lambda _: over.wait(60))(request, content))
+    hub.fetch(REPO, commit, tmp_path / "there")
+    over.set()
+    assert (tmp_path / "there" / "model.safetensors").read_bytes() == content
+
+
+def test_a_token_goes_to_its_host_only(served, tmp_path, monkeypatch):
+    """The Hub sends those who ask for large files to another host."""
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    commit, content = weights_of(served, 10)
+    with LocalHub({REPO: {"main": served.folders[commit]}}) as other:
+        there = f"{other.endpoint.replace('127.0.0.1', 'localhost')}/{REPO}/resolve/{commit}/model.safetensors"
+        linked = {"Location": there, "X-Linked-ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": commit,
+                  "X-Linked-Size": str(len(content))}
+        served.trouble = lambda method, path: (302, linked) if path.endswith(".safetensors") else None
+        hub.fetch(REPO, commit, tmp_path / "there")
+        assert (tmp_path / "there" / "model.safetensors").read_bytes() == content
+        assert [headers for _, _, headers in served.asked if headers.get("authorization") == "Bearer hf_secret"]
+        assert other.asked and "hf_secret" not in repr(other.asked)
+
+
+def test_a_name_that_leads_out_of_its_folder_is_refused(served, tmp_path):
+    commit, _ = weights_of(served, 10)
+    entry = {"type": "file", "path": "../outside.json", "size": 2, "oid": "0" * 40}
+    served.trouble = lambda method, path: served.as_json([entry]) if "/tree/" in path else None
+    with pytest.raises(HubError, match=r"lab/tiny-olmo: .*'\.\./outside\.json'"):
+        hub.fetch(REPO, commit, tmp_path / "a" / "there")
+    assert not (tmp_path / "a" / "outside.json").exists()

@@ -6,7 +6,7 @@ import nbformat
 import psutil
 import pytest
 
-from pretune import pages, pairs, params, paths
+from pretune import kernels, pages, pairs, params, paths
 from pretune.pages import Page, PageError
 
 PARAMETERS = 'study = "smoke"\ncheckpoint = "all"'
@@ -66,6 +66,20 @@ def test_a_killed_kernel_is_never_taken_for_finished(study):
     failed = pages.execute(study, [ALL], 1)
     assert "01_dataset_dichotomy" in failed and not pages.executed(study, ALL).exists()
     assert pages.stale(study, [ALL]) == [ALL]
+
+
+@pytest.mark.parametrize("kernel", ["no-such-kernel", "ends-at-once"])
+def test_a_kernel_that_cannot_start_is_told_and_leaves_no_page(study, tmp_path, monkeypatch, kernel):
+    notebook(paths.NOTEBOOKS, "print(1)")
+    spec = tmp_path / "jupyter" / "kernels" / "ends-at-once"
+    spec.mkdir(parents=True)
+    about = {"argv": ["false", "{connection_file}"], "display_name": "ends at once", "language": "python"}
+    (spec / "kernel.json").write_text(json.dumps(about))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    monkeypatch.setattr(kernels, "NAME", kernel)
+    failed = pages.execute(study, [ALL], 1)
+    assert list(failed) == ["01_dataset_dichotomy"] and ("ernel" in failed["01_dataset_dichotomy"])
+    assert not pages.executed(study, ALL).exists()
 
 
 def test_pages_share_a_kernel_but_no_name(study):

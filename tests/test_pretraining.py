@@ -7,8 +7,9 @@ import lzma
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from pretune import models, params, pretraining, training
+from pretune import checkpoints, models, params, pretraining, training
 from pretune.checkpoints import Checkpoint
+from pretune.errors import Damaged
 from pretune.microworld.text import documents
 
 SETTINGS = params.Pretraining(
@@ -24,7 +25,7 @@ def text(world):
 
 def run(text, folder, after=lambda step: None):
     pretraining.pretrain(text, (0, 6, 12), SETTINGS, folder, after)
-    return {path.name: models.weights_checksum(path) for path in folder.glob("step-*")}
+    return {path.name: checkpoints.weights_checksum(path) for path in folder.glob("step-*")}
 
 
 def test_two_runs_give_identical_weights_and_steps_differ(text, tmp_path):
@@ -54,7 +55,6 @@ def test_a_killed_run_goes_on_and_ends_the_same(text, tmp_path, monkeypatch):
 
     with pytest.raises(KeyboardInterrupt):
         run(text, tmp_path / "killed", kill)
-    (tmp_path / "killed" / "step-12.partial").mkdir()  # what a kill while writing leaves
     seen = []
     assert run(text, tmp_path / "killed", seen.append) == whole
     assert seen[0].step == 8
@@ -81,9 +81,11 @@ def test_weights_that_are_not_the_models_are_fatal(text, tmp_path):
     point = Checkpoint("step-6", 0, "pretraining", 6, 1536, "r", tmp_path / "step-6", False)
     models.load_checkpoint(point)
     (tmp_path / "step-6" / "model.safetensors").write_bytes((tmp_path / "step-12" / "model.safetensors").read_bytes())
-    with pytest.raises(models.CheckpointError, match="sha256"):
+    with pytest.raises(Damaged, match="step-6: a file is not what was written: set aside"):
         models.load_checkpoint(point)
+    assert not (tmp_path / "step-6").exists() and (tmp_path / "step-6.damaged").is_dir()
     config = json.loads((tmp_path / "step-12" / "config.json").read_text()) | {"num_hidden_layers": 2}
     (tmp_path / "step-12" / "config.json").write_text(json.dumps(config))
+    checkpoints.describe(tmp_path / "step-12")  # as if it had been written so
     with pytest.raises(models.CheckpointError, match="missing_keys"):
         models.load_checkpoint(Checkpoint("step-12", 0, "pretraining", 12, 3072, "r", tmp_path / "step-12", False))

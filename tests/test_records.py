@@ -1,15 +1,20 @@
 """Records: written whole or not at all, verified when read, read through one accessor."""
 
+import hashlib
 import json
 import logging
+import shutil
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from pretune import params, paths, records
 from pretune.plan import cells
 
 SMALL = ("findings=[01_dataset_dichotomy]", "probing.datasets=[xsum, mnli, rte, hellaswag, arc_easy, sciq]")
+
+ABOUT = {"left_out": {}, "training": [], "checkpoint_sha256": "0" * 64}
 
 
 def bases(study):
@@ -20,6 +25,7 @@ def bases(study):
 def study(tmp_path, monkeypatch):
     """A study whose first two checkpoints have records of made-up rows for base."""
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path)
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
     found = params.load_study("smoke", SMALL)
     for cell in bases(found)[:2]:
         write(found, cell, cell.probes)
@@ -42,7 +48,7 @@ def write(study, cell, probes):
                 "rouge_l": 0.25 if generated else None, "flag": "",
             })
             texts.append({"probe": probe.key, "item": item, "prompt": "p", "choices": ["a"], "output": None})
-    records.write_record(records.record_folder(study, cell.model), table, texts, {"left_out": {}, "training": []})
+    records.write_record(records.record_folder(study, cell.model), table, texts, ABOUT)
 
 
 def test_what_was_written_is_read_and_the_rest_is_missing(study):
@@ -74,25 +80,38 @@ def test_each_normalisation_picks_by_its_own_rule(study):
     assert set(generated["score"]) == {0.25} and set(generated["prediction"]) == {-1}
 
 
-@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "gone", "sidecar"])
-def test_a_damaged_record_is_named_set_aside_and_counts_as_missing(study, caplog, damage):
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "gone", "sidecar", "link", "version", "weights"])
+def test_a_damaged_record_is_named_set_aside_and_counts_as_missing(study, caplog, damage, tmp_path):
     cell = bases(study)[0]
     folder = records.record_folder(study, cell.model)
-    table = next(file for file in folder.glob("*.parquet") if "texts" not in file.name)
+    table = next(folder.glob("*/rows.parquet"))
     data = bytearray(table.read_bytes())
     if damage == "flip":
         data[len(data) // 2] ^= 1
         table.write_bytes(data)
     elif damage == "gone":
         table.unlink()
+    elif damage == "link":
+        table.rename(tmp_path / "elsewhere.parquet")
+        table.symlink_to(tmp_path / "elsewhere.parquet")
+    elif damage == "version":  # whole, but of other columns
+        pq.write_table(pq.read_table(table).drop_columns(["stop"]), table)
+        about = json.loads((table.parent / "record.json").read_text())
+        about["sha256"]["rows.parquet"] = hashlib.sha256(table.read_bytes()).hexdigest()
+        (table.parent / "record.json").write_text(json.dumps(about))
+    elif damage == "weights":  # the checkpoint was made anew elsewhere, with other weights
+        cell.model.checkpoint.about.parent.mkdir(parents=True)
+        cell.model.checkpoint.about.write_text(json.dumps({"sha256": "f" * 64}))
     elif damage == "sidecar":
-        next(folder.glob("*.json")).write_text("{")
+        next(folder.glob("*/record.json")).write_text("{")
     else:
         table.write_bytes(data[: len(data) // 2] if damage == "cut" else b"")
     with caplog.at_level(logging.WARNING):
         assert records.missing(study)[0] == cell
     assert folder.name in caplog.text and "set aside" in caplog.text
     assert len(records.load(study)) == 36  # the other cell's
+    assert [path.suffix for path in folder.iterdir()] == [".damaged"]
+    shutil.rmtree(cell.model.checkpoint.folder, ignore_errors=True)
     write(study, cell, cell.probes)
     assert len(records.load(study)) == 72
 
@@ -100,7 +119,8 @@ def test_a_damaged_record_is_named_set_aside_and_counts_as_missing(study, caplog
 def test_half_written_files_are_never_read(study):
     cell = bases(study)[0]
     folder = records.record_folder(study, cell.model)
-    next(folder.glob("*.json")).rename(folder / "x.partial")
+    part = next(folder.iterdir())
+    part.rename(part.with_name(f"{part.name}.elsewhere-1.partial"))
     assert records.missing(study)[0] == cell and len(records.load(study)) == 36
 
 
@@ -118,5 +138,5 @@ def test_the_same_record_twice_is_one_record(study):
     before = sorted(path.name for path in records.record_folder(study, cell.model).iterdir())
     write(study, cell, cell.probes)
     assert sorted(path.name for path in records.record_folder(study, cell.model).iterdir()) == before
-    about = json.loads(next(records.record_folder(study, cell.model).glob("*.json")).read_text())
+    about = json.loads(next(records.record_folder(study, cell.model).glob("*/record.json")).read_text())
     assert len(about["sha256"]) == 2 and np.all([len(value) == 64 for value in about["sha256"].values()])

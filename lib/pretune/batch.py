@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import json
 import logging
@@ -18,23 +19,27 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from tqdm import tqdm
 
 from pretune import checkpoints as points
-from pretune import costs, paths, records
-from pretune.errors import RunError
+from pretune import costs, paths, records, storage
+from pretune.errors import Damaged, RunError
 from pretune.params import Study
 from pretune.plan import Cell
 from pretune.progress import Progress
 
 log = logging.getLogger(__name__)
 PREPARE = "prepare"
+PREPARATIONS = 3  # times that preparing is begun before it has failed
+KILLED = "its process was killed (out of memory?)"
 _messages = None  # in a worker: where it says what it does
 
 
@@ -58,8 +63,8 @@ class Outcome:
 def measure(study: Study, only: tuple[str, ...] = (), jobs: int | None = None, rates: bool = False) -> Outcome:
     """Prepare checkpoints and run every missing cell of `study`, or of the checkpoints `only`, or of the grid of `rates`.
 
-    Returns at once when nothing is missing. A cell that fails is listed in the outcome and the others go on. Raises
-    RunError when another run holds the study or a worker was killed.
+    Returns at once when nothing is missing. A cell that fails is listed in the outcome and the others go on; one that failed
+    before is tried again. Raises RunError when another run holds the study or the disk is full.
     """
     if study.tables:
         return _fetch_tables(study)
@@ -67,13 +72,24 @@ def measure(study: Study, only: tuple[str, ...] = (), jobs: int | None = None, r
     if not work:
         return outcome
     folder = paths.study_folder(study.name)
+    with alone(folder):
+        storage.clean(folder)
+        storage.clean(paths.CACHE)
+        work = records.missing(study, only, rates)
+        _Pool(study, work, jobs or default_jobs(), outcome).run()
+        records.note_failures(study, work, outcome.failed)
+    return outcome
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the folder of a study against other runs on this machine. Raises RunError where one is at work."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / "run.lock", timeout=0):
-            _Pool(study, records.missing(study, only, rates), jobs or default_jobs(), outcome).run()
+            yield
     except Timeout:
-        raise RunError(f"{folder / 'run.lock'} is held: another run of {study.name} is at work; wait for it") from None
-    return outcome
+        raise RunError(f"{folder / 'run.lock'} is held: another run of {folder.name} is at work; wait for it") from None
 
 
 def _fetch_tables(study: Study) -> Outcome:
@@ -86,10 +102,10 @@ def _fetch_tables(study: Study) -> Outcome:
 
 
 def need(study: Study, only: tuple[str, ...] = ()) -> None:
-    """`measure`, for notebooks: what cannot be done is an error here."""
-    failed = measure(study, only).failed
-    if failed:
-        raise RunError("; ".join(f"{name}: {why}" for name, why in failed.items()))
+    """`measure`, for notebooks: unless all that is missing failed when it was last tried."""
+    noted = records.failed(study)
+    if study.tables or any(cell.model.name not in noted for cell in records.missing(study, only)):
+        measure(study, only)
 
 
 def cores() -> int:
@@ -107,9 +123,7 @@ def write_run(study: Study, outcome: Outcome, wall: dict[str, float]) -> None:
         "peak_memory_gb": sorted(outcome.memory_gb.values(), reverse=True),
         "failed": outcome.failed,
     }
-    file = paths.study_folder(study.name) / "run.json"
-    file.with_suffix(".partial").write_text(json.dumps(about, indent=1))
-    file.with_suffix(".partial").replace(file)
+    storage.write(paths.study_folder(study.name) / "run.json", json.dumps(about, indent=1))
 
 
 def default_jobs() -> int:
@@ -118,69 +132,125 @@ def default_jobs() -> int:
 
 
 class _Pool:
-    """The jobs of one run: what waits, what is at work, what is done."""
+    """The jobs of one run: what waits, what is at work, what is done.
+
+    When a worker is killed its pool is lost. Cells that were at work are then `suspects`: each is tried again with no other
+    cell beside it, and has failed when it is killed again. A cell whose checkpoint turned out damaged waits for a new one.
+    """
 
     def __init__(self, study: Study, work: list[Cell], jobs: int, outcome: Outcome):
         self.fetches = study.checkpoints.source == "hub"  # beside the cells, which make room for the next by being done
         self.study, self.waiting, self.jobs, self.outcome = study, list(work), jobs + self.fetches, outcome
         self.prepared = all(cell.model.checkpoint.exists() for cell in work) and points.data_folder(study).is_dir()
         self.running: dict[Future, str] = {}
+        self.cells = {cell.model.name: cell for cell in work}
         self.points = {cell.model.checkpoint.name: cell.model.checkpoint for cell in work}
         self.left = Counter(cell.model.checkpoint.name for cell in work)
-        expected = {} if self.prepared else {PREPARE: costs.preparation(study).seconds}
-        expected |= {cell.model.name: costs.cell_cost(study, cell).seconds for cell in work}
-        self.progress = Progress(expected, "cells" if self.prepared else "parts")
+        self.suspects: set[str] = set()
+        self.remade: set[str] = set()  # cells that waited for their checkpoint to be made again
+        self.preparations = 0
+        self.progress = Progress({cell.model.name: costs.cell_cost(study, cell).seconds for cell in work}, "parts")
+        self.context = multiprocessing.get_context("spawn")
+        self._start()
+
+    def _start(self) -> None:
+        self.queue = self.context.Queue()  # a worker that was killed may have left the old one locked
+        self.pool = ProcessPoolExecutor(self.jobs, self.context, _start_worker, (self.queue, max(1, cores() // self.jobs)))
 
     def run(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        queue = context.Queue()
-        threads = max(1, cores() // self.jobs)
-        pool = ProcessPoolExecutor(self.jobs, context, _start_worker, (queue, threads))
         try:
             if self.fetches:
                 importlib.import_module("pretune.room").make(self.study, {point.revision for point in self.points.values()})
             if not self.prepared:
-                self.running[pool.submit(_prepare, self.study)] = PREPARE
+                self._prepare()
             while self.running or self.waiting:
-                self._submit(pool)
+                self._submit()
                 done, _ = wait(self.running, timeout=0.2, return_when=FIRST_COMPLETED)
-                self._listen(queue)
-                for future in done:
+                self._listen()
+                killed = {future for future in done if isinstance(future.exception(), BrokenProcessPool)}
+                for future in done - killed:
                     self._finish(future)
-        except BaseException as error:
+                if killed:
+                    self._recover()
+        except BaseException:
             for process in multiprocessing.active_children():
                 process.kill()  # records appear whole or not at all, so there is nothing to wait for
-            if isinstance(error, BrokenProcessPool):
-                text = "a worker process was killed (out of memory?); what is done is kept, run again"
-                raise RunError(text) from None
             raise
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-            queue.close()
+            self.pool.shutdown(wait=True, cancel_futures=True)
+            self.queue.close()
             self.progress.close()
 
-    def _submit(self, pool: ProcessPoolExecutor) -> None:
-        """Start cells whose checkpoint is there, as many as there are free processes."""
+    def _prepare(self) -> None:
+        self.preparations += 1
+        self.progress.add(PREPARE, costs.preparation(self.study).seconds)
+        self.running[self.pool.submit(_prepare, self.study)] = PREPARE
+
+    def _submit(self) -> None:
+        """Start cells whose checkpoint is there, as many as there are free processes; of suspects one, and nothing beside it."""
         ready = [cell for cell in self.waiting if cell.model.checkpoint.exists()]
-        beside = self.fetches and PREPARE not in self.running.values()  # its process is not for cells
+        at_work = [name for name in self.running.values() if name != PREPARE]
+        if self.suspects:
+            ready = [cell for cell in ready if cell.model.name in self.suspects][: not at_work]
+        beside = self.fetches and len(at_work) == len(self.running)  # that process is not for cells
         for cell in ready[: self.jobs - beside - len(self.running)]:
             self.waiting.remove(cell)
-            self.running[pool.submit(_run_cell, self.study, cell)] = cell.model.name
+            self.running[self.pool.submit(_run_cell, self.study, cell)] = cell.model.name
         if not self.running:  # preparation failed or left a checkpoint out: what waits for it cannot be done
             for cell in self.waiting:
                 self.outcome.failed[cell.model.name] = f"checkpoint {cell.model.checkpoint.name} was not made"
             self.waiting.clear()
 
     def _finish(self, future: Future) -> None:
-        name = self.running.pop(future)
-        error = future.exception()
-        if isinstance(error, BrokenProcessPool):
-            raise error
+        name, error = self.running.pop(future), future.exception()
+        self.suspects.discard(name)
+        if isinstance(error, Damaged) and name not in self.remade:
+            log.warning("%s", error)
+            self.remade.add(name)
+            self.waiting.insert(0, self.cells[name])
+            if PREPARE not in self.running.values():
+                self._prepare()
+            return
+        if error is not None and storage.is_full(error):
+            raise RunError(f"{error}; the study needs {costs.disk_gb(self.study):.2f} GB in all. What is done is kept: make room "
+                           "and run again") from None
         if error is None:
             self.outcome.add(future.result())
         else:
-            self.outcome.failed[name] = f"{type(error).__name__}: {error}"
-            log.error("%s failed: %s", name, self.outcome.failed[name])
+            self._fail(name, f"{type(error).__name__}: {error}")
+        self._end(name)
+
+    def _recover(self) -> None:
+        """Go on after a worker was killed: with a new pool, and those that were at work one at a time."""
+        names = list(self.running.values())
+        self.running.clear()
+        self.pool.shutdown(wait=True)
+        self._start()
+        if PREPARE in names:
+            names.remove(PREPARE)
+            if self.preparations < PREPARATIONS:
+                self._prepare()
+            else:
+                self._fail(PREPARE, KILLED)
+        alone = len(names) == 1 and names[0] in self.suspects
+        for name in names:
+            cell = self.cells[name]
+            if {probe.key for probe in cell.probes} <= set(records.finished(self.study, cell.model)):
+                self._end(name)  # its record was there before its process was killed
+            elif alone:
+                self._fail(name, KILLED)
+                self._end(name)
+            else:
+                log.warning("%s: %s; it is tried again", name, KILLED)
+                self.waiting.insert(0, cell)
+                self.suspects.add(name)
+
+    def _fail(self, name: str, why: str) -> None:
+        self.outcome.failed[name] = why
+        log.error("%s failed: %s", name, why)
+
+    def _end(self, name: str) -> None:
+        self.suspects.discard(name)
         self.progress.part(name, 1.0)
         self._release(name)
 
@@ -191,9 +261,9 @@ class _Pool:
         if self.study.checkpoints.source == "hub" and point and not self.left[point.name]:
             importlib.import_module("pretune.room").release(self.study, point)
 
-    def _listen(self, queue) -> None:
-        while not queue.empty():
-            name, phase, share = queue.get()
+    def _listen(self) -> None:
+        while not self.queue.empty():
+            name, phase, share = self.queue.get()
             if name in self.running.values():
                 self.progress.part(name, min(share, 0.999), phase)
 
@@ -202,9 +272,12 @@ def _start_worker(queue, threads: int) -> None:
     """Set a worker up: it leaves Ctrl-C to the parent, ends with the parent, and uses its share of the cores."""
     global _messages
     _messages = queue
+    queue.cancel_join_thread()
+    tqdm.set_lock(threading.RLock())  # its own would be left behind by a worker that is killed
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = str(threads)
+    atexit.register(os._exit, 0)  # runs last; taking torch apart would take a second
 
 
 def _end_with_parent() -> None:

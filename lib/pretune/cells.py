@@ -10,7 +10,6 @@ import importlib.metadata
 import json
 import platform
 import resource
-import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from pathlib import Path
 import torch
 
 from pretune import checkpoints as points
-from pretune import fetching, models, paths, pretraining, probing, prompts, records, scoring, survey, training
+from pretune import fetching, models, paths, pretraining, probing, prompts, records, scoring, storage, survey, training
 from pretune.checkpoints import short_hash
 from pretune.microworld.datasets import write_datasets
 from pretune.microworld.text import documents
@@ -45,13 +44,12 @@ def prepare_data(study: Study) -> None:
 def fetch_data(study: Study) -> None:
     """Write the datasets of a microworld, or fetch those of the Hub; a folder that exists is whole."""
     folder = points.data_folder(study)
-    if not isinstance(study.datasets, MicroworldData):
-        fetching.fetch_data(study)
-    elif not folder.is_dir():
-        partial_folder = folder.with_name(folder.name + ".partial")
-        shutil.rmtree(partial_folder, ignore_errors=True)
-        write_datasets(_world(study.datasets.world), partial_folder)
-        partial_folder.replace(folder)
+    with storage.lock(folder.name):
+        if not isinstance(study.datasets, MicroworldData):
+            fetching.fetch_data(study)
+        elif not folder.is_dir():
+            with storage.whole(folder) as partial_folder:
+                write_datasets(_world(study.datasets.world), partial_folder)
 
 
 def _check_data(study: Study) -> None:
@@ -62,8 +60,7 @@ def _check_data(study: Study) -> None:
     found = survey.faults(study)
     if found:
         raise rows.RowError("; ".join(found))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(mark))
+    storage.write(file, json.dumps(mark))
 
 
 def prepare_checkpoints(study: Study, report: Report = lambda phase, share: None) -> None:
@@ -71,8 +68,12 @@ def prepare_checkpoints(study: Study, report: Report = lambda phase, share: None
     if isinstance(study.checkpoints, Found):
         fetching.fetch_checkpoints(study, report)
         return
-    if all(point.exists() for point in points.checkpoints(study)):
-        return
+    with storage.lock(points.run_folder(study).name):
+        if not all(point.exists() for point in points.checkpoints(study)):
+            _pretrain(study, report)
+
+
+def _pretrain(study: Study, report: Report) -> None:
     saved, total = study.checkpoints, study.checkpoints.steps[-1]
     if isinstance(saved, Corpus):
         text = partial(pretraining.corpus_documents, Path(saved.folder))
@@ -95,7 +96,7 @@ def run_cell(study: Study, cell: Cell, report: Report = lambda phase, share: Non
         network, tokenizer = models.load_checkpoint(model.checkpoint)
     tuning = {"training": [], "passed_over": []}
     if model.recipe != "base":
-        with _timed(seconds, "tune"):
+        with _timed(seconds, "tune"), storage.lock(model.key):
             network, tuning = _tuned(study, model, network, tokenizer, report)
     seen = probing.Seen()
     with _timed(seconds, "score"):

@@ -19,6 +19,7 @@ from pretune.params import Corpus, FolderData, Hub, HubData, Local, MicroworldDa
 from pretune.params import World as WorldSize
 
 RELEASED_TOKENS = 2048 * 2048  # per optimizer step of OLMo-1B
+ABOUT = "checkpoint.json"
 PRETRAINING_VERSION = 1  # raise by hand when the same settings would give other weights
 
 
@@ -39,7 +40,7 @@ class Checkpoint:
     @property
     def about(self) -> Path:
         """What was found out about its weights when they were checked."""
-        return (self.apart or self.folder) / "checkpoint.json"
+        return (self.apart or self.folder) / ABOUT
 
     def exists(self) -> bool:
         return self.about.is_file()
@@ -135,6 +136,44 @@ def weights_checksum(folder: Path) -> str:
         with file.open("rb") as data:
             digest.update(hashlib.file_digest(data, "sha256").digest())
     return digest.hexdigest()
+
+
+def files_checksum(folder: Path) -> str:
+    """One sha256 over names and contents of all files of a folder but notes on it."""
+    digest = hashlib.sha256()
+    for file in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != ABOUT):
+        with file.open("rb") as data:
+            digest.update(str(file.relative_to(folder)).encode() + hashlib.file_digest(data, "sha256").digest())
+    return digest.hexdigest()
+
+
+def describe(folder: Path, **about: object) -> None:
+    """Leave the notes that a folder of weights, which is ours, is verified by."""
+    about |= {"sha256": weights_checksum(folder), "files": files_checksum(folder)}
+    (folder / ABOUT).write_text(json.dumps(about))
+
+
+def fault(folder: Path) -> str:
+    """What is wrong with a folder of weights that is ours; empty when it is what was written."""
+    try:
+        if outside := foreign(folder, folder):
+            return f"{outside} leads outside"
+        good = json.loads((folder / ABOUT).read_text())["files"] == files_checksum(folder)
+        return "" if good else "a file is not what was written"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def foreign(folder: Path, root: Path) -> str:
+    """The first file under `folder` that leads out of `root`, by a link or a name in an index of weights; empty if none does."""
+    for file in sorted(folder.rglob("*")):
+        if not file.resolve().is_relative_to(root.resolve()):
+            return file.name
+        if file.name.endswith(".index.json"):
+            for name in json.loads(file.read_text()).get("weight_map", {}).values():
+                if Path(name).name != name:
+                    return f"{file.name}: {name}"
+    return ""
 
 
 def short_hash(*parts: object) -> str:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
+import signal
 import sys
 import time
 from pathlib import Path
 
-from pretune import batch, costs, params, paths, records
+from pretune import batch, costs, params, paths, records, storage
 from pretune.errors import RunError, StudyError
 from pretune.params import Study
 from pretune.plan import cells
@@ -24,6 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; what it returns is the exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     given = _parser().parse_args(arguments)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         return given.command(given)
     except (StudyError, RunError) as error:
@@ -32,9 +36,21 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # what it was piped to has read enough
         sys.stdout = None
         return 0
+    except OSError as error:
+        if error.filename is None and not storage.is_full(error):
+            raise
+        print(f"pretune: {error}; make room or give access, and run again. PRETUNE_OUTPUTS names another folder to write to",
+              file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"\npretune: interrupted; what is done is kept. Continue with: pretune run {given.study}", file=sys.stderr)
         return 130
+
+
+def _interrupt(*_: object) -> None:
+    """The first Ctrl-C ends a run in order, the second at once: workers and kernels end when they see their parent gone."""
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    raise KeyboardInterrupt
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -202,21 +218,26 @@ def _pages(study: Study, only: tuple[str, ...], jobs: int, wall: dict[str, float
     """Execute what is stale and render it; what failed, and how many pages were executed."""
     from pretune import pages, site  # noqa: PLC0415  papermill and nbconvert take a second to load
 
-    lacking = {cell.model.checkpoint.name for cell in records.missing(study, only)}
-    if records.missing(study):
-        lacking.add("all")
-    wanted = [page for page in pages.pages(study, only) if page.checkpoint not in lacking]  # others would measure the rest
-    start = time.perf_counter()
-    old = pages.stale(study, wanted)
-    failed = pages.execute(study, old, jobs) if old else {}
-    wall["notebooks"] = time.perf_counter() - start
-    start = time.perf_counter()
-    made = {page: file for page in pages.pages(study) if (file := pages.executed(study, page)).exists()}
-    written = site.render(study.title, made, paths.study_folder(study.name) / "site")
-    wall["site"] = time.perf_counter() - start
+    with batch.alone(paths.study_folder(study.name)):
+        start, without = time.perf_counter(), _unmeasured(study)
+        old = pages.stale(study, [page for page in pages.pages(study, only) if page.checkpoint not in without])
+        failed = pages.execute(study, old, jobs) if old else {}
+        wall["notebooks"], start = time.perf_counter() - start, time.perf_counter()
+        made = {page: file for page in pages.pages(study) if (file := pages.executed(study, page)).exists()}
+        written = site.render(study.title, made, paths.study_folder(study.name) / "site")
+        wall["site"] = time.perf_counter() - start
     if written:
         print(written[0])
     return failed, len(old)
+
+
+def _unmeasured(study: Study) -> set[str]:
+    """Checkpoints, or `all`, whose pages would measure something, or have nothing to show. What failed leaves a hole instead."""
+    lacking, noted = records.missing(study), records.failed(study)
+    untried = {cell.model.checkpoint.name for cell in lacking if cell.model.name not in noted}
+    bare = {cell.model.checkpoint.name for cell in lacking if cell.model.recipe == "base"}  # nothing to compare with
+    whole = not untried and bare != {cell.model.checkpoint.name for cell in cells(study)}
+    return untried | bare | (set() if whole else {"all"})
 
 
 def _status(given: argparse.Namespace) -> int:

@@ -5,5 +5,9 @@ class StudyError(ValueError):
     """A study that cannot be: one line naming file, key, value and what is allowed. Exit code 2."""
 
 
+class Damaged(Exception):
+    """A thing of the cache that is not what was written; it was set aside and is to be made again."""
+
+
 class RunError(RuntimeError):
     """A run that could not do all it should; the message lists what failed and what to do. Exit code 1."""

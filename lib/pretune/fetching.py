@@ -16,8 +16,8 @@ from pathlib import Path
 import pyarrow.parquet
 
 from pretune import checkpoints as points
-from pretune import hub, models, records, room
-from pretune.checkpoints import Checkpoint
+from pretune import hub, models, records, room, storage
+from pretune.checkpoints import Checkpoint, describe
 from pretune.params import HubData, Study
 from pretune.pins import entry_of, pinned_data, remember, used_datasets
 from pretune.plan import evaluation_split
@@ -31,18 +31,21 @@ def fetch_checkpoints(study: Study, report: Callable[[str, float], None]) -> Non
     it counts as there; one in a folder of this machine stays where it is."""
     waiting = list(dict.fromkeys(cell.model.checkpoint for cell in records.missing(study)))
     for done, point in enumerate(waiting):
-        if not point.exists():
-            report(f"fetching {point.name}", done / len(waiting))
-            folder = point.folder if study.checkpoints.source == "folder" else _downloaded(study, point)
-            checksum = models.check(folder, point)
-            remember(study, point, checksum)
-            about = {"step": point.step, "tokens": point.tokens, "sha256": checksum}
-            if folder == point.folder:
-                point.about.parent.mkdir(parents=True, exist_ok=True)
-                point.about.write_text(json.dumps(about))
-            else:
-                (folder / point.about.name).write_text(json.dumps(about))
-                folder.replace(point.folder)
+        report(f"fetching {point.name}", done / len(waiting))
+        with storage.lock(point.revision):
+            if not point.exists():
+                _fetch_checkpoint(study, point)
+
+
+def _fetch_checkpoint(study: Study, point: Checkpoint) -> None:
+    folder = point.folder if study.checkpoints.source == "folder" else _downloaded(study, point)
+    checksum = models.check(folder, point)
+    remember(study, point, checksum)
+    if point.apart:
+        storage.write(point.about, json.dumps({"step": point.step, "tokens": point.tokens, "sha256": checksum}))
+    else:
+        describe(folder, step=point.step, tokens=point.tokens)
+        folder.replace(point.folder)
 
 
 def _downloaded(study: Study, point: Checkpoint) -> Path:

@@ -40,7 +40,7 @@ def sort_datasets(rows: pd.DataFrame, margin: float = MARGIN) -> pd.DataFrame:
     learned: the interval of the gain lies above the margin and that of the lift above 0. not learned: the interval
     of the lift lies below the margin, or that of the gain within both margins. Otherwise undecided.
     """
-    scores, lines = Scores(rows, holes="standard_error" in rows), []  # of generation no score without a skill was released
+    scores, lines = Scores(rows), []
     for dataset in rows["dataset"].unique():
         grown, above = effect(scores, gain(scores, dataset)), effect(scores, lift(dataset))
         group = "undecided"

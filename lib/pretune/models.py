@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import shutil
 import warnings
@@ -16,15 +17,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from pretune import paths
-from pretune.checkpoints import Checkpoint, weights_checksum
+from pretune import checkpoints as points
+from pretune import paths, storage
+from pretune.checkpoints import ABOUT, Checkpoint
+from pretune.errors import Damaged
 from pretune.params import Lora
 from pretune.training import pick_device
 
+log = logging.getLogger(__name__)
 transformers_logging.disable_progress_bar()
 TUNED = paths.CACHE / "tuned"
 PLAIN = ("The river runs through the town and under the old bridge. In the morning the market opens, and people come from the "
@@ -36,12 +39,16 @@ class CheckpointError(RuntimeError):
 
 
 def load_checkpoint(checkpoint: Checkpoint) -> tuple[torch.nn.Module, object]:
-    """Model (float32, in evaluation mode, on the device) and tokenizer of a checkpoint folder that verifies."""
-    expected = json.loads(checkpoint.about.read_text())["sha256"]
-    found = weights_checksum(checkpoint.folder)
-    if found != expected:
-        raise CheckpointError(f"{checkpoint.folder}: weights have sha256 {found[:12]}, not {expected[:12]}; "
-                              f"remove {checkpoint.about.parent} to have it made or checked again")
+    """Model (float32, in evaluation mode, on the device) and tokenizer of a checkpoint folder that verifies.
+
+    Raises Damaged where it does not, after setting it aside; CheckpointError for a folder of the user's.
+    """
+    if checkpoint.apart is None and (wrong := points.fault(checkpoint.folder)):
+        storage.set_aside(checkpoint.folder)
+        raise Damaged(f"{checkpoint.folder}: {wrong}: set aside, to be made again")
+    if checkpoint.apart and points.weights_checksum(checkpoint.folder) != json.loads(checkpoint.about.read_text())["sha256"]:
+        raise CheckpointError(f"{checkpoint.folder}: its weights are not those that were checked; remove "
+                              f"{checkpoint.apart} to have them checked again")
     return _load(checkpoint.folder), AutoTokenizer.from_pretrained(checkpoint.folder)
 
 
@@ -49,8 +56,10 @@ def check(folder: Path, point: Checkpoint) -> str:
     """Hold a fetched checkpoint against what it must be; the checksum of its weights.
 
     Raises CheckpointError for missing or unexpected weights, a tokenizer with more entries than the model has, and, after a
-    hundred million tokens, for a model that expects plain English no better than chance.
+    hundred million tokens, for a model that expects plain English no better than chance; and for files that lead elsewhere.
     """
+    if outside := points.foreign(folder, folder.parent):
+        raise CheckpointError(f"{point.name}: {outside} leads out of {folder.parent}; put the file itself there")
     model, tokenizer = _load(folder), AutoTokenizer.from_pretrained(folder)
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
@@ -61,7 +70,7 @@ def check(folder: Path, point: Checkpoint) -> str:
     if point.tokens >= 10**8 and not loss < math.log(rows) - 0.5:
         raise CheckpointError(f"{point.name}: {loss:.2f} nats per token on plain English, where chance is {math.log(rows):.2f}: "
                               "its weights or its tokenizer are not what they should be")
-    return weights_checksum(folder)
+    return points.weights_checksum(folder)
 
 
 def convert(folder: Path) -> None:
@@ -78,6 +87,8 @@ def adapted(model, lora: Lora | None, seed: int) -> Iterator[torch.nn.Module]:
     if lora is None:
         yield model
         return
+    from peft import LoraConfig, get_peft_model  # noqa: PLC0415  it takes seconds to load
+
     torch.manual_seed(seed)
     config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules="all-linear", task_type="CAUSAL_LM")
     with warnings.catch_warnings():
@@ -89,26 +100,24 @@ def adapted(model, lora: Lora | None, seed: int) -> Iterator[torch.nn.Module]:
 
 
 def load_tuned(key: str) -> torch.nn.Module | None:
-    """The tuned model kept under `key`, None if it is not there or damaged."""
+    """The tuned model kept under `key`, None if it is not there. One that is damaged is named and set aside."""
     folder = TUNED / key
-    if not (folder / "sha256").is_file():
+    if not folder.is_dir():
         return None
-    if (folder / "sha256").read_text() != weights_checksum(folder):
-        shutil.rmtree(folder)
+    if wrong := points.fault(folder):
+        log.warning("%s: %s: set aside, to be tuned again", folder, wrong)
+        storage.set_aside(folder)
         return None
-    (folder / "sha256").touch()  # the oldest use is evicted first
+    (folder / ABOUT).touch()  # the oldest use is evicted first
     return _load(folder)
 
 
 def keep_tuned(key: str, model: torch.nn.Module, about: dict, max_gb: float) -> None:
     """Keep tuned weights and what there is to say `about` their training, and evict the longest unused ones beyond `max_gb`."""
-    partial = TUNED / f"{key}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    model.save_pretrained(partial)
-    (partial / "training.json").write_text(json.dumps(about))
-    (partial / "sha256").write_text(weights_checksum(partial))
-    shutil.rmtree(TUNED / key, ignore_errors=True)
-    partial.replace(TUNED / key)
+    with storage.whole(TUNED / key) as partial:
+        model.save_pretrained(partial)
+        (partial / "training.json").write_text(json.dumps(about))
+        points.describe(partial)
     _evict(max_gb)
 
 
@@ -132,7 +141,7 @@ def _loaded(folder: Path, use_safetensors: bool) -> torch.nn.Module:
 
 
 def _evict(max_gb: float) -> None:
-    kept = sorted(TUNED.glob("*/sha256"), key=lambda file: -file.stat().st_mtime)
+    kept = sorted(TUNED.glob(f"*/{ABOUT}"), key=lambda file: -file.stat().st_mtime)
     total = 0
     for file in kept:
         total += sum(part.stat().st_size for part in file.parent.iterdir())

@@ -15,6 +15,7 @@ import hashlib
 import json
 import logging
 import shutil
+import tempfile
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ import papermill
 from jupyter_client.kernelspec import NoSuchKernel
 from papermill.exceptions import PapermillExecutionError
 
-from pretune import kernels, params, paths
+from pretune import kernels, params, paths, storage
 from pretune import records as stored
 from pretune.checkpoints import checkpoints
 from pretune.kernels import Kernel
@@ -87,7 +88,8 @@ def fingerprint(study: Study, page: Page) -> str:
             digest.update(file.read_bytes() if file.is_file() else b"-")
     narrow = study if page.finding == OVERVIEW else study.model_copy(update={"findings": (page.finding,)})
     for file in stored.record_files(narrow, () if page.checkpoint == "all" else (page.checkpoint,)):
-        digest.update(file.name.encode() + json.dumps(json.loads(file.read_text())["sha256"]).encode())
+        digest.update(json.dumps(json.loads(file.read_text())["sha256"]).encode())
+    digest.update(json.dumps(stored.failed(narrow)).encode())
     return digest.hexdigest()
 
 
@@ -198,27 +200,38 @@ def _is_fresh(copy: Path, mark: str) -> bool:
 
 def _execute(study: Study, page: Page, kernel: Kernel) -> None:
     copy, mark = executed(study, page), fingerprint(study, page)
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    partial = copy.with_suffix(".partial.ipynb")
-    for attempt in range(STARTS):
+    failed = copy.with_suffix(".failed.ipynb")
+    with tempfile.TemporaryDirectory() as folder:
+        there = Path(folder) / copy.name
         try:
-            book = papermill.execute_notebook(
-                _source(page.finding), partial, {"study": study.file, "checkpoint": page.checkpoint}, progress_bar=False,
-                kernel_name=kernels.NAME, km=kernel.manager(), cwd=paths.ROOT, extra_arguments=kernels.ARGUMENTS,
-            )
-            break
-        except PapermillExecutionError as error:
-            failed = partial.replace(copy.with_suffix(".failed.ipynb"))
-            raise PageError(f"{error.ename}: {error.evalue}; see {failed}") from error
-        except (NoSuchKernel, nbformat.ValidationError, OSError) as error:
-            raise PageError(f"{type(error).__name__}: {error}") from error
-        except RuntimeError as error:  # "Kernel died before replying" is a start that failed, a later death is not
-            if "before replying" not in str(error) or attempt == STARTS - 1:
-                raise PageError(f"kernel: {error}; what was executed is in {partial}") from error
+            book = _papermill(study, page, kernel, there)
+        except PageError as error:
+            if not there.is_file():
+                raise
+            storage.write(failed, there.read_text(encoding="utf-8"))
+            raise PageError(f"{error}; what was executed is in {failed}") from error
     book.metadata["pretune"] = {"fingerprint": mark}
     book.metadata.pop("papermill", None)  # times and places of this machine
     for cell in book.cells:
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
-    nbformat.write(book, partial)
-    partial.replace(copy)
+    storage.write(copy, nbformat.writes(book))
+    failed.unlink(missing_ok=True)
+
+
+def _papermill(study: Study, page: Page, kernel: Kernel, target: Path) -> nbformat.NotebookNode:
+    """The executed notebook, which papermill also saves as `target` while it goes."""
+    for attempt in range(STARTS):
+        try:
+            return papermill.execute_notebook(
+                _source(page.finding), target, {"study": study.file, "checkpoint": page.checkpoint}, progress_bar=False,
+                kernel_name=kernels.NAME, km=kernel.manager(), cwd=paths.ROOT, extra_arguments=kernels.ARGUMENTS,
+            )
+        except PapermillExecutionError as error:
+            raise PageError(f"{error.ename}: {error.evalue}") from error
+        except (NoSuchKernel, nbformat.ValidationError, OSError) as error:
+            raise PageError(f"{type(error).__name__}: {error}") from error
+        except RuntimeError as error:  # "Kernel died before replying" is a start that failed, a later death is not
+            if "before replying" not in str(error) or attempt == STARTS - 1:
+                raise PageError(f"kernel: {error}") from error
+    raise AssertionError("unreachable")

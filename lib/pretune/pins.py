@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pretune import hub, paths, revisions
+from pretune import hub, paths, revisions, storage
 from pretune.checkpoints import Checkpoint, weights_checksum
 from pretune.params import Hub, Local, Study
 from pretune.revisions import Revision, RevisionError
@@ -134,7 +134,4 @@ def used_datasets(study: Study) -> list[str]:
 
 
 def _write(file: Path, content: dict) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=1))
-    partial.replace(file)
+    storage.write(file, json.dumps(content, indent=1))

@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 import json
 import lzma
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,7 +19,8 @@ import torch
 from tokenizers import ByteLevelBPETokenizer
 from transformers import OlmoConfig, OlmoForCausalLM, PreTrainedTokenizerFast
 
-from pretune import models, training
+from pretune import storage, training
+from pretune.checkpoints import describe
 from pretune.params import Architecture, Pretraining
 
 END, PAD = "<|endoftext|>", "<|padding|>"
@@ -51,7 +51,7 @@ def pretrain(
 
     log = training.train(model, rows, settings, settings.run, folder / "running.safetensors", after_step=save)
     lines = [json.dumps(vars(step)) + "\n" for step in log]
-    (folder / "training.jsonl").write_text("".join(lines))
+    storage.write(folder / "training.jsonl", "".join(lines))
 
 
 def train_tokenizer(documents: Iterator[str], vocabulary: int) -> PreTrainedTokenizerFast:
@@ -99,16 +99,13 @@ def text_rows(documents: Iterator[str], tokenizer, length: int, count: int) -> l
 
 
 def save_checkpoint(model, tokenizer, folder: Path, step: int, tokens: int) -> None:
-    """Write an ordinary Hugging Face folder beside its place and rename it there; one that exists is kept."""
+    """Leave an ordinary Hugging Face folder; one that exists is kept."""
     if folder.exists():
         return
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    model.save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
-    about = {"step": step, "tokens": tokens, "sha256": models.weights_checksum(partial)}
-    (partial / "checkpoint.json").write_text(json.dumps(about))
-    partial.replace(folder)
+    with storage.whole(folder) as partial:
+        model.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        describe(partial, step=step, tokens=tokens)
 
 
 def corpus_documents(folder: Path) -> Iterator[str]:

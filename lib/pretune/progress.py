@@ -24,6 +24,10 @@ class Progress:
         self.plain = not (sys.stderr.isatty() or "ipykernel" in sys.modules)
         self.bar = tqdm(total=1.0, bar_format=BAR, file=sys.stderr, disable=self.plain, leave=True)
 
+    def add(self, name: str, cost: float) -> None:
+        """One more part to do, or one that is to be done anew."""
+        self.costs[name], self.shares[name] = cost, 0.0
+
     def part(self, name: str, share: float, phase: str = "") -> None:
         self.shares[name] = share
         total = sum(self.costs.values()) or 1.0

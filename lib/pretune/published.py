@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pretune import paths
+from pretune import paths, storage
 from pretune.checkpoints import RELEASED_TOKENS
 from pretune.params import Study
 from pretune.plan import cells
@@ -179,10 +179,8 @@ def _fetch(address: str, target: Path) -> None:
         reason = getattr(error, "reason", error)
         help_ = "without a network give a folder that holds the tables: --set tables=FOLDER"
         raise TableError(f"{address}: {reason}; {help_}") from None
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_suffix(".partial")
-    partial.write_bytes(content)
-    partial.replace(target)
+    with storage.whole(target) as partial:
+        partial.write_bytes(content)
 
 
 def _read(file: Path) -> pd.DataFrame:

@@ -1,9 +1,10 @@
 """What running a cell leaves, and the one way to read it.
 
-- A record is three files under the model's folder: `<part>.parquet` with one wide row per scored item, `<part>.texts.parquet`
-  with prompts and outputs (not read by default), and `<part>.json` with provenance and the checksums of the two.
-  Each is written beside its place and renamed; the JSON comes last, so a record without it does not exist.
-- A record whose checksums do not hold is set aside with a warning and its probes count as missing.
+- A record is a folder under the model's: `rows.parquet` with one wide row per scored item, `texts.parquet` with prompts
+  and outputs (not read by default), and `record.json` with provenance and the checksums of the two. It appears whole.
+- A record is set aside with a warning, and its probes count as missing, where its checksums do not hold, its columns are of
+  another version, a file of it leads elsewhere, or its checkpoint has other weights now.
+- Of a cell that could not be done, the reason is noted in `failed.json`, until it is done.
 - Rows hold log-likelihoods and counts; accuracies under each normalisation are derived when read (`scored`).
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pretune import paths
+from pretune import paths, storage
+from pretune.checkpoints import foreign
 from pretune.params import Study
 from pretune.plan import Cell, Model, cells, sweep
 from pretune.tasks.registry import REGISTRY, RESERVE
@@ -42,9 +44,12 @@ SCHEMA = pa.schema([
     ("rouge_l", pa.float64()), ("length", pa.int32()),  # generated tokens
     ("stop", pa.string()),  # newline, end or length
 ])  # fmt: skip
-TEXTS = pa.schema([("probe", pa.string()), ("item", pa.int32()), ("prompt", pa.string()),
+TEXT_SCHEMA = pa.schema([("probe", pa.string()), ("item", pa.int32()), ("prompt", pa.string()),
                    ("choices", pa.list_(pa.string())), ("output", pa.string())])  # fmt: skip
+RECORD, ROWS, TEXTS = "record.json", "rows.parquet", "texts.parquet"
+SCHEMAS = {ROWS: SCHEMA, TEXTS: TEXT_SCHEMA}
 MODEL = ("checkpoint", "recipe", "seed")
+FAILED = "failed.json"  # in the study's folder
 NORMALISATIONS = ("dataset", "sum", "tokens", "characters", "calibrated")
 
 
@@ -54,26 +59,18 @@ def record_folder(study: Study, model: Model) -> Path:
 
 def write_record(folder: Path, rows: list[dict], texts: list[dict], provenance: dict) -> None:
     """Leave the record of one run of a cell. The part is named by its probes: writing the same again changes nothing."""
-    folder.mkdir(parents=True, exist_ok=True)
     probes = sorted({row["probe"] for row in rows} | set(provenance["left_out"]))
-    part = folder / hashlib.sha256(" ".join(probes).encode()).hexdigest()[:12]
-    sums = {}
-    for file, schema, table in ((f"{part.name}.parquet", SCHEMA, rows), (f"{part.name}.texts.parquet", TEXTS, texts)):
-        pq.write_table(pa.Table.from_pylist(table, schema), folder / f"{file}.partial", compression="zstd")
-        (folder / f"{file}.partial").replace(folder / file)
-        sums[file] = _checksum(folder / file)
-    partial = part.with_suffix(".partial")
-    partial.write_text(json.dumps({"probes": probes, "sha256": sums, **provenance}, indent=1))
-    partial.replace(part.with_suffix(".json"))
+    with storage.whole(folder / hashlib.sha256(" ".join(probes).encode()).hexdigest()[:12]) as partial:
+        partial.mkdir()
+        for name, table in ((ROWS, rows), (TEXTS, texts)):
+            pq.write_table(pa.Table.from_pylist(table, SCHEMAS[name]), partial / name, compression="zstd")
+        sums = {name: _checksum(partial / name) for name in SCHEMAS}
+        (partial / RECORD).write_text(json.dumps({"probes": probes, "sha256": sums, **provenance}, indent=1))
 
 
-def finished(folder: Path) -> dict[str, Path]:
-    """The probes that are done, each with the JSON of its record; only records that verify count."""
-    done = {}
-    for file in sorted(folder.glob("*.json")):
-        if (about := _verified(file)) is not None:
-            done |= dict.fromkeys(about["probes"], file)
-    return done
+def finished(study: Study, model: Model) -> dict[str, Path]:
+    """The probes of a model that are done, each with its record's folder; only records that verify count."""
+    return {probe: part for part, about in _verified_parts(study, model) for probe in about["probes"]}
 
 
 def missing(study: Study, only: tuple[str, ...] = (), rates: bool = False) -> list[Cell]:
@@ -85,11 +82,32 @@ def missing(study: Study, only: tuple[str, ...] = (), rates: bool = False) -> li
         return []
     lacking = []
     for cell in sweep(study) if rates else cells(study, only):
-        done = finished(record_folder(study, cell.model))
+        done = finished(study, cell.model)
         probes = tuple(probe for probe in cell.probes if probe.key not in done)
         if probes:
             lacking.append(Cell(cell.model, probes))
     return lacking
+
+
+def failed(study: Study) -> dict[str, str]:
+    """Why cells of the study could not be done when they were last tried: model name to reason."""
+    noted = _noted(study)
+    return {cell.model.name: noted[folder] for cell in cells(study)
+            if (folder := record_folder(study, cell.model).name) in noted}
+
+
+def note_failures(study: Study, tried: Iterable[Cell], why: dict[str, str]) -> None:
+    """Write down which of the cells `tried` failed, and `why`; the rest of them did not."""
+    folders = {record_folder(study, cell.model).name: cell.model.name for cell in tried}
+    noted = {name: reason for name, reason in _noted(study).items() if name not in folders}
+    noted |= {folder: why[name] for folder, name in folders.items() if name in why}
+    if noted or _noted(study):
+        storage.write(paths.study_folder(study.name) / FAILED, json.dumps(noted, indent=1))
+
+
+def _noted(study: Study) -> dict[str, str]:
+    file = paths.study_folder(study.name) / FAILED
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def record_files(study: Study, only: tuple[str, ...] = ()) -> list[Path]:
@@ -97,7 +115,7 @@ def record_files(study: Study, only: tuple[str, ...] = ()) -> list[Path]:
     files = set()
     for cell in cells(study, only):
         wanted = {probe.key for probe in cell.probes}
-        files |= {file for key, file in finished(record_folder(study, cell.model)).items() if key in wanted}
+        files |= {part / RECORD for key, part in finished(study, cell.model).items() if key in wanted}
     return sorted(files)
 
 
@@ -107,20 +125,21 @@ def load(study: Study, columns: Iterable[str] | None = None, where: dict | None 
     `columns` are names of `SCHEMA`; `where` maps a column to a value or a list of values. Raises KeyError for a
     name that does not exist and LookupError for a value that no row has.
     """
-    return _checked(study, ".parquet", SCHEMA, columns, where)
+    return _checked(study, ROWS, columns, where)
 
 
 def load_texts(study: Study, where: dict | None = None) -> pd.DataFrame:
     """Prompts, completions and generated outputs of the rows that `load` gives, with the model they came from."""
-    return _checked(study, ".texts.parquet", TEXTS, None, where)
+    return _checked(study, TEXTS, None, where)
 
 
-def _checked(study: Study, ending: str, schema: pa.Schema, columns, where) -> pd.DataFrame:
-    known = [*schema.names, *(name for name in MODEL if name not in schema.names)]
+def _checked(study: Study, file: str, columns, where) -> pd.DataFrame:
+    names = SCHEMAS[file].names
+    known = [*names, *(name for name in MODEL if name not in names)]
     for name in [*(columns or ()), *(where or ())]:
         if name not in known:
             raise KeyError(f"{name!r} is no column; allowed: {', '.join(known)}")
-    table = _read(study, ending, schema, where or {})
+    table = _read(study, file, where or {})
     for name, value in (where or {}).items():
         present = set(table[name])
         for one in value if isinstance(value, (list, tuple, set)) else [value]:
@@ -140,9 +159,8 @@ def provenance(study: Study, only: tuple[str, ...] = ()) -> pd.DataFrame:
 
 def training_log(study: Study, model: Model) -> pd.DataFrame:
     """The tuning curve of a model: step, tokens, loss (nats per counted token), learning rate; empty for base."""
-    for file in sorted(record_folder(study, model).glob("*.json")):
-        if (about := _verified(file)) is not None:
-            return pd.DataFrame(about["training"], columns=["step", "tokens", "loss", "learning_rate"])
+    for _, about in _verified_parts(study, model):
+        return pd.DataFrame(about["training"], columns=["step", "tokens", "loss", "learning_rate"])
     raise LookupError(f"{model.name}: no record in {record_folder(study, model)}; run the study first")
 
 
@@ -198,17 +216,17 @@ def _table(rows: pd.DataFrame, column: str) -> np.ndarray:
     return np.stack(rows[column].to_list())
 
 
-def _read(study: Study, ending: str, schema: pa.Schema, where: dict) -> pd.DataFrame:
+def _read(study: Study, file: str, where: dict) -> pd.DataFrame:
     """The rows that `where` asks for; only files and probes that can hold some are read."""
     wanted = {name: list(value) if isinstance(value, (list, tuple, set)) else [value] for name, value in where.items()}
-    frames = [frame for cell in cells(study) for frame in _cell_frames(study, cell, ending, wanted)]
-    table = pd.concat(frames, ignore_index=True) if frames else schema.empty_table().to_pandas()
+    frames = [frame for cell in cells(study) for frame in _cell_frames(study, cell, file, wanted)]
+    table = pd.concat(frames, ignore_index=True) if frames else SCHEMAS[file].empty_table().to_pandas()
     for name in set(wanted) & set(table.columns):
         table = table[table[name].isin(wanted[name])]
     return table
 
 
-def _cell_frames(study: Study, cell: Cell, ending: str, wanted: dict) -> Iterable[pd.DataFrame]:
+def _cell_frames(study: Study, cell: Cell, file: str, wanted: dict) -> Iterable[pd.DataFrame]:
     """What the records of a cell hold of the probes it is planned with and `wanted` does not rule out."""
     model = cell.model
     known = {"checkpoint": model.checkpoint.name, "recipe": model.recipe, "seed": model.seed}
@@ -217,26 +235,39 @@ def _cell_frames(study: Study, cell: Cell, ending: str, wanted: dict) -> Iterabl
     planned = [probe.key for probe in cell.probes if all(
         getattr(probe, name) in wanted[name] for name in ("dataset", "split", "format", "draw") if name in wanted
     ) and probe.shots in wanted.get("shots_asked", [probe.shots])]
-    done = finished(record_folder(study, model)) if planned else {}
-    for file in sorted({file for key, file in done.items() if key in planned}):
-        source = file.with_name(file.stem + ending)
-        frame = pq.read_table(source, filters=[("probe", "in", planned)]).to_pandas()
-        yield frame if ending == ".parquet" else frame.assign(**known)
+    done = finished(study, model) if planned else {}
+    for part in sorted({part for key, part in done.items() if key in planned}):
+        frame = pq.read_table(part / file, filters=[("probe", "in", planned)]).to_pandas()
+        yield frame if file == ROWS else frame.assign(**known)
 
 
-def _verified(file: Path) -> dict | None:
-    """What a record's JSON says, or None after setting the record aside because its files are not what it says."""
-    try:
-        about = json.loads(file.read_text())
-        good = all(_checksum(file.parent / name) == value for name, value in about["sha256"].items())
-        reason = "its checksums do not hold"
-    except (OSError, ValueError, KeyError) as error:
-        good, reason = False, str(error)
-    if good:
-        return about
-    log.warning("%s is damaged (%s): set aside, to be measured again", file, reason)
-    file.replace(file.with_suffix(".damaged"))
-    return None
+def _verified_parts(study: Study, model: Model) -> Iterator[tuple[Path, dict]]:
+    """The records of a model, each with what its JSON says; one that does not verify is set aside."""
+    for part in sorted(record_folder(study, model).iterdir() if record_folder(study, model).is_dir() else ()):
+        if part.suffix:  # being written, or set aside
+            continue
+        try:
+            about = json.loads((part / RECORD).read_text(encoding="utf-8"))
+            wrong = _fault(part, about, model)
+        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+            wrong = f"{type(error).__name__}: {error}"
+        if not wrong:
+            yield part, about
+            continue
+        log.warning("%s is damaged (%s): set aside, to be measured again", part, wrong)
+        storage.set_aside(part)
+
+
+def _fault(part: Path, about: dict, model: Model) -> str:
+    """Why a record cannot be used; empty where it can."""
+    if outside := foreign(part, part):
+        return f"{outside} leads outside"
+    if about["sha256"] != {name: _checksum(part / name) for name in SCHEMAS}:
+        return "its checksums do not hold"
+    if any(pq.read_schema(part / name) != schema for name, schema in SCHEMAS.items()):
+        return "its columns are of another version"
+    weights = json.loads(model.checkpoint.about.read_text())["sha256"] if model.checkpoint.exists() else None
+    return "its checkpoint has other weights now" if weights and about["checkpoint_sha256"] != weights else ""
 
 
 def _checksum(file: Path) -> str:

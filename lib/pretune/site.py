@@ -17,7 +17,7 @@ from jinja2 import Environment
 from nbconvert import HTMLExporter
 from pygments.formatters import HtmlFormatter
 
-from pretune import params, paths
+from pretune import params, paths, storage
 from pretune.pages import Page
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -71,9 +71,7 @@ def _write(target: Path, notebook: Path, context: dict) -> None:
         return
     resources = {"report": {**context, "mark": mark, "code": _code_colours()}}
     body, _ = _exporter().from_notebook_node(nbformat.read(notebook, 4), resources)
-    partial = target.with_suffix(".partial")
-    partial.write_text(body, encoding="utf-8")
-    partial.replace(target)
+    storage.write(target, body)
 
 
 def _contents(made: dict[Page, Path]) -> list[dict]:

@@ -46,6 +46,9 @@ class Estimate:
         return f"{self.value:+.2f} (95 % interval {self.low:+.2f} to {self.high:+.2f}, n = {self.n}{seeds})"
 
 
+UNKNOWN = Estimate(np.nan, np.nan, np.nan, np.nan, 0, 0)
+
+
 @dataclass(frozen=True)
 class Term:
     """`weight` times the mean score of a dataset after a recipe, over the checkpoints `steps` (none given: the late ones)."""
@@ -63,12 +66,12 @@ class Scores:
     """Scored rows, ready to be asked for the mean of a term. `late` and `steps` are checkpoints, in order.
 
     Rows may be of items, or summaries: one row in place of items, with its `standard_error` and the number of items `n`.
-    With `holes`, an effect that lacks rows is NaN; without, it is an error. Where there are several pre-training runs, they
+    Where rows are lacking, a table and any effect that rests on it is NaN. Where there are several pre-training runs, they
     are what is replicated: each is the mean over its seeds, and whatever is said of seeds below is of runs.
     """
 
-    def __init__(self, rows: pd.DataFrame, holes: bool = False):
-        self.holes, self.is_summary = holes, "standard_error" in rows
+    def __init__(self, rows: pd.DataFrame):
+        self.is_summary = "standard_error" in rows
         self.several = "run" in rows and rows["run"].nunique() > 1
         unit = rows["run"] if self.several else np.where(rows["recipe"] == "base", rows["draw"], rows["seed"])
         self.rows = rows.assign(unit=unit)
@@ -108,15 +111,17 @@ def effect(scores: Scores, terms: Sequence[Term], noise: bool = True) -> Estimat
 
     Terms of one dataset are paired by item and seed. Items carry the doubt of single answers; what is left of it in the
     spread of seeds and of checkpoints is taken out of those (`_beyond_items`). Without late checkpoints there is no noise
-    to be had.
+    to be had. An effect that rests on rows that are lacking is NaN.
     """
-    pieces = _by_dataset(terms)
     try:
-        arrays = [_summed(scores, some) for some in pieces]
+        return _effect(scores, terms, noise)
     except LookupError:
-        if scores.holes:
-            return Estimate(np.nan, np.nan, np.nan, np.nan, 0, 0)
-        raise
+        return UNKNOWN
+
+
+def _effect(scores: Scores, terms: Sequence[Term], noise: bool) -> Estimate:
+    pieces = _by_dataset(terms)
+    arrays = [_summed(scores, some) for some in pieces]
     if scores.is_summary:
         components = [(_known_variance(scores, terms), KNOWN), *(_noise(scores, terms) if noise and scores.late else ())]
         return estimate(sum(float(array.sum()) for array in arrays), components, _known_items(scores, pieces))
@@ -140,6 +145,8 @@ def _by_dataset(terms: Sequence[Term]) -> list[list[Term]]:
 def _summed(scores: Scores, terms: Sequence[Term]) -> np.ndarray:
     """The weighted sum of terms of one dataset per seed and item (seeds, items), over the items that all of them have."""
     tables = [[scores.table(term, step) for step in term.steps or scores.late] for term in terms]
+    if not all(tables):
+        raise LookupError("no late checkpoint was measured")
     items = reduce(_shared, (table.index for some in tables for table in some))
     if not len(items):
         raise LookupError(f"{terms[0].dataset}: no item was scored for every part of the effect")
@@ -240,8 +247,10 @@ def _item_variance(values: np.ndarray, unit: float = 1.0) -> tuple[float, int]:
 def over_items(rows: pd.DataFrame, column: str = "score") -> Estimate:
     """Mean of `column` over items, each averaged over draws, seeds and checkpoints first: the doubt of items alone.
 
-    Of summaries the mean of the rows, with their standard errors.
+    Of summaries the mean of the rows, with their standard errors. Of no rows nothing is known.
     """
+    if rows.empty:
+        return UNKNOWN
     if "standard_error" in rows:
         variance = (rows["standard_error"] ** 2).sum() / len(rows) ** 2
         return estimate(rows[column].mean(), [(variance, KNOWN)], int(rows["n"].iloc[0]))
@@ -272,7 +281,7 @@ def curve(rows: pd.DataFrame, reporting: str = "mean") -> pd.DataFrame:
         found = over_items(part) if reporting == "mean" else bootstrap(part.groupby("item")["score"].mean())
         lines.append({"dataset": dataset, "step": step, "tokens": part["tokens"].iloc[0], "score": found.value,
                       "low": found.low, "high": found.high, "n": found.n, "baseline": part["baseline"].mean()})
-    return pd.DataFrame(lines)
+    return pd.DataFrame(lines, columns=["dataset", "step", "tokens", "score", "low", "high", "n", "baseline"])
 
 
 def noise_floors(rows: pd.DataFrame) -> pd.Series:
@@ -282,7 +291,8 @@ def noise_floors(rows: pd.DataFrame) -> pd.Series:
     """
     means = rows[rows["late"]].groupby(["dataset", "step"])["score"].mean().unstack("step")
     spread = means.std(axis=1, ddof=1)
-    return spread if means.shape[1] > 2 else pd.Series(np.sqrt((spread**2).mean()), index=spread.index)
+    floors = spread if means.shape[1] > 2 else pd.Series(np.sqrt((spread**2).mean()), index=spread.index)
+    return floors.reindex(rows["dataset"].unique())
 
 
 def rank_correlation(line: pd.DataFrame) -> Estimate:

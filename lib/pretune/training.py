@@ -24,10 +24,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy
 
+from pretune import storage
 from pretune.params import Optimisation
 
 STATE_EVERY = 60.0  # seconds between two saved states of a running training
@@ -235,25 +236,29 @@ def _tensors(model, optimizer) -> dict[str, torch.Tensor]:
 
 
 def _save(state: Path, mark: str, model, optimizer, steps: list[Step]) -> None:
-    state.parent.mkdir(parents=True, exist_ok=True)
     lines = json.dumps([[s.step, s.tokens, s.loss, s.learning_rate] for s in steps])
-    partial = state.with_suffix(".partial")
-    save_file(_tensors(model, optimizer), partial, {"mark": mark, "steps": lines})
-    partial.replace(state)
+    with storage.whole(state) as partial:
+        save_file(_tensors(model, optimizer), partial, {"mark": mark, "steps": lines})
 
 
 def _restore(state: Path, mark: str, model, optimizer) -> list[Step]:
     """Load a state that belongs to this training into model and optimizer; the steps it had done, none without one."""
     if not state.exists():
         return []
-    with safe_open(state, "pt") as saved:
-        if saved.metadata()["mark"] != mark:
-            log.warning("%s is of another training and is not used", state)
-            return []
-        names = list(saved.keys())  # noqa: SIM118  not a dictionary
-        for name, weight in model.named_parameters():
-            if weight.requires_grad:
-                weight.data.copy_(saved.get_tensor(name))
-                moments = (key.rsplit("|", 1)[1] for key in names if key.startswith(f"{name}|"))
-                optimizer.state[weight] = {m: saved.get_tensor(f"{name}|{m}").to(weight.device) for m in moments}
-        return [Step(*line) for line in json.loads(saved.metadata()["steps"])]
+    try:
+        with safe_open(state, "pt") as saved:
+            about = saved.metadata()
+            tensors = {name: saved.get_tensor(name) for name in saved.keys()}  # noqa: SIM118  not a dictionary
+            steps = [Step(*line) for line in json.loads(about["steps"])]
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+        log.warning("%s is damaged (%s) and is not used", state, error)
+        return []
+    if about["mark"] != mark:
+        log.warning("%s is of another training and is not used", state)
+        return []
+    for name, weight in model.named_parameters():
+        if weight.requires_grad:
+            weight.data.copy_(tensors[name])
+            moments = (key.rsplit("|", 1)[1] for key in tensors if key.startswith(f"{name}|"))
+            optimizer.state[weight] = {one: tensors[f"{name}|{one}"].to(weight.device) for one in moments}
+    return steps

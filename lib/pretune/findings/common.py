@@ -82,9 +82,9 @@ def completeness(page: Page) -> str:
         return f"The tables hold {len(page.rows)} of the {asked} scores that this page asks for.{rest}"
     if not page.missing:
         return f"The grid is complete: {page.expected} of {page.expected} models have all the rows this page asks for."
-    names = ", ".join(f"`{name}`" for name in page.missing)
-    return (f"**This page is partial and gives no verdict:** {len(page.missing)} of {page.expected} models lack rows: {names}. "
-            "Run `pretune run` to measure them.")
+    holes = "\n".join(f"- `{name}`: {quote(why)}" for name, why in page.missing.items())
+    return (f"**This page is partial and gives no verdict:** {len(page.missing)} of {page.expected} models lack rows. What rests "
+            f"on them is left blank, never filled in. `pretune run` tries them again.\n\n{holes}")
 
 
 def provenance(page: Page) -> pd.DataFrame:
@@ -142,6 +142,8 @@ def answer(page: Page, finding: ModuleType) -> None:
 def show_label_shares(page: Page) -> None:
     """What models predict on datasets with fixed labels: base at every checkpoint, or at one checkpoint every model."""
     names, by = classifications(page), "step" if page.is_whole else "recipe"
+    if not names:
+        return say("No dataset here has fixed labels.")
     rows = page.base if page.is_whole else page.rows[page.rows["recipe"].isin(page.study.recipes)]
     rows = rows[(rows["format"] == "default") & (rows["shots_asked"] == page.study.probing.shots)]
     shares = statistics.predicted_shares(rows[rows["dataset"].isin(names)], by)
@@ -164,6 +166,8 @@ def show_before_after(page: Page) -> None:
     """Base against every recipe on every probe the finding looks at, for one checkpoint; text, which has no score, apart."""
     probes = {recipe: _probes(page, recipe) for recipe in page.study.recipes if recipe != "base"}
     probes = {recipe: some for recipe, some in probes.items() if some}
+    if not probes:
+        return say("No tuned model was measured here that could be set beside the untuned one.")
     counts = [len(some) for some in probes.values()]
     figure, axes = plt.subplots(len(probes), figsize=(7.5, 0.24 * sum(counts) + 0.5 * len(counts) + 1), sharex=True,
                                 squeeze=False, gridspec_kw={"height_ratios": [count + 0.5 for count in counts]})
@@ -197,7 +201,8 @@ def show_tuning(page: Page) -> None:
     """Loss of every recipe at the page's checkpoint, or at the last one."""
     figure, axes = figures.panels(1, height=3.0)
     models = [cell.model for cell in plan.cells(page.study, (page.shown,)) if cell.model.seed == 0]
-    models = [model for model in models if model.recipe in page.study.recipes and model.recipe != "base"]
+    models = [model for model in models if model.recipe in page.study.recipes and model.recipe != "base"
+              and model.name not in page.missing]
     for model, colour in zip(models, figures.many_colours(len(models)), strict=True):
         log = records.training_log(page.study, model)
         axes[0].plot(log["step"], log["loss"].rolling(5, min_periods=1).mean(), color=colour, lw=1.2, label=model.recipe)

@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from pretune import figures, params, paths, published, records
+from pretune import figures, params, paths, published, records, storage
 from pretune.checkpoints import checkpoints
 from pretune.findings import dichotomy, forgetting, latent, page, task_format, transfer
 from pretune.findings.claims import claim
@@ -37,9 +37,7 @@ def keep(study: Study, verdicts: dict[str, list[Verdict]]) -> None:
     """Write `findings.json`: a list of claims, each with its rule, effect, interval and verdict. Equal on a rerun."""
     steps = [point.step for point in checkpoints(study)]
     lines = [_plain(finding, verdict) | {"checkpoints": steps} for finding, some in verdicts.items() for verdict in some]
-    file = paths.study_folder(study.name) / "findings.json"
-    file.with_suffix(".partial").write_text(json.dumps(lines, indent=1))
-    file.with_suffix(".partial").replace(file)
+    storage.write(paths.study_folder(study.name) / "findings.json", json.dumps(lines, indent=1))
 
 
 def _plain(finding: str, verdict: Verdict) -> dict:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from pretune import batch, judging, params, plan, published, records, statistics
+from pretune.errors import RunError
 from pretune.findings import claims
 from pretune.judging import Verdict
 from pretune.params import Study
@@ -30,13 +31,13 @@ class Page:
     finding: str
     checkpoint: str  # a name, or "all"
     rows: pd.DataFrame
-    missing: tuple[str, ...]  # names of models that lack rows
+    missing: dict[str, str]  # names of models that lack rows, and why
     expected: int  # models that the finding looks at
     lacking: pd.DataFrame | None = None  # of released tables: cells that the finding asks for and they do not hold
 
     @cached_property
     def scores(self) -> Scores:
-        return Scores(self.rows, holes=not self.has_items)
+        return Scores(self.rows)
 
     @property
     def has_items(self) -> bool:
@@ -54,8 +55,8 @@ class Page:
 
     @property
     def shown(self) -> str:
-        """The checkpoint that examples are taken from: the page's, or the last."""
-        return self.rows.loc[self.rows["step"].idxmax(), "checkpoint"] if self.is_whole else self.checkpoint
+        """The checkpoint that examples are taken from: the page's, or the last of which the untuned model was measured."""
+        return self.base.loc[self.base["step"].idxmax(), "checkpoint"] if self.is_whole else self.checkpoint
 
     @cached_property
     def titles(self) -> dict[str, str]:
@@ -105,8 +106,12 @@ def open_page(study: str, finding: str, checkpoint: str, normalisation: str | No
     batch.need(narrow, only)
     if whole.tables:
         rows, absent = published.planned(narrow, only)
-        return Page(narrow, finding, checkpoint, rows, (), 0, absent)
-    lacking = tuple(cell.model.name for cell in records.missing(narrow, only))
+        return Page(narrow, finding, checkpoint, rows, {}, 0, absent)
+    noted = records.failed(narrow)
+    lacking = {cell.model.name: noted.get(cell.model.name, "not measured") for cell in records.missing(narrow, only)}
+    bases = [cell.model.name for cell in plan.cells(narrow, only) if cell.model.recipe == "base"]
+    if all(name in lacking for name in bases):
+        raise RunError(f"{checkpoint}: no untuned model was measured, nothing can be compared; {bases[0]}: {lacking[bases[0]]}")
     rows = records.load(narrow) if not only else records.load(narrow, where={"checkpoint": checkpoint})
     rows = records.scored(rows[rows["split"] != RESERVE], normalisation or whole.protocol.normalisation)
     return Page(narrow, finding, checkpoint, rows, lacking, len(plan.cells(narrow, only)))

@@ -137,7 +137,7 @@ def label_shares_other(page: Page) -> pd.DataFrame:
     lines = {}
     for recipe, name in recipes(page).items():
         rows = page.of(name, recipe)
-        if (rows["prediction"] >= 0).all():
+        if len(rows) and (rows["prediction"] >= 0).all():
             last = rows["step"].max()
             lines[page.title(name)] = {form: _share(page.of(name, recipe, form), last) for form in FORMATS[:3]}
     return pd.DataFrame(lines).T

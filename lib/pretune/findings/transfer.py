@@ -148,7 +148,9 @@ def _claim_4c(page: Page) -> tuple[Estimate | None, str]:
 
 def checkpoint_answer(page: Page) -> str:
     """At one checkpoint: the strongest loss and the strongest gain across kinds."""
-    flat = matrix(page, page.scores.steps).stack()
+    flat = matrix(page, page.scores.steps).stack().dropna()
+    if flat.empty:
+        return f"At {page.checkpoint}, nothing was measured across kinds."
     low, high = flat.idxmin(), flat.idxmax()
     return (f"At {page.checkpoint}, the strongest fall is that of {low[1]} when {low[0]} ({flat.min():+.2f}), the strongest rise "
             f"that of {high[1]} when {high[0]} ({flat.max():+.2f}).")

@@ -8,6 +8,7 @@ nothing is tuned on it or shown as an example. Shots come from the rest and are 
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Callable
 from functools import cache
@@ -16,28 +17,37 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset as Table
 from datasets import disable_progress_bars
+from datasets.exceptions import DatasetGenerationError
+from pyarrow import ArrowException
 from rouge_score.rouge_scorer import RougeScorer
 
-from pretune import paths
+from pretune import paths, storage
 from pretune.tasks.chat import Turns
 from pretune.tasks.example import Example, RowError
 from pretune.tasks.registry import REGISTRY, RESERVE, Dataset
 
 disable_progress_bars()
+logging.getLogger("datasets.packaged_modules").setLevel(logging.CRITICAL)  # what it logs is raised too
 _rouge = RougeScorer(["rougeL"])
 
 
 @cache
 def read(folder: Path, dataset: Dataset, split: str) -> Table:
-    """All usable rows of a split of FOLDER/<dataset>/<split>.jsonl or .parquet. Raises RowError when there are none."""
+    """All usable rows of a split of FOLDER/<dataset>/<split>.jsonl or .parquet. Raises RowError when there are none, and for a
+    file that is not what its name says or holds text that is not Unicode."""
     split = dataset.train if split == RESERVE else split
     stem, cache_dir = folder / dataset.folder / split, str(paths.CACHE / "arrow")
-    if Path(f"{stem}.parquet").is_file():
-        table = Table.from_parquet(f"{stem}.parquet", cache_dir=cache_dir)
-    elif Path(f"{stem}.jsonl").is_file() and Path(f"{stem}.jsonl").stat().st_size:
-        table = Table.from_json(f"{stem}.jsonl", cache_dir=cache_dir)
-    else:
-        raise RowError(f"{dataset.name}: {stem}.jsonl is missing or empty; it should hold the {split} split")
+    file, reader = Path(f"{stem}.parquet"), Table.from_parquet
+    if not file.is_file():
+        file, reader = Path(f"{stem}.jsonl"), Table.from_json
+    if not file.is_file() or not file.stat().st_size:
+        raise RowError(f"{dataset.name}: {file} is missing or empty; it should hold the {split} split")
+    try:
+        table = reader(str(file), cache_dir=cache_dir)
+    except (DatasetGenerationError, ArrowException, ValueError, OSError) as error:
+        if storage.is_full(error.__cause__ or error):
+            raise storage.no_room(paths.CACHE / "arrow", error.__cause__ or error) from None
+        raise RowError(f"{dataset.name}: {file} cannot be read: {error.__cause__ or error}") from None
     return table if dataset.keep is None else table.filter(dataset.keep)
 
 

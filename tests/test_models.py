@@ -1,0 +1,90 @@
+"""What is kept of a model is what is loaded: anything else is found, named and set aside, or refused."""
+
+import json
+import pickle
+import shutil
+
+import pytest
+import torch
+
+from pretune import checkpoints, models
+from pretune.checkpoints import Checkpoint
+from pretune.errors import Damaged
+
+
+def damage(folder, how, outside):
+    """Spoil a folder of weights in one of the ways in which it happens."""
+    weights = folder / "model.safetensors"
+    if how == "flip":
+        content = bytearray(weights.read_bytes())
+        content[len(content) // 2] ^= 1
+        weights.write_bytes(content)
+    elif how in ("cut", "empty"):
+        weights.write_bytes(weights.read_bytes()[:1000] if how == "cut" else b"")
+    elif how == "config":
+        (folder / "config.json").write_text("{")
+    elif how == "notes":
+        (folder / "checkpoint.json").write_text("")
+    elif how == "another version":
+        about = json.loads((folder / "checkpoint.json").read_text())
+        del about["files"]
+        (folder / "checkpoint.json").write_text(json.dumps(about))
+    elif how == "link":
+        shutil.move(weights, outside / "elsewhere")
+        weights.symlink_to(outside / "elsewhere")
+    elif how == "index":
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../../elsewhere.safetensors"}}))
+    else:
+        (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"a": 1}))
+
+
+WAYS = ["flip", "cut", "empty", "config", "notes", "another version", "link", "index", "pickle"]
+
+
+@pytest.fixture
+def kept(model, tokenizer, tmp_path):
+    """A checkpoint as pre-training leaves it."""
+    folder = tmp_path / "run" / "step-1"
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    checkpoints.describe(folder, step=1, tokens=10)
+    return Checkpoint("step-1", 0, "pretraining", 1, 10, "r", folder, True)
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_a_damaged_checkpoint_is_named_and_set_aside(kept, tmp_path, how):
+    models.load_checkpoint(kept)
+    damage(kept.folder, how, tmp_path)
+    with pytest.raises(Damaged, match="step-1: .*: set aside, to be made again"):
+        models.load_checkpoint(kept)
+    assert not kept.folder.exists() and kept.folder.with_name("step-1.damaged").is_dir()
+    with pytest.raises(Damaged):  # another process that was about to read it
+        models.load_checkpoint(kept)
+    assert kept.folder.with_name("step-1.damaged").is_dir()
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_a_damaged_tuned_model_is_named_and_set_aside(model, tmp_path, monkeypatch, caplog, how):
+    monkeypatch.setattr(models, "TUNED", tmp_path / "tuned")
+    models.keep_tuned("key", model, {"training": []}, 1.0)
+    before = models.load_tuned("key")
+    assert all(torch.equal(one, other) for one, other in zip(before.parameters(), model.parameters(), strict=True))
+    damage(tmp_path / "tuned" / "key", how, tmp_path)
+    assert models.load_tuned("key") is None
+    assert "key: " in caplog.text and "set aside, to be tuned again" in caplog.text
+    models.keep_tuned("key", model, {"training": []}, 1.0)
+    assert models.load_tuned("key") is not None and models.tuning_of("key") == {"training": []}
+
+
+@pytest.mark.parametrize("how", ["link", "index"])
+def test_a_checkpoint_of_the_users_that_leads_elsewhere_is_refused(kept, tmp_path, how):
+    damage(kept.folder, how, tmp_path)
+    with pytest.raises(models.CheckpointError, match="leads out of .*; put the file itself there"):
+        models.check(kept.folder, kept)
+
+
+def test_a_link_within_the_users_folder_is_followed(kept):
+    other = kept.folder.with_name("weights.safetensors")
+    shutil.move(kept.folder / "model.safetensors", other)
+    (kept.folder / "model.safetensors").symlink_to(other)
+    assert models.check(kept.folder, kept) == checkpoints.weights_checksum(kept.folder)
