@@ -1,0 +1,17 @@
+"""Put on PYTHONPATH by tests: runs the code in SABOTAGE when a process loads `pretune.cells`, which it knows as `cells`."""
+
+import importlib
+import os
+
+_load = importlib.import_module
+
+
+def _sabotaged(name, package=None):
+    module = _load(name, package)
+    if name == "pretune.cells" and not hasattr(module, "sabotaged"):
+        module.sabotaged = True
+        exec(os.environ["SABOTAGE"], {"cells": module})
+    return module
+
+
+importlib.import_module = _sabotaged

@@ -1,0 +1,204 @@
+"""A bad day, on the smoke study: workers that die, losses that run away, full disks, damaged files, and two machines."""
+
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+
+from conftest import OUTPUTS, ROOT, run_pretune
+from pretune import params, paths, records
+from pretune.plan import cells
+from test_study import WHO, gone, record_count, rows_in, start, wait_until
+
+SABOTEUR = Path(__file__).parent / "saboteur"
+ONE = "findings=[02_latent_benefits]"  # the pages of one finding are enough
+KILL = """
+import os, pathlib, signal
+run_cell, mark = cells.run_cell, pathlib.Path({mark!r})
+def killed(study, cell, report=None):
+    if cell.model.name == {name!r} and ({always} or not mark.exists()):
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return run_cell(study, cell, report)
+cells.run_cell = killed
+"""
+
+
+def sabotaged(code):
+    """The environment of a run in which every process that measures runs `code` first."""
+    return os.environ | {"PYTHONPATH": str(SABOTEUR), "SABOTAGE": code}
+
+
+@pytest.fixture
+def copied(smoke, tmp_path):
+    """The finished smoke study in a folder of its own."""
+    shutil.copytree(OUTPUTS, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def drop(outputs, *patterns):
+    """Remove records, so that there is something to do."""
+    for pattern in patterns:
+        for folder in (outputs / "smoke" / "records").glob(pattern):
+            shutil.rmtree(folder)
+
+
+def flip(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def expected():
+    return records.load(params.load_study("smoke")).sort_values(WHO, ignore_index=True)
+
+
+def run(outputs, *words, **options):
+    return run_pretune("run", "smoke", *words, outputs=outputs, timeout=240, **options)
+
+
+def test_a_worker_that_is_killed_is_replaced_and_its_cell_done_again(copied, tmp_path, monkeypatch):
+    drop(copied, "step-36.*")
+    code = KILL.format(mark=str(tmp_path / "mark"), name="step-36.mnli.0", always=False)
+    done = run(copied, "--no-notebooks", environment=sabotaged(code))
+    assert done.returncode == 0 and "its process was killed (out of memory?); it is tried again" in done.stderr, done.stderr
+    pd.testing.assert_frame_equal(expected(), rows_in(copied, params.load_study("smoke"), monkeypatch))
+
+
+def test_a_cell_that_kills_its_process_fails_and_the_others_and_the_pages_go_on(copied, tmp_path):
+    drop(copied, "step-36.mnli.*", "step-36.xsum.*", "step-38.xsum.*")
+    code, words = KILL.format(mark=str(tmp_path / "mark"), name="step-36.mnli.0", always=True), ("--set", ONE)
+    done = run(copied, "--only", "step-36", "step-38", *words, environment=sabotaged(code))
+    assert done.returncode == 1 and "step-36.mnli.0 failed: its process was killed" in done.stderr
+    assert "xsum.0 failed" not in done.stderr and "Traceback" not in done.stderr
+    state = json.loads(run_pretune("status", "smoke", "--json", *words, outputs=copied).stdout)
+    assert state["cells"]["missing"] == ["step-36.mnli.0"]
+    assert {f"02_latent_benefits{which}" for which in ("", ".step-36", ".step-38")}.isdisjoint(state["pages"]["stale"])
+    page = (copied / "smoke" / "site" / "02_latent_benefits.html").read_text()
+    assert "This page is partial and gives no verdict" in page and "its process was killed" in page
+    assert "The grid is partial" in page
+    done = run(copied, "--only", "step-36", *words)  # what it was killed for is gone
+    assert done.returncode == 0 and "partial and gives no verdict" not in (
+        copied / "smoke" / "site" / "02_latent_benefits.html").read_text()
+    assert not json.loads((copied / "smoke" / "failed.json").read_text())
+
+
+def test_a_loss_that_runs_away_fails_with_step_and_values_and_leaves_a_hole(copied):
+    done = run(copied, "--only", "step-36", "--set", "recipes.xsum.learning_rate=1.0", "--set", ONE)
+    assert done.returncode == 1 and done.stderr.count("step-36.xsum.0 failed: TrainingFailed: loss") == 2  # said, and listed
+    assert re.search(r"at step \d \(first [\d.]+, .*learning rate", done.stderr) and "Traceback" not in done.stderr
+    page = (copied / "smoke" / "site" / "02_latent_benefits.step-36.html").read_text()
+    assert "step-36.xsum.0" in page and "TrainingFailed: loss" in page
+
+
+@pytest.mark.parametrize(("gone", "limit", "named"), [
+    ("cache/pretrained", 150_000, "cache/pretrained"), ("cache/tuned", 150_000, "cache/arrow"),
+    ("smoke/site", 60_000, "smoke/site"),
+], ids=["checkpoints", "datasets", "pages"])
+def test_a_full_disk_stops_the_run_names_the_place_and_damages_nothing(smoke, copied, gone, limit, named, monkeypatch):
+    """With the largest size of a file as a full disk."""
+    shutil.rmtree(copied / gone)
+    if named != "smoke/site":
+        drop(copied, "step-36.mnli.*")
+    before = {path: path.read_bytes() for path in (copied / "smoke").rglob("*") if path.is_file() and path.name != "failed.json"}
+
+    def full():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+
+    done = run(copied, preexec_fn=full)
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    assert f"no room to write {copied / named}" in done.stderr.splitlines()[-1]
+    assert all(path.read_bytes() == old for path, old in before.items())
+    assert not list(copied.rglob("*.partial"))
+    assert run(copied, *(() if named == "smoke/site" else ("--no-notebooks",))).returncode == 0
+    pd.testing.assert_frame_equal(expected(), rows_in(copied, smoke, monkeypatch))
+
+
+def test_what_is_damaged_in_the_cache_is_named_set_aside_and_made_again(smoke, copied, monkeypatch):
+    """A checkpoint, and a tuned model of another one; what else can be wrong with them is in test_models."""
+    drop(copied, "step-36.mnli.*", "step-36.base.*", "step-38.mnli.*")
+    [folder] = (copied / "cache" / "pretrained").glob("*/step-36")
+    flip(folder / "model.safetensors")
+    model = next(cell.model for cell in cells(smoke) if cell.model.name == "step-38.mnli.0")
+    flip(copied / "cache" / "tuned" / model.key / "model.safetensors")
+    done = run(copied, "--no-notebooks")
+    assert done.returncode == 0, done.stderr
+    assert "step-36: a file is not what was written: set aside, to be made again" in done.stderr
+    assert f"{model.key}: a file is not what was written: set aside, to be tuned again" in done.stderr
+    assert folder.with_name("step-36.damaged").is_dir()
+    pd.testing.assert_frame_equal(expected(), rows_in(copied, smoke, monkeypatch))
+
+
+def test_ctrl_c_twice_stops_at_once_and_leaves_no_process(copied):
+    drop(copied, "step-20.*", "step-36.*")
+    before = record_count(copied)
+    process = start(copied, "run", "smoke", "--no-notebooks")
+    wait_until(lambda: record_count(copied) > before, process)
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=3)
+    assert process.returncode == 130 and "Traceback" not in said
+    assert gone(family)
+
+
+def test_two_machines_in_one_folder_do_no_harm(smoke, tmp_path, monkeypatch):
+    """Locks do not reach the other machine: both do all the work, and each row is there once."""
+    apart = ("import contextlib, os; from pretune import storage; storage.lock = lambda name: contextlib.nullcontext();"
+             "storage._machine = lambda: os.environ['MACHINE']")
+    code = (f"{apart}; import sys; from pretune import batch, cli; batch.alone = lambda folder: contextlib.nullcontext();"
+            "sys.exit(cli.main(['run', 'smoke', '--only', 'step-20', '--no-notebooks']))")
+    both = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, env=sabotaged(apart) | {
+        "PRETUNE_OUTPUTS": str(tmp_path), "MACHINE": name}) for name in ("one", "two")]
+    for process in both:
+        _, said = process.communicate(timeout=200)
+        assert process.returncode == 0, said
+    wanted = of_step_20(smoke, OUTPUTS, monkeypatch)
+    pd.testing.assert_frame_equal(wanted, of_step_20(smoke, tmp_path, monkeypatch))
+    assert not list(tmp_path.rglob("*.partial")) and not list(tmp_path.rglob("*.damaged"))
+
+
+def of_step_20(study, outputs, monkeypatch):
+    monkeypatch.setattr(paths, "OUTPUTS", outputs)
+    return records.load(study, where={"checkpoint": "step-20"}).sort_values(WHO, ignore_index=True)
+
+
+def test_another_number_of_processes_gives_the_same_rows(smoke, copied, monkeypatch):
+    drop(copied, "step-20.*")
+    shutil.rmtree(copied / "cache" / "tuned")
+    done = run(copied, "--only", "step-20", "--jobs", "1", "--no-notebooks")
+    assert done.returncode == 0, done.stderr
+    wanted, there = (records.scored(of_step_20(smoke, outputs, monkeypatch)) for outputs in (OUTPUTS, copied))
+    assert wanted["prediction"].equals(there["prediction"])
+    for one, other in zip(wanted["log_likelihood"], there["log_likelihood"], strict=True):
+        assert list(one) == pytest.approx(list(other), abs=1e-3)
+
+
+def test_it_runs_without_a_home_in_a_plain_locale_under_an_odd_path_and_writes_nowhere_else(tmp_path):
+    outputs = tmp_path / "Münch en {x}"
+    before = {path: path.stat().st_mtime_ns for path in ROOT.rglob("*")
+              if path.is_file() and not {".git", "outputs", "__pycache__"} & set(path.relative_to(ROOT).parts[:-1])
+              and not path.relative_to(ROOT).parts[0].startswith(".")}
+    bare = {"PATH": os.environ["PATH"], "LC_ALL": "C", "PRETUNE_OUTPUTS": str(outputs)}
+    words = ("run", "smoke", "--only", "step-20", "--set", "findings=[01_dataset_dichotomy]", "--set", "recipes={base: {}}")
+    done = run_pretune(*words, outputs=outputs, environment=bare)
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip().splitlines()[-1]).is_file()
+    assert all(path.stat().st_mtime_ns == old for path, old in before.items())
+
+
+@pytest.mark.parametrize("place", ["/sys/pretune", "file"])
+def test_where_nothing_can_be_written_it_says_so(place, tmp_path):
+    (tmp_path / "file").touch()
+    done = run_pretune("run", "smoke", outputs=Path(tmp_path, place))
+    assert done.returncode == 1 and str(Path(tmp_path, place)) in done.stderr and "PRETUNE_OUTPUTS" in done.stderr
+    assert done.stderr.count("\n") == 1
