@@ -11,13 +11,13 @@ from benchmarks.setting import Result
 from pretune import scoring
 from pretune.tasks import rows
 
-COUNT, NEW, SHOTS = {"1 M": 24, "30 M": 10}, 60, 2
+COUNT, NEW, SHOTS = 24, 60, 2
 BATCH = 8  # of the peer
 
 
 def run(name: str) -> list[Result]:
     tokenizer, model = setting.tokenizer(), setting.model(name)
-    prefix, items = setting.items("xsum", COUNT[name], SHOTS)
+    prefix, items = setting.items("xsum", COUNT, SHOTS)
     items = [item for item in items if len(tokenizer(prefix + item.prompt)["input_ids"]) + NEW <= 2048]
     texts = [prefix + item.prompt for item in items]
 

@@ -19,29 +19,35 @@ from benchmarks.setting import Result
 
 FILE = setting.ROOT / "outputs" / "reference" / "bench.json"
 PACKAGES = ("torch", "transformers", "lm_eval", "trl")
+MEASURES = {"scoring": scoring.run, "generation": generation.run, "tuning": tuning.run, "pretraining": tuning.pretraining,
+            "memory": tuning.memory}
 
 
-def main(names: list[str]) -> None:
-    """The models named (`1 M`, `30 M`), or both. Each result is written down as soon as it is there."""
+def main(words: list[str]) -> None:
+    """The models (`1 M`, `30 M`) and measures named, or all. Each result is written down as soon as it is there."""
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
     results: list[Result] = []
-    for name in names or list(setting.SHAPES):
-        for measure in (scoring.run, generation.run, tuning.run, tuning.pretraining, tuning.memory):
-            results += measure(name)
-            write(results)
-            print(table(results[-1:]), flush=True)
+    for name in [word for word in words if word in setting.SHAPES] or list(setting.SHAPES):
+        for measure in [word for word in words if word in MEASURES] or list(MEASURES):
+            found = MEASURES[measure](name)
+            write(found)
+            results += found
+            print(table(found), flush=True)
     print(table(results))
 
 
 def write(results: list[Result]) -> None:
-    about = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
-    lines = [{
+    """Put results in the place of earlier ones of the same thing."""
+    kept = json.loads(FILE.read_text()) if FILE.is_file() else {}
+    lines = {(one["what"], one["model"], one["peer"]): one for one in kept.get("results", [])}
+    lines |= {(one.what, one.model, one.peer): {
         "what": one.what, "model": one.model, "peer": one.peer, "ratio": round(one.ratio, 2), "to_reach": round(one.to_reach, 2),
         "ours_median": round(median(one.ours_s), 3), "peer_median": round(median(one.peer_s), 3), "runs": len(one.ours_s),
         "same": one.same, **one.notes,
-    } for one in results]
-    FILE.write_text(json.dumps({"versions": about, "threads": 1, "results": lines}, indent=1) + "\n")
+    } for one in results}
+    about = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    FILE.write_text(json.dumps(kept | {"versions": about, "threads": 1, "results": list(lines.values())}, indent=1) + "\n")
 
 
 def table(results: list[Result]) -> str:
