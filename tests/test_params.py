@@ -58,11 +58,23 @@ def test_refused_in_one_line(tmp_path, old, new, words):
         assert word in message
 
 
-@pytest.mark.parametrize("text", ["", "- a", "a: [", "\x00", "a: !!python/object/apply:os.system [ls]"])
-def test_what_is_no_study_is_refused(tmp_path, text):
-    (tmp_path / "odd.yaml").write_text(text)
-    with pytest.raises(StudyError, match=r"odd\.yaml"):
+@pytest.mark.parametrize("content", [
+    b"", b"- a", b"a: [", b"\x00", b"a: !!python/object/apply:os.system [ls]", b"title: \xff\xfe", b"[" * 20_000,
+    b"a: &a [1]\nb: &b [*a, *a]\nc: [*b, *b]",
+], ids=["empty", "a list", "cut", "nul", "a tag", "not UTF-8", "deep", "a bomb"])
+def test_what_is_no_study_is_refused_and_nothing_is_made(tmp_path, content):
+    (tmp_path / "odd.yaml").write_bytes(content)
+    with pytest.raises(StudyError, match=r"odd\.yaml") as refusal:
         load_study(str(tmp_path / "odd.yaml"))
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ["missing.yaml", "folder.yaml", "../../etc/passwd", "../smoke", "/dev/null"])
+def test_a_file_that_is_not_there_exits_with_2_and_makes_nothing(tmp_path, name):
+    (tmp_path / "folder.yaml").mkdir()
+    done = run_pretune("run", str(tmp_path / name) if name.endswith(".yaml") else name, outputs=tmp_path / "outputs")
+    assert done.returncode == 2 and "no such study" in done.stderr and done.stderr.count("\n") == 1
+    assert not (tmp_path / "outputs").exists()
 
 
 @pytest.mark.parametrize("name", ["reference", "cache", "My study", "a.b"])
