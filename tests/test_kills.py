@@ -31,8 +31,16 @@ def until_two_more(outputs, before, process):
 def victim(process, turn):
     """The run, one of its workers, or a kernel, by turns; the run where there is none of the kind at the moment."""
     kind = ("", "spawn_main", "ipykernel")[turn % 3]
-    found = [one for one in process.children(recursive=True) if kind and kind in " ".join(one.cmdline())]
+    found = [one for one in process.children(recursive=True) if kind and kind in command(one)]
     return found[turn % len(found)] if found else process
+
+
+def command(process):
+    """Its command line; nothing of one that is about to go."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
 
 
 @pytest.mark.slow
@@ -48,7 +56,7 @@ def test_thirty_kills_spread_over_a_run_lose_nothing(smoke, tmp_path, monkeypatc
             continue
         chosen = victim(psutil.Process(run.pid), len(killed))
         family = psutil.Process(run.pid).children(recursive=True)
-        killed.append(chosen.pid == run.pid or " ".join(chosen.cmdline()))
+        killed.append(chosen.pid == run.pid or command(chosen))
         chosen.send_signal(signal.SIGKILL)
         if chosen.pid == run.pid:
             run.wait()
