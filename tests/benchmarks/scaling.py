@@ -13,7 +13,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -48,10 +47,8 @@ def score(**changes: int) -> None:
     tokenizer, model = setting.tokenizer(), setting.model("this")
     prefix, items = setting.items("hellaswag", size["items"], size["shots"])
     asked = [(one * 2)[: size["choices"]] for one in setting.requests(tokenizer, prefix, items)]
-    scoring.log_likelihoods(model, asked[:2])
-    start = time.perf_counter()
-    scoring.log_likelihoods(model, asked)
-    seconds = time.perf_counter() - start
+    work = setting.timed(lambda: scoring.log_likelihoods(model, asked))
+    seconds = np.median([work()[0] for _ in range(7)][1:])
     print(seconds, int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1e6)
 
 
