@@ -17,7 +17,7 @@ import pytest
 from conftest import OUTPUTS, ROOT, run_pretune
 from pretune import params, paths, records
 from pretune.plan import cells
-from test_study import WHO, gone, record_count, rows_in, start, wait_until
+from running import WHO, gone, record_count, rows_in, start, wait_until
 
 SABOTEUR = Path(__file__).parent / "saboteur"
 ONE = "findings=[02_latent_benefits]"  # the pages of one finding are enough

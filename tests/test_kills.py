@@ -11,7 +11,7 @@ import pytest
 
 from conftest import run_pretune
 from pretune import records
-from test_study import WHO, gone, rows_in, start
+from running import WHO, gone, rows_in, start
 
 KILLS = 30
 

@@ -27,7 +27,7 @@ def damage(folder, how, outside):
         (folder / "checkpoint.json").write_text("")
     elif how == "another version":
         about = json.loads((folder / "checkpoint.json").read_text())
-        del about["files"]
+        del about["other_sha256"]
         (folder / "checkpoint.json").write_text(json.dumps(about))
     elif how == "link":
         shutil.move(weights, outside / "elsewhere")
@@ -47,7 +47,7 @@ def kept(model, tokenizer, tmp_path):
     folder = tmp_path / "run" / "step-1"
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    checkpoints.describe(folder, step=1, tokens=10)
+    checkpoints.describe(folder, checkpoints.weights_checksum(folder), step=1, tokens=10)
     return Checkpoint("step-1", 0, "pretraining", 1, 10, "r", folder, True)
 
 

@@ -86,6 +86,6 @@ def test_weights_that_are_not_the_models_are_fatal(text, tmp_path):
     assert not (tmp_path / "step-6").exists() and (tmp_path / "step-6.damaged").is_dir()
     config = json.loads((tmp_path / "step-12" / "config.json").read_text()) | {"num_hidden_layers": 2}
     (tmp_path / "step-12" / "config.json").write_text(json.dumps(config))
-    checkpoints.describe(tmp_path / "step-12")  # as if it had been written so
+    checkpoints.describe(tmp_path / "step-12", checkpoints.weights_checksum(tmp_path / "step-12"))  # as if it had been written so
     with pytest.raises(models.CheckpointError, match="missing_keys"):
         models.load_checkpoint(Checkpoint("step-12", 0, "pretraining", 12, 3072, "r", tmp_path / "step-12", False))

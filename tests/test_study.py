@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,37 +18,7 @@ from nbclient import NotebookClient
 from conftest import OUTPUTS, ROOT, run_pretune
 from pretune import pages, params, paths, records, site
 from pretune.plan import cells
-
-WHO = ["checkpoint", "recipe", "seed", "dataset", "split", "format", "shots_asked", "draw", "item"]
-
-
-def start(outputs, *words):
-    """`pretune ...` in a process group of its own, where Ctrl-C works also if the tests run where it is ignored."""
-    environment = os.environ | {"PRETUNE_OUTPUTS": str(outputs)}
-    return subprocess.Popen([sys.executable, "-m", "pretune.cli", *words], env=environment, stderr=subprocess.PIPE,
-                            text=True, start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
-
-
-def wait_until(condition, process, seconds=120):
-    """Poll until `condition`; a process that ends before is a failure."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None and time.monotonic() < end, "it never came to this"
-        time.sleep(0.02)
-
-
-def gone(processes, seconds=5):
-    _, alive = psutil.wait_procs(processes, timeout=seconds)
-    return not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
-
-
-def rows_in(outputs, study, monkeypatch):
-    monkeypatch.setattr(paths, "OUTPUTS", outputs)
-    return records.load(study).sort_values(WHO, ignore_index=True)
-
-
-def record_count(outputs):
-    return len(list((outputs / "smoke" / "records").glob("*/*/record.json")))
+from running import WHO, gone, record_count, rows_in, start, wait_until
 
 
 def test_the_run_leaves_every_row_and_says_what_it_took(smoke):
@@ -141,6 +112,7 @@ def test_ctrl_c_stops_soon_says_how_to_go_on_and_leaves_no_process(tmp_path):
     _, said = process.communicate(timeout=20)
     assert process.returncode == 130 and time.monotonic() - started < 5
     assert "Continue with: pretune run smoke" in said and "Traceback" not in said
+    assert re.findall(r"\b\d+ of 2[0-9] parts.*stopped", said)
     assert gone(family)
 
 

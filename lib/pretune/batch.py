@@ -162,7 +162,7 @@ class _Pool:
             if self.fetches:
                 importlib.import_module("pretune.room").make(self.study, {point.revision for point in self.points.values()})
             if not self.prepared:
-                self._prepare()
+                self._submit_preparation()
             while self.running or self.waiting:
                 self._submit()
                 done, _ = wait(self.running, timeout=0.2, return_when=FIRST_COMPLETED)
@@ -181,7 +181,7 @@ class _Pool:
             self.queue.close()
             self.progress.close()
 
-    def _prepare(self) -> None:
+    def _submit_preparation(self) -> None:
         self.preparations += 1
         self.progress.add(PREPARE, costs.preparation(self.study).seconds)
         self.running[self.pool.submit(_prepare, self.study)] = PREPARE
@@ -203,13 +203,13 @@ class _Pool:
 
     def _finish(self, future: Future) -> None:
         name, error = self.running.pop(future), future.exception()
-        self.suspects.discard(name)
         if isinstance(error, Damaged) and name not in self.remade:
+            self.suspects.discard(name)
             log.warning("%s", error)
             self.remade.add(name)
             self.waiting.insert(0, self.cells[name])
             if PREPARE not in self.running.values():
-                self._prepare()
+                self._submit_preparation()
             return
         if error is not None and storage.is_full(error):
             raise RunError(f"{error}; the study needs {costs.disk_gb(self.study):.2f} GB in all. What is done is kept: make room "
@@ -229,7 +229,7 @@ class _Pool:
         if PREPARE in names:
             names.remove(PREPARE)
             if self.preparations < PREPARATIONS:
-                self._prepare()
+                self._submit_preparation()
             else:
                 self._fail(PREPARE, KILLED)
         alone = len(names) == 1 and names[0] in self.suspects

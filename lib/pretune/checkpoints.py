@@ -133,24 +133,22 @@ def weights_checksum(folder: Path) -> str:
     """One sha256 over all safetensors files of a model folder, in order of name."""
     digest = hashlib.sha256()
     for file in sorted(folder.glob("*.safetensors")):
-        with file.open("rb") as data:
-            digest.update(hashlib.file_digest(data, "sha256").digest())
+        digest.update(_checksum(file))
     return digest.hexdigest()
 
 
-def files_checksum(folder: Path) -> str:
-    """One sha256 over names and contents of all files of a folder but notes on it."""
+def other_checksum(folder: Path) -> str:
+    """One sha256 over names and contents of all files of a model folder but weights and notes on it."""
     digest = hashlib.sha256()
-    for file in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != ABOUT):
-        with file.open("rb") as data:
-            digest.update(str(file.relative_to(folder)).encode() + hashlib.file_digest(data, "sha256").digest())
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        if file.suffix != ".safetensors" and file.name != ABOUT:
+            digest.update(str(file.relative_to(folder)).encode() + _checksum(file))
     return digest.hexdigest()
 
 
-def describe(folder: Path, **about: object) -> None:
-    """Leave the notes that a folder of weights, which is ours, is verified by."""
-    about |= {"sha256": weights_checksum(folder), "files": files_checksum(folder)}
-    (folder / ABOUT).write_text(json.dumps(about))
+def describe(folder: Path, weights: str, **about: object) -> None:
+    """Leave the notes that a folder of weights, which is ours, is verified by; `weights` is their checksum."""
+    (folder / ABOUT).write_text(json.dumps({**about, "sha256": weights, "other_sha256": other_checksum(folder)}))
 
 
 def fault(folder: Path) -> str:
@@ -158,7 +156,8 @@ def fault(folder: Path) -> str:
     try:
         if outside := foreign(folder, folder):
             return f"{outside} leads outside"
-        good = json.loads((folder / ABOUT).read_text())["files"] == files_checksum(folder)
+        about = json.loads((folder / ABOUT).read_text())
+        good = about["other_sha256"] == other_checksum(folder) and about["sha256"] == weights_checksum(folder)
         return "" if good else "a file is not what was written"
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"{type(error).__name__}: {error}"
@@ -174,6 +173,11 @@ def foreign(folder: Path, root: Path) -> str:
                 if Path(name).name != name:
                     return f"{file.name}: {name}"
     return ""
+
+
+def _checksum(file: Path) -> bytes:
+    with file.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").digest()
 
 
 def short_hash(*parts: object) -> str:

@@ -43,7 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
               file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"\npretune: interrupted; what is done is kept. Continue with: pretune run {given.study}", file=sys.stderr)
+        again = f"; what is done is kept. Continue with: pretune run {given.study}" if "study" in given else ""
+        print(f"\npretune: interrupted{again}", file=sys.stderr)
         return 130
 
 

@@ -44,7 +44,7 @@ def _fetch_checkpoint(study: Study, point: Checkpoint) -> None:
     if point.apart:
         storage.write(point.about, json.dumps({"step": point.step, "tokens": point.tokens, "sha256": checksum}))
     else:
-        describe(folder, step=point.step, tokens=point.tokens)
+        describe(folder, checksum, step=point.step, tokens=point.tokens)
         folder.replace(point.folder)
 
 

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -87,8 +88,6 @@ def adapted(model, lora: Lora | None, seed: int) -> Iterator[torch.nn.Module]:
     if lora is None:
         yield model
         return
-    from peft import LoraConfig, get_peft_model  # noqa: PLC0415  it takes seconds to load
-
     torch.manual_seed(seed)
     config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules="all-linear", task_type="CAUSAL_LM")
     with warnings.catch_warnings():
@@ -117,7 +116,7 @@ def keep_tuned(key: str, model: torch.nn.Module, about: dict, max_gb: float) -> 
     with storage.whole(TUNED / key) as partial:
         model.save_pretrained(partial)
         (partial / "training.json").write_text(json.dumps(about))
-        points.describe(partial)
+        points.describe(partial, points.weights_checksum(partial))
     _evict(max_gb)
 
 

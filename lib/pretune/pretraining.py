@@ -20,7 +20,7 @@ from tokenizers import ByteLevelBPETokenizer
 from transformers import OlmoConfig, OlmoForCausalLM, PreTrainedTokenizerFast
 
 from pretune import storage, training
-from pretune.checkpoints import describe
+from pretune.checkpoints import describe, weights_checksum
 from pretune.params import Architecture, Pretraining
 
 END, PAD = "<|endoftext|>", "<|padding|>"
@@ -105,7 +105,7 @@ def save_checkpoint(model, tokenizer, folder: Path, step: int, tokens: int) -> N
     with storage.whole(folder) as partial:
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
-        describe(partial, step=step, tokens=tokens)
+        describe(partial, weights_checksum(partial), step=step, tokens=tokens)
 
 
 def corpus_documents(folder: Path) -> Iterator[str]:

@@ -30,26 +30,28 @@ class Progress:
 
     def part(self, name: str, share: float, phase: str = "") -> None:
         self.shares[name] = share
-        total = sum(self.costs.values()) or 1.0
-        done = sum(self.costs[one] * share for one, share in self.shares.items()) / total
-        finished = sum(share >= 1 for share in self.shares.values())
-        head = f"{finished} of {len(self.shares)} {self.unit}"
-        if self.plain:
-            self._line(head, done, phase)
-        else:
-            self.bar.set_description_str(head, refresh=False)
+        if not self.plain:
+            self.bar.set_description_str(self._head(), refresh=False)
             self.bar.set_postfix_str(phase, refresh=False)
-            self.bar.n = done
+            self.bar.n = self._done()
             self.bar.update(0)
+        elif time.monotonic() - self.spoken >= LINE_EVERY:
+            self._line(phase)
 
-    def _line(self, head: str, done: float, phase: str) -> None:
-        now = time.monotonic()
-        if now - self.spoken < LINE_EVERY and done < 1:
-            return
-        self.spoken, elapsed = now, now - self.started
+    def _head(self) -> str:
+        return f"{sum(share >= 1 for share in self.shares.values())} of {len(self.shares)} {self.unit}"
+
+    def _done(self) -> float:
+        return sum(self.costs[one] * share for one, share in self.shares.items()) / (sum(self.costs.values()) or 1.0)
+
+    def _line(self, phase: str) -> None:
+        self.spoken, done, elapsed = time.monotonic(), self._done(), time.monotonic() - self.started
         left = f"{elapsed * (1 - done) / done:.0f} s left" if done > 0.02 else "time left not known yet"
-        print(f"{head}, {done:.0%}, {elapsed:.0f} s, {left}: {phase}", file=sys.stderr, flush=True)
+        print(f"{self._head()}, {done:.0%}, {elapsed:.0f} s, {left}: {phase}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
+        """Leave the last word on how far it came."""
+        if self.plain:
+            self._line("done" if self._done() >= 1 else "stopped")
         self.bar.refresh()
         self.bar.close()

@@ -44,8 +44,10 @@ SCHEMA = pa.schema([
     ("rouge_l", pa.float64()), ("length", pa.int32()),  # generated tokens
     ("stop", pa.string()),  # newline, end or length
 ])  # fmt: skip
-TEXT_SCHEMA = pa.schema([("probe", pa.string()), ("item", pa.int32()), ("prompt", pa.string()),
-                   ("choices", pa.list_(pa.string())), ("output", pa.string())])  # fmt: skip
+TEXT_SCHEMA = pa.schema([
+    ("probe", pa.string()), ("item", pa.int32()), ("prompt", pa.string()), ("choices", pa.list_(pa.string())),
+    ("output", pa.string()),
+])  # fmt: skip
 RECORD, ROWS, TEXTS = "record.json", "rows.parquet", "texts.parquet"
 SCHEMAS = {ROWS: SCHEMA, TEXTS: TEXT_SCHEMA}
 MODEL = ("checkpoint", "recipe", "seed")

@@ -66,7 +66,7 @@ class Scores:
     """Scored rows, ready to be asked for the mean of a term. `late` and `steps` are checkpoints, in order.
 
     Rows may be of items, or summaries: one row in place of items, with its `standard_error` and the number of items `n`.
-    Where rows are lacking, a table and any effect that rests on it is NaN. Where there are several pre-training runs, they
+    An effect that rests on rows that are lacking is NaN. Where there are several pre-training runs, they
     are what is replicated: each is the mean over its seeds, and whatever is said of seeds below is of runs.
     """
 

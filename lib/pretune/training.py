@@ -130,7 +130,10 @@ def train(
     for number in range(len(steps), len(order)):
         batch = [rows[i] for i in order[number]]
         rate = settings.learning_rate * rate_share(number, len(order), settings)
-        loss, micro = _gradients(model, batch, settings.precision, micro, device)
+        try:
+            loss, micro = _gradients(model, batch, settings.precision, micro, device)
+        except TrainingFailed as error:
+            raise TrainingFailed(f"{error} at step {number + 1} of {len(order)}") from error
         tokens = (steps[-1].tokens if steps else 0) + sum(len(row.ids) for row in batch)
         steps.append(Step(number + 1, tokens, loss, rate))
         _check_loss(steps)
