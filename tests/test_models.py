@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from pretune import checkpoints, models
 from pretune.checkpoints import Checkpoint
@@ -88,3 +89,10 @@ def test_a_link_within_the_users_folder_is_followed(kept):
     shutil.move(kept.folder / "model.safetensors", other)
     (kept.folder / "model.safetensors").symlink_to(other)
     assert models.check(kept.folder, kept) == checkpoints.weights_checksum(kept.folder)
+
+
+def test_a_model_that_cannot_be_given_masks_is_refused(tmp_path):
+    shape = {"n_embd": 32, "n_layer": 1, "n_head": 2, "rotary_dim": 4, "vocab_size": 64, "bos_token_id": 0, "eos_token_id": 0}
+    AutoModelForCausalLM.from_config(AutoConfig.for_model("gptj", **shape)).save_pretrained(tmp_path / "gptj")
+    with pytest.raises(models.CheckpointError, match=r"gptj: GPTJForCausalLM does not support .*scaled_dot_product_attention"):
+        models.check(tmp_path / "gptj", Checkpoint("step-1", 0, "pretraining", 1, 10, "r", tmp_path / "gptj", True))

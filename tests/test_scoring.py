@@ -40,9 +40,9 @@ def test_likelihoods_equal_scoring_each_sequence_alone(model, tokenizer, batch_t
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 64, "vocab_size": 512,
          "max_position_embeddings": 512, "pad_token_id": 1, "eos_token_id": 0, "bos_token_id": None}
-FAMILIES = {  # Olmo 3 attends to a window in three of four layers; SmolLM3 leaves positions out in one of four
+FAMILIES = {  # Olmo 3 attends to a window in three of four layers, SmolLM3 leaves positions out in one; Falcon shares no prefix
     "olmo2": {"num_key_value_heads": 2}, "olmo3": {"sliding_window": 24, "num_key_value_heads": 4}, "gpt_neox": {},
-    "smollm3": {"num_key_value_heads": 2}, "llama": {"num_key_value_heads": 2},
+    "smollm3": {"num_key_value_heads": 2}, "llama": {"num_key_value_heads": 2}, "gpt2": {}, "opt": {}, "falcon": {},
 }
 
 

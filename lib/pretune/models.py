@@ -130,9 +130,13 @@ def _load(folder: Path) -> torch.nn.Module:
 
 
 def _loaded(folder: Path, use_safetensors: bool) -> torch.nn.Module:
-    model, report = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, use_safetensors=use_safetensors, weights_only=True, output_loading_info=True
-    )
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation="sdpa",  # scoring gives masks that others would misread
+            use_safetensors=use_safetensors, weights_only=True, output_loading_info=True,
+        )
+    except ValueError as error:
+        raise CheckpointError(f"{folder}: {str(error).partition(' Please')[0]}") from error
     wrong = {kind: sorted(report[kind]) for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") if report[kind]}
     if wrong:
         raise CheckpointError(f"{folder}: weights do not match the model: {wrong}")

@@ -11,17 +11,20 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 import torch
-from transformers.cache_utils import Cache, DynamicLayer
+from torch.nn.functional import pad
 
+from pretune import prefix
+from pretune.prefix import Own, Prefix
 from pretune.prompts import Request
 
-ROOM = 64  # tokens
+PADDING = 1.1  # tokens that a batch of prompts may hold for each that is real
 BATCH_TOKENS = 16_384  # tokens, cached ones included, that one forward pass may hold
 
 
@@ -39,6 +42,7 @@ class Generation:
 
 
 @torch.inference_mode()
+@prefix.attending
 def log_likelihoods(
     model, items: Sequence[Sequence[Request]], batch_tokens: int = BATCH_TOKENS,
     after_batch: Callable[[int], None] = lambda _: None,
@@ -48,7 +52,7 @@ def log_likelihoods(
     `items` holds per item its requests, which differ in the completion. `after_batch` is told how many items are done.
     """
     contexts = [_shared(requests) for requests in items]
-    root = _root([requests[0].ids[:size] for requests, size in zip(items, contexts, strict=True)])
+    root = _root(model, [requests[0].ids[:size] for requests, size in zip(items, contexts, strict=True)])
     cache = _read_root(model, items[0][0].ids[:root])
     totals: list[list[float]] = [[] for _ in items]
     sizes = [max(len(request.ids) for request in requests) * len(requests) for requests in items]
@@ -66,6 +70,7 @@ def log_likelihoods(
 
 
 @torch.inference_mode()
+@prefix.attending
 def generate(
     model, tokenizer, prompts: Sequence[np.ndarray], new_tokens: int, golds: Sequence[np.ndarray] = (),
     newline: bool = True, batch_tokens: int = BATCH_TOKENS, after_batch: Callable[[int], None] = lambda _: None,
@@ -73,12 +78,11 @@ def generate(
     """Greedy continuation of each prompt (token ids), stopped at the end token, at `new_tokens`, and, where `newline` is
     True, at a newline. With `golds`, one completion a prompt, the prompt is read once for both."""
     stops = _newline_tokens(tokenizer, model.config.vocab_size).to(model.device) & newline
-    root = _root(prompts)
+    root = _root(model, prompts)
     cache = _read_root(model, prompts[0][:root])
     made: list[Generation | None] = [None] * len(prompts)
-    for batch in _batches([len(prompt) + new_tokens for prompt in prompts], batch_tokens):
-        state = _State(model, cache, len(batch))
-        logits = state.extend([prompts[i][root:] for i in batch])
+    for batch in _batches([len(prompt) - root + new_tokens for prompt in prompts], batch_tokens):
+        state, logits = _read(model, cache, [prompts[i][root:] for i in batch], batch_tokens)
         found = [np.nan] * len(batch)
         if golds:
             tails = _tail_scores(state.branch(), logits.log_softmax(-1), [[golds[i]] for i in batch])
@@ -90,43 +94,12 @@ def generate(
     return made
 
 
-class _Roomy(DynamicLayer):
-    """Keys and values of one layer in a buffer with room for `ROOM` more tokens, so that adding one does not copy the rest.
-
-    Selecting rows makes tensors of its own, as in the parent; the next token then finds no buffer, and makes one.
-    """
-
-    _buffers: tuple[torch.Tensor, ...] = ()
-
-    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs) -> tuple[torch.Tensor, torch.Tensor]:
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        start = self.get_seq_length()
-        end = start + key_states.shape[-2]
-        if not self._fits(end):
-            shape = (*key_states.shape[:-2], end + ROOM, key_states.shape[-1])
-            self._buffers = key_states.new_empty(shape), value_states.new_empty((*shape[:-1], value_states.shape[-1]))
-            if start:
-                for buffer, old in zip(self._buffers, (self.keys, self.values), strict=True):
-                    buffer[..., :start, :] = old
-        for buffer, new in zip(self._buffers, (key_states, value_states), strict=True):
-            buffer[..., start:end, :] = new
-        self.keys, self.values = (buffer[..., :end, :] for buffer in self._buffers)
-        return self.keys, self.values
-
-    def _fits(self, end: int) -> bool:
-        """Whether the buffer holds what is kept and has room up to `end`."""
-        return bool(self._buffers) and self._buffers[0].shape[-2] >= end and self.keys.data_ptr() == self._buffers[0].data_ptr()
-
-
 class _State:
     """A batch of sequences being read: their keys and values, the positions of those, which are real, how long each is."""
 
-    def __init__(self, model, root: Cache, rows: int):
-        self.model, self.cache = model, copy.deepcopy(root)
-        read = root.get_seq_length()
-        if read:
-            self.cache.batch_repeat_interleave(rows)
+    def __init__(self, model, root: Prefix, rows: int):
+        self.model, self.root, self.cache = model, root, prefix.own_cache()
+        read = root[0][0].shape[2] if root else 0
         self.real = torch.ones(rows, read, dtype=torch.bool, device=model.device)
         self.positions = torch.arange(read, device=model.device).repeat(rows, 1)
         self.lengths = torch.full((rows,), read, device=model.device)
@@ -136,7 +109,8 @@ class _State:
         positions = self.lengths[:, None] + torch.arange(ids.shape[1], device=ids.device)
         self.real, self.positions = torch.cat([self.real, real], dim=1), torch.cat([self.positions, positions], dim=1)
         out = self.model.base_model(
-            ids, attention_mask=self.masks(positions), position_ids=positions, past_key_values=self.cache, use_cache=True
+            ids, attention_mask=self.masks(positions), position_ids=positions, past_key_values=self.cache, use_cache=True,
+            prefix=self.root,
         )
         self.lengths = self.lengths + real.sum(1)
         return out.last_hidden_state
@@ -162,15 +136,35 @@ class _State:
         return self.model.get_output_embeddings()(hidden).float()
 
     def branch(self) -> _State:
-        """The same state, to be read on from without a trace in this one."""
+        """The same state, to be read on from, once rows of it are selected, without a trace in this one."""
         other = copy.copy(self)
-        other.cache = copy.deepcopy(self.cache)
+        other.cache = prefix.own_cache([copy.copy(layer) for layer in self.cache.layers])
         return other
 
     def select(self, rows: torch.Tensor) -> None:
         """Go on with these rows only; a row may come more than once."""
         self.cache.batch_select_indices(rows)
         self.real, self.positions, self.lengths = self.real[rows], self.positions[rows], self.lengths[rows]
+
+
+def _joined(states: list[_State]) -> _State:
+    """All rows of `states`, which have read nothing but contexts, in one; the shorter padded on the right."""
+    one, longest = copy.copy(states[0]), max(state.real.shape[1] for state in states)
+    one.real, one.positions = (torch.cat([pad(table, (0, longest - table.shape[1])) for table in tables])
+                               for tables in ([state.real for state in states], [state.positions for state in states]))
+    one.lengths = torch.cat([state.lengths for state in states])
+    one.cache = prefix.own_cache([Own.joined(layers) for layers in zip(*(state.cache.layers for state in states), strict=True)])
+    return one
+
+
+def _read(model, root: Prefix, contexts: list[np.ndarray], batch_tokens: int) -> tuple[_State, torch.Tensor]:
+    """A state that has read one context a row, and the logits after each. `contexts` come longest first."""
+    size = root[0][0].shape[2] if root else 0
+    states, logits = [], []
+    for part in _batches([len(one) for one in contexts], batch_tokens, size, PADDING):
+        states.append(_State(model, root, len(part)))
+        logits.append(states[-1].extend([contexts[i] for i in part]))
+    return _joined(states), torch.cat(logits)
 
 
 def _tail_scores(state: _State, first: torch.Tensor, tails: list[list[np.ndarray]]) -> list[list[np.ndarray]]:
@@ -193,19 +187,20 @@ def _tail_scores(state: _State, first: torch.Tensor, tails: list[list[np.ndarray
 
 
 def _decode(state: _State, logits: torch.Tensor, newline: torch.Tensor, end: int, new_tokens: int) -> list[list[int]]:
-    """Greedy tokens of each row, up to and with the one that ends it; rows that ended leave the batch."""
+    """Greedy tokens of each row, up to and with the one that ends it. Rows that ended leave when they are a quarter of the
+    batch, since to go on without them copies all that the others have read."""
     made: list[list[int]] = [[] for _ in range(len(logits))]
-    alive = torch.arange(len(logits), device=logits.device)
+    rows, going = torch.arange(len(logits), device=logits.device), torch.ones_like(logits[:, 0], dtype=torch.bool)
     for _ in range(new_tokens):
         chosen = logits.argmax(-1)
-        for row, token in zip(alive.tolist(), chosen.tolist(), strict=True):
-            made[row].append(token)
-        going = ~(newline[chosen] | (chosen == end))
+        for row, token, wanted in zip(rows.tolist(), chosen.tolist(), going.tolist(), strict=True):
+            made[row] += [token] * wanted
+        going &= ~(newline[chosen] | (chosen == end))
         if not going.any():
             break
-        if not going.all():
+        if going.float().mean() <= 0.75:
             state.select(going.nonzero()[:, 0])
-            alive, chosen = alive[going], chosen[going]
+            rows, chosen, going = rows[going], chosen[going], going[going]
         one = torch.ones(len(chosen), 1, dtype=torch.bool, device=chosen.device)
         logits = state.head(state.feed(chosen[:, None], one)[:, 0])
     return made
@@ -233,9 +228,9 @@ def _shared(requests: Sequence[Request]) -> int:
     return min(_common([request.ids for request in requests]), *(request.start for request in requests))
 
 
-def _root(contexts: Sequence[np.ndarray]) -> int:
+def _root(model, contexts: Sequence[np.ndarray]) -> int:
     """Length of the prefix all contexts share, leaving each at least one token of its own."""
-    return min(_common(contexts), min(len(context) for context in contexts) - 1)
+    return prefix.can_share(model) * min(_common(contexts), min(len(context) for context in contexts) - 1)
 
 
 def _common(sequences: Sequence[np.ndarray]) -> int:
@@ -245,22 +240,19 @@ def _common(sequences: Sequence[np.ndarray]) -> int:
     return int(differs.argmax()) if differs.any() else shortest
 
 
-def _read_root(model, ids: np.ndarray) -> Cache:
-    cache = Cache(layer_class_to_replicate=_Roomy)
-    if len(ids):
-        tokens = torch.from_numpy(ids.astype(np.int64))[None].to(model.device)
-        model.base_model(tokens, past_key_values=cache, use_cache=True)
-    return cache
+def _read_root(model, ids: np.ndarray) -> Prefix:
+    return prefix.read(model, torch.from_numpy(ids.astype(np.int64))[None].to(model.device)) if len(ids) else []
 
 
-def _batches(sizes: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Numbers of items, longest first so that memory is found short at once, in batches of at most `budget` tokens."""
-    batch, widest = [], 0
+def _batches(sizes: Sequence[int], budget: int, shared: int = 0, padding: float = math.inf) -> Iterator[list[int]]:
+    """Numbers of items, longest first so that memory is found short at once, in batches of at most `budget` tokens, `shared`
+    ones a row included, and of at most `padding` times the tokens of their items."""
+    batch, widest, total = [], 0, 0
     for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
-        widest = max(widest, sizes[i])
-        if batch and widest * (len(batch) + 1) > budget:
+        rows, widest, total = len(batch) + 1, max(widest, sizes[i]), total + sizes[i]
+        if batch and ((widest + shared) * rows > budget or widest * rows > padding * total):
             yield batch
-            batch, widest = [], sizes[i]
+            batch, widest, total = [], sizes[i], sizes[i]
         batch.append(i)
     if batch:
         yield batch
