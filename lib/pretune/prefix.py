@@ -104,6 +104,10 @@ def read(model, ids: torch.Tensor) -> Prefix:
     return [(layer.keys, layer.values) for layer in cache.layers]
 
 
+def length(prefix: Prefix) -> int:
+    return prefix[0][0].shape[2] if prefix else 0
+
+
 def attend(module, query, key, value, attention_mask, scaling=None, prefix: Prefix | None = None, **kwargs):
     """Attention of `query` (rows, heads, n, width) to the prefix, if there is one, and to own `key` and `value`.
 
@@ -120,7 +124,7 @@ def attend(module, query, key, value, attention_mask, scaling=None, prefix: Pref
 
 def _joint(query, key, value, mask, scaling, shared_key, shared_value) -> torch.Tensor:
     rows, heads, n, width = query.shape
-    groups, size = key.shape[1], shared_key.shape[2]  # of heads that have keys and values in common
+    groups, size = key.shape[1], shared_key.shape[2]  # groups of heads that have keys and values in common; tokens
     query = (query * (scaling or width**-0.5)).reshape(rows, groups, -1, width)
     far = _flat(query) @ shared_key[0].transpose(1, 2)
     scores = torch.cat([far.unflatten(1, (rows, -1)).transpose(0, 1), query @ key.transpose(2, 3)], 3)

@@ -2,8 +2,10 @@
 
 - What requests share is computed once, by tokens and not by text, so it is right for any tokenizer: the *root* (the
   few-shot prefix) once per probe, an item's *context* once for all its completions, then only the *tails*.
-- Keys and values of what is shared are kept and repeated for the rows of a batch, with room for those that follow
-  (`_Roomy`). Contexts are padded on the right and masked; positions are given explicitly, so padding moves nothing.
+- Keys and values of the root are kept once for all rows of a batch (`prefix`). Contexts are padded on the right and masked;
+  positions are given explicitly, so padding moves nothing.
+- Prompts to generate from are read in parts of like lengths, which are joined before the first token is written: to read, few
+  rows without padding are fast, and to write, many.
 - The head is applied where a logit is read, and nowhere else.
 - All in float32: values agree with scoring each sequence alone within 1e-4 nats a token, whatever the batch.
 """
@@ -24,8 +26,8 @@ from pretune import prefix
 from pretune.prefix import Own, Prefix
 from pretune.prompts import Request
 
-PADDING = 1.1  # tokens that a batch of prompts may hold for each that is real
 BATCH_TOKENS = 16_384  # tokens, cached ones included, that one forward pass may hold
+PADDING = 1.1  # tokens, with padding, for each real one in a part of the prompts
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ class _State:
 
     def __init__(self, model, root: Prefix, rows: int):
         self.model, self.root, self.cache = model, root, prefix.own_cache()
-        read = root[0][0].shape[2] if root else 0
+        read = prefix.length(root)
         self.real = torch.ones(rows, read, dtype=torch.bool, device=model.device)
         self.positions = torch.arange(read, device=model.device).repeat(rows, 1)
         self.lengths = torch.full((rows,), read, device=model.device)
@@ -136,7 +138,7 @@ class _State:
         return self.model.get_output_embeddings()(hidden).float()
 
     def branch(self) -> _State:
-        """The same state, to be read on from, once rows of it are selected, without a trace in this one."""
+        """The same rows, to be selected from and then read on, without a trace in this one."""
         other = copy.copy(self)
         other.cache = prefix.own_cache([copy.copy(layer) for layer in self.cache.layers])
         return other
@@ -159,9 +161,8 @@ def _joined(states: list[_State]) -> _State:
 
 def _read(model, root: Prefix, contexts: list[np.ndarray], batch_tokens: int) -> tuple[_State, torch.Tensor]:
     """A state that has read one context a row, and the logits after each. `contexts` come longest first."""
-    size = root[0][0].shape[2] if root else 0
     states, logits = [], []
-    for part in _batches([len(one) for one in contexts], batch_tokens, size, PADDING):
+    for part in _batches([len(one) for one in contexts], batch_tokens, prefix.length(root), PADDING):
         states.append(_State(model, root, len(part)))
         logits.append(states[-1].extend([contexts[i] for i in part]))
     return _joined(states), torch.cat(logits)
