@@ -1,6 +1,7 @@
 """The top level, the lock, and the notebook pairs."""
 
 import importlib.metadata
+import json
 import re
 import subprocess
 import sys
@@ -102,3 +103,12 @@ def test_writing_the_pairs_again_changes_nothing_and_cleans_outputs(tmp_path):
     nbformat.write(book, target)
     assert content(book) == content(pairs.notebook_of(script))  # outputs do not fail the comparison
     assert pairs.write_pairs(tmp_path) == [target] and target.read_bytes() == first
+
+
+def test_the_table_of_speed_is_what_was_measured_and_reaches_what_it_says():
+    told = (ROOT / "README.md").read_text().splitlines()
+    for one in json.loads((ROOT / "outputs" / "reference" / "bench.json").read_text())["results"]:
+        [line] = [line for line in told if line.startswith(f"| {one['what']} | {one['peer']} |")]
+        shown = f"{one['ratio']:.{1 + (one['ratio'] < 10)}f} ({one['to_reach']:.2g})"
+        assert line.split(" | ")[2 + (one["model"] == "30 M")] == shown, one
+        assert one["ratio"] >= one["to_reach"], one

@@ -31,6 +31,7 @@ from pretune.training import pick_device
 log = logging.getLogger(__name__)
 transformers_logging.disable_progress_bar()
 TUNED = paths.CACHE / "tuned"
+_tokenizers: dict[str, object] = {}  # the last one that was loaded, under what its files are
 PLAIN = ("The river runs through the town and under the old bridge. In the morning the market opens, and people come from the "
          "villages to sell bread, fruit and cloth. When it rains they stand under the roof of the hall and talk.")
 
@@ -50,7 +51,7 @@ def load_checkpoint(checkpoint: Checkpoint) -> tuple[torch.nn.Module, object]:
     if checkpoint.apart and points.weights_checksum(checkpoint.folder) != json.loads(checkpoint.about.read_text())["sha256"]:
         raise CheckpointError(f"{checkpoint.folder}: its weights are not those that were checked; remove "
                               f"{checkpoint.apart} to have them checked again")
-    return _load(checkpoint.folder), AutoTokenizer.from_pretrained(checkpoint.folder)
+    return _load(checkpoint.folder), _tokenizer(checkpoint.folder)
 
 
 def check(folder: Path, point: Checkpoint) -> str:
@@ -123,6 +124,15 @@ def keep_tuned(key: str, model: torch.nn.Module, about: dict, max_gb: float) -> 
 def tuning_of(key: str) -> dict:
     """What was kept to say about a tuned model."""
     return json.loads((TUNED / key / "training.json").read_text())
+
+
+def _tokenizer(folder: Path) -> object:
+    """The tokenizer of a checkpoint: for the same files the same object, so that what it made of a text can be kept."""
+    mark = points.other_checksum(folder)
+    if mark not in _tokenizers:
+        _tokenizers.clear()
+        _tokenizers[mark] = AutoTokenizer.from_pretrained(folder)
+    return _tokenizers[mark]
 
 
 def _load(folder: Path) -> torch.nn.Module:

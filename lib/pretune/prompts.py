@@ -7,6 +7,7 @@ completion together and reads the border off the character offsets, so it holds 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from pretune.tasks.chat import Turns
 from pretune.tasks.example import Example
 from pretune.training import Row
 
+KEPT = 2**15  # sequences that are not tokenised anew
 FITTING = 0.95  # share of items that must fit the context before a number of shots is used
 
 
@@ -36,8 +38,10 @@ class Layout:
     needs: list[int]
 
 
+@lru_cache(maxsize=KEPT)
 def split(tokenizer, prompt: str, completion: str) -> Request:
-    """Tokens of prompt and completion; a token that reaches into the completion belongs to it."""
+    """Tokens of prompt and completion; a token that reaches into the completion belongs to it. Kept for the next cell, which
+    asks the same of another checkpoint or recipe."""
     coded = tokenizer(prompt + completion, return_offsets_mapping=True)
     ends = np.array([end for _, end in coded["offset_mapping"]])
     return Request(np.array(coded["input_ids"], dtype=np.int32), int(np.argmax(ends > len(prompt))))
@@ -77,6 +81,6 @@ def lay_out(
 def _need(tokenizer, item: Example, new_tokens: int) -> int:
     """Tokens from the item's first to the last that may follow it."""
     if len(item.choices) == 1:
-        longest = max(new_tokens, len(tokenizer(item.completion)["input_ids"]))
-        return len(tokenizer(item.prompt)["input_ids"]) + longest
-    return max(len(tokenizer(item.prompt + choice)["input_ids"]) for choice in item.choices)
+        whole = split(tokenizer, item.prompt, item.completion)
+        return max(len(whole.ids), whole.start + new_tokens)
+    return max(len(split(tokenizer, item.prompt, choice).ids) for choice in item.choices)

@@ -54,7 +54,8 @@ def log_likelihoods(
     `items` holds per item its requests, which differ in the completion. `after_batch` is told how many items are done.
     """
     contexts = [_shared(requests) for requests in items]
-    root = _root(model, [requests[0].ids[:size] for requests, size in zip(items, contexts, strict=True)])
+    firsts = [requests[0].ids[:size] for requests, size in zip(items, contexts, strict=True)]
+    root = _root(firsts) if prefix.can_share(model) else 0
     cache = _read_root(model, items[0][0].ids[:root])
     totals: list[list[float]] = [[] for _ in items]
     sizes = [max(len(request.ids) for request in requests) * len(requests) for requests in items]
@@ -80,7 +81,7 @@ def generate(
     """Greedy continuation of each prompt (token ids), stopped at the end token, at `new_tokens`, and, where `newline` is
     True, at a newline. With `golds`, one completion a prompt, the prompt is read once for both."""
     stops = _newline_tokens(tokenizer, model.config.vocab_size).to(model.device) & newline
-    root = _root(model, prompts)
+    root = _root(prompts) if prefix.can_share(model) else 0
     cache = _read_root(model, prompts[0][:root])
     made: list[Generation | None] = [None] * len(prompts)
     for batch in _batches([len(prompt) - root + new_tokens for prompt in prompts], batch_tokens):
@@ -229,9 +230,9 @@ def _shared(requests: Sequence[Request]) -> int:
     return min(_common([request.ids for request in requests]), *(request.start for request in requests))
 
 
-def _root(model, contexts: Sequence[np.ndarray]) -> int:
+def _root(contexts: Sequence[np.ndarray]) -> int:
     """Length of the prefix all contexts share, leaving each at least one token of its own."""
-    return prefix.can_share(model) * min(_common(contexts), min(len(context) for context in contexts) - 1)
+    return min(_common(contexts), min(len(context) for context in contexts) - 1)
 
 
 def _common(sequences: Sequence[np.ndarray]) -> int:

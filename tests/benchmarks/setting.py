@@ -75,6 +75,8 @@ def items(name: str, count: int, shots: int) -> tuple[str, list[Example]]:
 
 
 def requests(tokenizer, prefix: str, made: list[Example]) -> list[list[prompts.Request]]:
+    """All sequences, tokenised anew: that is part of the work of both."""
+    prompts.split.cache_clear()
     return [[prompts.split(tokenizer, prefix + item.prompt, choice) for choice in item.choices] for item in made]
 
 
