@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from pretune import checkpoints, models
+from pretune import checkpoints, models, prompts
 from pretune.checkpoints import Checkpoint
 from pretune.errors import Damaged
 
@@ -96,3 +96,19 @@ def test_a_model_that_cannot_be_given_masks_is_refused(tmp_path):
     AutoModelForCausalLM.from_config(AutoConfig.for_model("gptj", **shape)).save_pretrained(tmp_path / "gptj")
     with pytest.raises(models.CheckpointError, match=r"gptj: GPTJForCausalLM does not support .*scaled_dot_product_attention"):
         models.check(tmp_path / "gptj", Checkpoint("step-1", 0, "pretraining", 1, 10, "r", tmp_path / "gptj", True))
+
+
+def test_checkpoints_with_the_same_tokenizer_share_what_it_made_of_a_text(kept, tmp_path):
+    folder = tmp_path / "run" / "step-2"
+    shutil.copytree(kept.folder, folder)
+    again = Checkpoint("step-2", 0, "pretraining", 2, 20, "s", folder, True)
+    first, tokenizer = models.load_checkpoint(kept)[1], models.load_checkpoint(again)[1]
+    prompts.split(first, "Where is Lorn?", " Avaria")
+    before = prompts.split.cache_info()
+    prompts.split(tokenizer, "Where is Lorn?", " Avaria")
+    assert prompts.split.cache_info().hits == before.hits + 1
+    tokenizer.add_tokens(["Avaria"])
+    tokenizer.save_pretrained(folder)
+    checkpoints.describe(folder, checkpoints.weights_checksum(folder))
+    other = models.load_checkpoint(again)[1]
+    assert other is not tokenizer and len(other) == len(tokenizer)
