@@ -85,11 +85,8 @@ def generate(
     cache = _read_root(model, prompts[0][:root])
     made: list[Generation | None] = [None] * len(prompts)
     for batch in _batches([len(prompt) - root + new_tokens for prompt in prompts], batch_tokens):
-        state, logits = _read(model, cache, [prompts[i][root:] for i in batch], batch_tokens)
-        found = [np.nan] * len(batch)
-        if golds:
-            tails = _tail_scores(state.branch(), logits.log_softmax(-1), [[golds[i]] for i in batch])
-            found = [float(scores[0].sum()) for scores in tails]
+        tails = [golds[i] for i in batch] if golds else []
+        state, logits, found = _read(model, cache, [prompts[i][root:] for i in batch], tails, new_tokens, batch_tokens)
         tokens = _decode(state, logits, stops, tokenizer.eos_token_id, new_tokens)
         for i, row, gold in zip(batch, tokens, found, strict=True):
             made[i] = _finish(tokenizer, row, stops, gold)
@@ -160,13 +157,22 @@ def _joined(states: list[_State]) -> _State:
     return one
 
 
-def _read(model, root: Prefix, contexts: list[np.ndarray], batch_tokens: int) -> tuple[_State, torch.Tensor]:
-    """A state that has read one context a row, and the logits after each. `contexts` come longest first."""
-    states, logits = [], []
-    for part in _batches([len(one) for one in contexts], batch_tokens, prefix.length(root), PADDING):
-        states.append(_State(model, root, len(part)))
-        logits.append(states[-1].extend([contexts[i] for i in part]))
-    return _joined(states), torch.cat(logits)
+def _read(
+    model, root: Prefix, contexts: list[np.ndarray], golds: list[np.ndarray], new_tokens: int, batch_tokens: int
+) -> tuple[_State, torch.Tensor, list[float]]:
+    """A state that has read one context a row, the logits after each, and how likely its gold is there (NaN without golds).
+
+    `contexts` come longest first. They are read in parts, with their golds, since a part is what fits with the root in each row.
+    """
+    states, logits, found = [], [], []
+    for part in _batches([len(one) for one in contexts], batch_tokens, prefix.length(root) + new_tokens, PADDING):
+        state = _State(model, root, len(part))
+        logits.append(state.extend([contexts[i] for i in part]))
+        states.append(state)
+        if golds:
+            tails = _tail_scores(state.branch(), logits[-1].log_softmax(-1), [[golds[i]] for i in part])
+            found += [float(scores[0].sum()) for scores in tails]
+    return _joined(states), torch.cat(logits), found or [np.nan] * len(contexts)
 
 
 def _tail_scores(state: _State, first: torch.Tensor, tails: list[list[np.ndarray]]) -> list[list[np.ndarray]]:
