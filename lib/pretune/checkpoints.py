@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from pretune import paths
+from pretune import paths, storage
 from pretune.microworld import world
 from pretune.params import Corpus, FolderData, Hub, HubData, Local, MicroworldData, Released, Study
 from pretune.params import World as WorldSize
@@ -133,7 +133,7 @@ def weights_checksum(folder: Path) -> str:
     """One sha256 over all safetensors files of a model folder, in order of name."""
     digest = hashlib.sha256()
     for file in sorted(folder.glob("*.safetensors")):
-        digest.update(_checksum(file))
+        digest.update(storage.sha256(file).digest())
     return digest.hexdigest()
 
 
@@ -142,7 +142,7 @@ def other_checksum(folder: Path) -> str:
     digest = hashlib.sha256()
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         if file.suffix != ".safetensors" and file.name != ABOUT:
-            digest.update(str(file.relative_to(folder)).encode() + _checksum(file))
+            digest.update(str(file.relative_to(folder)).encode() + storage.sha256(file).digest())
     return digest.hexdigest()
 
 
@@ -173,11 +173,6 @@ def foreign(folder: Path, root: Path) -> str:
                 if Path(name).name != name:
                     return f"{file.name}: {name}"
     return ""
-
-
-def _checksum(file: Path) -> bytes:
-    with file.open("rb") as data:
-        return hashlib.file_digest(data, "sha256").digest()
 
 
 def short_hash(*parts: object) -> str:

@@ -21,6 +21,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
+from pretune import storage
 from pretune.errors import RunError
 
 log = logging.getLogger(__name__)
@@ -90,8 +91,7 @@ def _tree(repo: str, commit: str, patterns: tuple[str, ...], kind: str) -> list[
 def _hash(file: Path, large: object) -> str:
     """SHA-256 of a large file; of others the SHA-1 that git gives them."""
     if large:
-        with file.open("rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()
+        return storage.sha256(file).hexdigest()
     content = file.read_bytes()
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 

@@ -7,7 +7,6 @@ by one grammar each; a name that it does not know is an error, and what no findi
 
 from __future__ import annotations
 
-import hashlib
 import re
 import urllib.error
 import urllib.request
@@ -170,7 +169,7 @@ def _binomial(dataset: str | None, share: float) -> float:
 
 def _fetch(address: str, target: Path) -> None:
     """Download a table unless the right one is there."""
-    if target.is_file() and hashlib.sha256(target.read_bytes()).hexdigest() == SHA256[target.name]:
+    if target.is_file() and storage.sha256(target).hexdigest() == SHA256[target.name]:
         return
     try:
         with urllib.request.urlopen(address, timeout=30) as answer:  # noqa: S310  http or https, by the caller
@@ -198,6 +197,6 @@ def _read(file: Path) -> pd.DataFrame:
     if len(outside):
         model, dataset, score = outside.iloc[0][["model_id", "dataset", "Performance"]]
         raise TableError(f"{file}: {model!r} on {dataset!r} scores {score}, which is not between 0 and 1")
-    if hashlib.sha256(file.read_bytes()).hexdigest() != SHA256[file.name]:
+    if storage.sha256(file).hexdigest() != SHA256[file.name]:
         raise TableError(f"{file}: its checksum is not that of the released table at commit {COMMIT[:7]}")
     return frame

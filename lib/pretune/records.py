@@ -66,7 +66,7 @@ def write_record(folder: Path, rows: list[dict], texts: list[dict], provenance: 
         partial.mkdir()
         for name, table in ((ROWS, rows), (TEXTS, texts)):
             pq.write_table(pa.Table.from_pylist(table, SCHEMAS[name]), partial / name, compression="zstd")
-        sums = {name: _checksum(partial / name) for name in SCHEMAS}
+        sums = {name: storage.sha256(partial / name).hexdigest() for name in SCHEMAS}
         (partial / RECORD).write_text(json.dumps({"probes": probes, "sha256": sums, **provenance}, indent=1))
 
 
@@ -264,13 +264,9 @@ def _fault(part: Path, about: dict, model: Model) -> str:
     """Why a record cannot be used; empty where it can."""
     if outside := foreign(part, part):
         return f"{outside} leads outside"
-    if about["sha256"] != {name: _checksum(part / name) for name in SCHEMAS}:
+    if about["sha256"] != {name: storage.sha256(part / name).hexdigest() for name in SCHEMAS}:
         return "its checksums do not hold"
     if any(pq.read_schema(part / name) != schema for name, schema in SCHEMAS.items()):
         return "its columns are of another version"
     weights = json.loads(model.checkpoint.about.read_text())["sha256"] if model.checkpoint.exists() else None
     return "its checkpoint has other weights now" if weights and about["checkpoint_sha256"] != weights else ""
-
-
-def _checksum(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()

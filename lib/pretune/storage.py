@@ -8,6 +8,7 @@ machines share a folder, work may be done twice, and the first one to finish is 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import platform
 import re
@@ -64,6 +65,12 @@ def is_full(error: BaseException) -> bool:
 def no_room(target: Path, error: BaseException) -> DiskFull:
     free = shutil.disk_usage(next(one for one in target.parents if one.is_dir())).free
     return DiskFull(f"no room to write {target}: {free / 1e6:,.1f} MB are free there ({error})")
+
+
+def sha256(file: Path) -> hashlib._Hash:
+    """The hash of a file's content."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256")
 
 
 def lock(name: str) -> FileLock:
