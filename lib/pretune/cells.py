@@ -130,25 +130,27 @@ def _tuned(study: Study, model: Model, network, tokenizer, report: Report) -> tu
 
 
 def _training_rows(study: Study, model: Model, context: int, tokenizer) -> tuple[list[training.Row], list[int]]:
-    """The recipe's training subset for the model's seed, and the numbers of rows passed over because they exceed the context.
+    """The recipe's training subset for the model's seed, and the numbers of rows passed over because they exceed the context
+    or the recipe's `max_length`.
 
     The published protocol cuts those instead.
     """
     folder, dataset = points.data_folder(study), REGISTRY[study.recipe(model.recipe).dataset]
-    wanted, cut = study.tuning_of(model.recipe).examples, study.protocol.too_long == "flag"
+    settings, cut = study.tuning_of(model.recipe), study.protocol.too_long == "flag"
+    wanted, longest = settings.examples, min(context, settings.max_length or context)
     kept, long = [], []
     for index in rows.chosen(folder, dataset, dataset.train, len(rows.read(folder, dataset, dataset.train)), model.seed):
         if len(kept) == wanted:
             return kept, long
         row = _training_row(folder, dataset, index, tokenizer)
-        if len(row.ids) > context and not cut:
+        if len(row.ids) > longest and not cut:
             long.append(index)
         else:
-            kept.append(training.Row(row.ids[:context], row.counted[:context]))
+            kept.append(training.Row(row.ids[:longest], row.counted[:longest]))
     if len(kept) == wanted:
         return kept, long
     raise study.refuse(f"recipes.{model.recipe}.examples", wanted, f"the {dataset.train} split of {dataset.name} has "
-                       f"{len(kept)} rows that fit {context} tokens beside those reserved to choose rates on")
+                       f"{len(kept)} rows that fit {longest} tokens beside those reserved to choose rates on")
 
 
 def _training_row(folder: Path, dataset: Dataset, index: int, tokenizer) -> training.Row:

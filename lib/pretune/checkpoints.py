@@ -101,7 +101,7 @@ def run_folder(study: Study) -> Path:
         source = ["corpus", str(Path(saved.folder).resolve()), *_listing(Path(saved.folder))]
     else:
         source = ["microworld", world.VERSION, saved.world.model_dump()]
-    key = short_hash(PRETRAINING_VERSION, source, saved.pretraining.model_dump(), saved.steps[-1])
+    key = short_hash(PRETRAINING_VERSION, source, saved.pretraining.determining(), saved.steps[-1])
     return paths.CACHE / "pretrained" / f"{saved.source}-{key}"
 
 

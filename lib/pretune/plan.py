@@ -146,7 +146,7 @@ def _models(study: Study, point: Checkpoint, recipe: str) -> Iterator[Model]:
     if recipe == "base":
         yield Model(point, recipe, 0, short_hash(point.revision, "base"))
         return
-    tuning, how = study.tuning_of(recipe).model_dump(exclude={"seeds"}), study.recipe(recipe)
+    tuning, how = study.tuning_of(recipe).determining(), study.recipe(recipe)
     adapters = how.lora and how.lora.model_dump()
     for seed in range(study.tuning.seeds if "@" not in recipe else 1):
         key = short_hash(TRAINING_VERSION, point.revision, how.dataset, adapters, tuning, seed, points.data_key(study),

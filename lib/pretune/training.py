@@ -120,7 +120,7 @@ def train(
     device = next(model.parameters()).device
     order = batch_order(len(rows), settings, seed)
     optimizer = torch.optim.AdamW(
-        [p for p in model.parameters() if p.requires_grad], lr=settings.learning_rate, betas=(0.9, 0.95),
+        [p for p in model.parameters() if p.requires_grad], lr=settings.learning_rate, betas=settings.betas,
         weight_decay=settings.weight_decay, fused=True,
     )
     mark = _fingerprint(rows, settings, seed)
