@@ -1,11 +1,14 @@
-"""Intervals, noise floor, sorting and verdicts, from scored rows (`records.scored`).
+"""Intervals and the noise floor, from scored rows (`records.scored`).
 
 - Every effect is a weighted sum of mean scores (`Term`): late minus early, tuned minus base, one format minus another.
-  Items are the same for all models, and a tuned model takes the shot draw of its seed, so sums are paired by both.
+  Items are the same for all models, and a tuned model takes the shot draw of its seed, so sums are paired by both, each
+  by its label. An effect that lacks a seed of one of its parts is blank: what is left must not pass for the whole.
 - *Late* is the mean over the last neighbouring checkpoints. Their spread is the noise floor: what a score moves by
   from one checkpoint to the next for no reason of interest. A mean over some checkpoints carries it divided by their number.
 - Items, seeds and neighbouring checkpoints each add a component of variance with its own degrees of freedom; they are
   joined by Welch and Satterthwaite's rule and the interval is Student's. With one seed nothing is known about seeds.
+- A mere pair of late checkpoints has one degree of freedom, with which that rule covers too rarely (81 to 92 % in the
+  designs of `tests/test_coverage.py`): its noise is kept apart, items included, and joined by adding squares of reaches.
 - Items that all agree are no certainty: two more are supposed that do not (`_item_variance`).
 """
 
@@ -14,20 +17,25 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, reduce
+from functools import reduce
 
 import numpy as np
 import pandas as pd
 from scipy import stats
+from scipy.optimize import brentq
 
 MARGIN = 0.05  # the smallest change that counts, in units of the score
 LEVEL = 0.95
 KNOWN = 10**6  # degrees of freedom of a variance that is as good as known
+EVERY = -1  # in place of a seed: rows without examples of a model that was not tuned, which nothing random enters
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its 95 % interval, the number of items it rests on and of seeds."""
+    """A mean with its 95 % interval, the number of items it rests on and of seeds.
+
+    `variance` has `freedom` degrees of freedom; `pair` is the variance that a mere pair of late checkpoints adds, with one.
+    """
 
     value: float
     low: float
@@ -36,10 +44,23 @@ class Estimate:
     freedom: float
     n: int
     seeds: int = 1
+    pair: float = 0.0
 
     def plus(self, known: float) -> Estimate:
         """The estimate of the sum with a number that has no doubt of its own."""
         return replace(self, value=self.value + known, low=self.low + known, high=self.high + known)
+
+    def reach(self, level: float = LEVEL) -> float:
+        """How far the interval that covers with probability `level` reaches to either side."""
+        wide, pair = stats.t.ppf((1 + level) / 2, (self.freedom, 1.0))
+        return float(np.sqrt(wide**2 * self.variance + pair**2 * self.pair))
+
+    def beyond(self, distance: float) -> float:
+        """The one-sided probability of an estimate `distance` or farther from a truth on either side."""
+        least = 1e-12
+        if distance <= 0 or distance >= self.reach(1 - 2 * least):
+            return 0.5 if distance <= 0 else least
+        return brentq(lambda tail: self.reach(1 - 2 * tail) - distance, least, 0.5)
 
     def __str__(self) -> str:
         seeds = f", {self.seeds} seeds" if self.seeds > 1 else ""
@@ -73,8 +94,7 @@ class Scores:
     def __init__(self, rows: pd.DataFrame):
         self.is_summary = "standard_error" in rows
         self.several = "run" in rows and rows["run"].nunique() > 1
-        unit = rows["run"] if self.several else np.where(rows["recipe"] == "base", rows["draw"], rows["seed"])
-        self.rows = rows.assign(unit=unit)
+        self.rows = rows.assign(unit=rows["run"] if self.several else _units(rows))
         self.steps = tuple(sorted(rows["step"].unique()))
         self.late = tuple(sorted(rows.loc[rows["late"], "step"].unique()))
         self.early = min((step for step in self.steps if step > 0), default=None)
@@ -94,24 +114,19 @@ class Scores:
             self._known[key] = values.unstack("unit").dropna()
         return self._known[key]
 
-    @cached_property
-    def pooled_noise(self) -> tuple[float, int]:
-        """Variance of a score from one of two late checkpoints to the other, beyond what items bring into it, and the number
-        of pairs of scores it is the mean of. Pairs are of one dataset, recipe, format, number of shots and draw."""
-        rows = self.rows[self.rows["late"] & (self.rows.get("flag", "") != "hidden label")]
-        cells = rows.groupby(["dataset", "recipe", "format", "shots_asked", "unit", "step"])
-        means = cells["score"].mean().unstack("step").dropna()
-        errors = cells["standard_error"].mean() if self.is_summary else cells["score"].sem()
-        beyond = means.var(axis=1, ddof=1) - (errors**2).unstack("step").loc[means.index].mean(axis=1)
-        return max(float(beyond.mean()), 0.0), len(means)
+
+def _units(rows: pd.DataFrame) -> np.ndarray:
+    """What makes a row one of several of its kind: the seed of a tuned model, of base the draw of its examples."""
+    draws = np.where(rows["shots_asked"] == 0, EVERY, rows["draw"]) if "shots_asked" in rows else rows["draw"]
+    return np.where(rows["recipe"] == "base", draws, rows["seed"])
 
 
 def effect(scores: Scores, terms: Sequence[Term], noise: bool = True) -> Estimate:
     """The sum of `terms` with its interval over items, seeds and, unless `noise` is False, neighbouring checkpoints.
 
-    Terms of one dataset are paired by item and seed. Items carry the doubt of single answers; what is left of it in the
-    spread of seeds and of checkpoints is taken out of those (`_beyond_items`). Without late checkpoints there is no noise
-    to be had. An effect that rests on rows that are lacking is NaN.
+    Terms are paired by item, where they are of one dataset, and by seed. Items carry the doubt of single answers; what is
+    left of it in the spread of seeds and of checkpoints is taken out of those (`_beyond_items`). Without late checkpoints
+    there is no noise to be had. An effect that rests on rows that are lacking is NaN.
     """
     try:
         return _effect(scores, terms, noise)
@@ -120,19 +135,35 @@ def effect(scores: Scores, terms: Sequence[Term], noise: bool = True) -> Estimat
 
 
 def _effect(scores: Scores, terms: Sequence[Term], noise: bool) -> Estimate:
-    pieces = _by_dataset(terms)
-    arrays = [_summed(scores, some) for some in pieces]
-    if scores.is_summary:
-        components = [(_known_variance(scores, terms), KNOWN), *(_noise(scores, terms) if noise and scores.late else ())]
-        return estimate(sum(float(array.sum()) for array in arrays), components, _known_items(scores, pieces))
-    components = [_item_variance(array.mean(0), max(abs(term.weight) for term in some))
-                  for array, some in zip(arrays, pieces, strict=True)]
-    seeds = max(len(array) for array in arrays)
+    pieces, units = _by_dataset(terms), _seeds(scores, terms)
+    arrays = [_summed(scores, some, units) for some in pieces]
+    value = sum(float(array.mean()) for array in arrays)
+    components, seeds = _item_variances(scores, pieces, arrays), len(units)
     if seeds > 1:
         components.append((_beyond_items(arrays) / seeds, seeds - 1))
-    if noise and scores.late:
-        components += _noise(scores, terms)
-    return estimate(sum(float(array.mean()) for array in arrays), components, sum(array.shape[1] for array in arrays), seeds)
+    n = _known_items(scores, pieces) if scores.is_summary else sum(array.shape[1] for array in arrays)
+    if not noise or not scores.late:
+        return estimate(value, components, n, seeds)
+    variance = _noise(scores, terms, units)
+    if len(scores.late) == 2:
+        return estimate(value, components, n, seeds, pair=variance)
+    return estimate(value, [*components, (variance, len(scores.late) - 1)], n, seeds)
+
+
+def _item_variances(scores: Scores, pieces: Sequence[Sequence[Term]], arrays: Sequence[np.ndarray]) -> list[tuple[float, int]]:
+    if scores.is_summary:
+        return [(_known_variance(scores, [term for some in pieces for term in some]), KNOWN)]
+    return [_item_variance(array.mean(0), max(abs(term.weight) for term in some))
+            for array, some in zip(arrays, pieces, strict=True)]
+
+
+def _seeds(scores: Scores, terms: Sequence[Term]) -> list[int]:
+    """The seeds of an effect, which all its parts must have. Raises LookupError where one lacks a seed that another has."""
+    found = [set(scores.table(term, step).columns) for term in terms for step in term.steps or scores.late]
+    found = [units for units in found if units != {EVERY}] or [{EVERY}]
+    if any(units != found[0] for units in found):
+        raise LookupError(f"not every part of the effect has the seeds {sorted(set.union(*found))}")
+    return sorted(found[0])
 
 
 def _by_dataset(terms: Sequence[Term]) -> list[list[Term]]:
@@ -142,7 +173,7 @@ def _by_dataset(terms: Sequence[Term]) -> list[list[Term]]:
     return list(pieces.values())
 
 
-def _summed(scores: Scores, terms: Sequence[Term]) -> np.ndarray:
+def _summed(scores: Scores, terms: Sequence[Term], units: list[int]) -> np.ndarray:
     """The weighted sum of terms of one dataset per seed and item (seeds, items), over the items that all of them have."""
     tables = [[scores.table(term, step) for step in term.steps or scores.late] for term in terms]
     if not all(tables):
@@ -150,8 +181,7 @@ def _summed(scores: Scores, terms: Sequence[Term]) -> np.ndarray:
     items = reduce(_shared, (table.index for some in tables for table in some))
     if not len(items):
         raise LookupError(f"{terms[0].dataset}: no item was scored for every part of the effect")
-    seeds = max(table.shape[1] for some in tables for table in some)
-    return sum(np.broadcast_to(_values(table, items), (seeds, len(items))) * (term.weight / len(some))
+    return sum(_values(table, items, units) * (term.weight / len(some))
                for term, some in zip(terms, tables, strict=True) for table in some)
 
 
@@ -159,9 +189,10 @@ def _shared(one: pd.Index, other: pd.Index) -> pd.Index:
     return one if one.equals(other) else one.intersection(other)
 
 
-def _values(table: pd.DataFrame, items: pd.Index) -> np.ndarray:
-    """Seeds by items."""
-    return (table if table.index.equals(items) else table.loc[items]).to_numpy().T
+def _values(table: pd.DataFrame, items: pd.Index, units: list[int]) -> np.ndarray:
+    """Seeds by items; what no seed enters stands beside every seed."""
+    table = table if table.index.equals(items) else table.loc[items]
+    return table[[EVERY] * len(units) if EVERY in table else units].to_numpy().T
 
 
 def _known_variance(scores: Scores, terms: Sequence[Term]) -> float:
@@ -183,22 +214,24 @@ def _only(scores: Scores, term: Term) -> float:
     return scores.table(term, (term.steps or scores.late)[0]).to_numpy().item()
 
 
-def _noise(scores: Scores, terms: Sequence[Term]) -> list[tuple[float, int]]:
-    """For every group of terms over the same checkpoints: the variance of their sum from one late checkpoint to the next,
-    divided by the number of checkpoints. Of a mere pair of late checkpoints, that of a single score, pooled over all of them."""
-    groups, found = defaultdict(list), []
+def _noise(scores: Scores, terms: Sequence[Term], units: list[int]) -> float:
+    """The variance that neighbouring checkpoints bring into the sum of `terms`: for every group of terms over the same
+    checkpoints, the spread of their own sum from one late checkpoint to the next, divided by the number of checkpoints.
+
+    The same few checkpoints serve all groups: there are no more degrees of freedom than late checkpoints less one.
+    """
+    groups, found = defaultdict(list), 0.0
     for term in terms:
         groups[term.steps or scores.late].append(term)
-    if len(scores.late) == 2:
-        variance, pairs = scores.pooled_noise
-        varying = [term for term in terms if term.column == "score"]
-        return [(variance * sum(term.weight**2 / len(term.steps or scores.late) for term in varying), pairs)]
     for steps, some in groups.items():
-        arrays = [np.stack([_summed(scores, [replace(term, steps=(step,)) for term in piece]).mean(0) for step in scores.late])
-                  for piece in _by_dataset(some)]
-        known = len(scores.late) > 1
-        found.append(_beyond_items(arrays) / len(steps) if known else np.nan)
-    return [(sum(found), len(scores.late) - 1)]  # all are estimated from the same few checkpoints: no more freedom than one has
+        arrays = [_along(scores, piece, units) for piece in _by_dataset(some)]
+        found += (_beyond_items(arrays) if len(scores.late) > 1 else np.nan) / len(steps)
+    return found
+
+
+def _along(scores: Scores, terms: Sequence[Term], units: list[int]) -> np.ndarray:
+    """The sum of terms of one dataset at every late checkpoint, the mean of seeds (checkpoints, items)."""
+    return np.stack([_summed(scores, [replace(term, steps=(step,)) for term in terms], units).mean(0) for step in scores.late])
 
 
 def _beyond_items(arrays: Sequence[np.ndarray]) -> float:
@@ -206,32 +239,31 @@ def _beyond_items(arrays: Sequence[np.ndarray]) -> float:
 
     Of a two-way table, the mean square of the residuals over the number of items is what rows would differ by if only
     single answers varied. Half of it is taken out: all of it would be unbiased, but of three rows an estimate is often cut
-    off at 0, and intervals then cover too rarely (`tests/test_coverage.py`). A row mean is the sum over arrays, which are
-    of different datasets.
+    off at 0, and intervals then cover too rarely (`tests/test_coverage.py`). Of two rows, for the same reason, nothing is.
+    A row mean is the sum over arrays, which are of different datasets.
     """
-    rows = max(len(array) for array in arrays)
-    spread = float(np.var(sum(np.broadcast_to(array.mean(1), rows) for array in arrays), ddof=1))
-    for array in arrays:
-        if len(array) > 1:
+    rows = len(arrays[0])
+    spread = float(np.var(sum(array.mean(1) for array in arrays), ddof=1))
+    for array in arrays if rows > 2 else ():
+        if array.shape[1] > 1:
             residual = array - array.mean(0) - array.mean(1, keepdims=True) + array.mean()
-            spread -= 0.5 * float((residual**2).sum()) / ((array.shape[0] - 1) * (array.shape[1] - 1)) / array.shape[1]
+            spread -= 0.5 * float((residual**2).sum()) / ((rows - 1) * (array.shape[1] - 1)) / array.shape[1]
     return max(spread, 0.0)
 
 
-def estimate(value: float, components: Sequence[tuple[float, float]], n: int, seeds: int = 1) -> Estimate:
+def estimate(value: float, components: Sequence[tuple[float, float]], n: int, seeds: int = 1, pair: float = 0.0) -> Estimate:
     """`value` with the interval of independent variance `components`, pairs of variance and degrees of freedom.
 
-    Satterthwaite 1946: freedom = (sum v)^2 / sum(v^2 / freedom). Where a component cannot be known (freedom 0) the
-    interval is NaN.
+    Satterthwaite 1946: freedom = (sum v)^2 / sum(v^2 / freedom). `pair` is a variance with one degree of freedom that is kept
+    apart. Where a component cannot be known (freedom 0) the interval is NaN.
     """
     total = sum(variance for variance, _ in components)
     if any(freedom < 1 for _, freedom in components):
         return Estimate(value, np.nan, np.nan, np.nan, 0, n, seeds)
-    if total == 0:
-        return Estimate(value, value, value, 0.0, np.inf, n, seeds)
-    freedom = total**2 / sum(variance**2 / free for variance, free in components)
-    reach = stats.t.ppf((1 + LEVEL) / 2, freedom) * np.sqrt(total)
-    return Estimate(value, value - reach, value + reach, total, freedom, n, seeds)
+    freedom = total**2 / sum(variance**2 / free for variance, free in components) if total else np.inf
+    found = Estimate(value, value, value, total, freedom, n, seeds, pair)
+    reach = found.reach()
+    return replace(found, low=value - reach, high=value + reach)
 
 
 def _item_variance(values: np.ndarray, unit: float = 1.0) -> tuple[float, int]:
@@ -326,6 +358,13 @@ def most_frequent(rows: pd.DataFrame) -> tuple[int, Estimate]:
     label = int(rows["prediction"].mode().iloc[0])
     said = (rows["prediction"] == label).groupby(rows["item"]).mean().sum()
     return label, share(int(np.round(said)), rows["item"].nunique())
+
+
+def is_most_frequent(rows: pd.DataFrame) -> pd.Series:
+    """Of every row 1.0 where it predicts what its model predicts most often on its dataset, else 0.0. A model is a checkpoint
+    of a run, and of its draws each by itself: a constant answer that changes from one to the next is constant all the same."""
+    one = rows.groupby(["dataset", "recipe", "run", "step", "seed", "draw"])["prediction"]
+    return (rows["prediction"] == one.transform(lambda said: said.mode().iloc[0])).astype(float)
 
 
 def balanced_accuracy(rows: pd.DataFrame) -> Estimate:
