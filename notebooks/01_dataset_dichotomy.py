@@ -29,7 +29,7 @@ checkpoint = "all"  # "all", or the name of one checkpoint, for example "step-10
 
 # %%
 from pretune.figures import say, table, use_theme
-from pretune.findings import common, dichotomy
+from pretune.findings import common, dichotomy, prose
 from pretune.findings import page as pages
 
 use_theme()
@@ -37,13 +37,9 @@ page = pages.open_page(study, "01_dataset_dichotomy", checkpoint)  # measures wh
 
 # %% [markdown]
 # ## What was measured
-#
-# Each dataset is asked in its training format, with examples (*shots*) from its train split in front; shots are never scored. A choice is
-# the completion with the highest log-likelihood, by the normalisation usual for the dataset; a generation is greedy, ends at a newline,
-# and is scored by ROUGE-L. "No skill" is the score of the best answer that needs none: the most frequent label, chance among
-# given answers, or, for summaries, the better of the training set's most frequent summary and the first sentence of the text.
 
 # %%
+say(prose.asked(page))
 common.introduce(page)
 
 # %% [markdown]
@@ -110,15 +106,16 @@ common.show_prompts(page, list(page.titles))
 # **Claim 1a.** Some datasets are learned in pre-training and some are not. **Rule, fixed before the data.** *Early* is the first checkpoint after
 # step 0, *late* the mean over the last neighbouring ones. On half A of the items, a dataset is *learned* if the 95 % interval of its gain, late minus early, lies
 # above .05 and that of its lift over no skill above 0; *not learned* if the interval of the lift lies below .05, or that of the gain within ±.05: equivalence, not
-# absence of significance. Otherwise it stays undecided. On half B, the mean gain of the learned minus that of the not-learned sets must lie beyond .05 with its
-# interval. Asked only where both groups have two sets.
+# absence of significance. A set that beats no skill by .05 with its interval at *early* already is *learned before* and in neither group. Otherwise it stays undecided.
+# On half B, the mean gain of the learned minus that of the not-learned sets must lie beyond .05 with its interval. Asked only where both groups have two sets; sets
+# that share their items (SciQ with and without its passage) count once.
 #
-# **Claim 1b.** A flat set is a constant answer rather than a skill. **Rule.** Over the not-learned classification sets, at late: the interval of the share of the most
-# frequent prediction, in the set where it reaches lowest, lies above .95 (supported), below .95 (not supported), else undecided. Balanced accuracy minus chance
-# stands beside it.
+# **Claim 1b.** A flat set is a constant answer rather than a skill. **Rule.** Over the not-learned classification sets, at late: the share of the most frequent
+# prediction within each checkpoint, shot draw and run, averaged; a constant that changes from one checkpoint to the next is still a constant. In the set where its
+# interval reaches lowest, that lies above .95 (supported), below .95 (not supported), else undecided. Balanced accuracy minus chance stands beside it.
 #
 # Intervals join the spread over items, paired between checkpoints, that over shot draws, and the noise floor, the spread over neighbouring checkpoints, by Welch
-# and Satterthwaite's rule. The claims of a page are a family: a verdict needs what Holm's rule asks.
+# and Satterthwaite's rule. The claims of a page are a family: probabilities are adjusted, and intervals widened, by Holm's rule.
 
 # %%
 if page.is_whole:
@@ -133,18 +130,12 @@ common.answer(page, dichotomy)
 
 # %% [markdown]
 # ## What differs from the reference study
-#
-# - Shots are drawn from the train split and never scored; there they were the first evaluated items.
-# - Labels are scored whole, by summed log-likelihood; there by the highest logit among sub-tokens of the labels.
-# - Generation stops at a newline before and after tuning; there the untuned model ran on for 60 tokens.
-# - The groups are formed by a rule on one half of the items and compared on the other; there they were formed by eye.
-# - The reference study measured nothing between 75 B and 1,434 B tokens, where most of the change must have happened; here checkpoints
-#   follow the logarithm of tokens.
+
+# %%
+say(prose.differences(page, ("shots", "labels", "stop"), *dichotomy.differences(page)))
 
 # %% [markdown]
 # ## What this does not show
-#
-# - A generated world shows what the instrument can see, not what is true of language: its effects were known to be obtainable when it was designed.
-# - With one seed of tuning and one draw of shots nothing is known about their spread; every verdict is then provisional.
-# - One pre-training run is one sample of runs, however many checkpoints it has.
-# - A dataset that a model of this size does not learn may be learned by a larger one, or from more text.
+
+# %%
+say(prose.limits(page, "A dataset that a model of this size does not learn may be learned by a larger one, or from more text."))

@@ -28,7 +28,7 @@ checkpoint = "all"  # "all", or the name of one checkpoint, for example "step-10
 
 # %%
 from pretune.figures import say, table, use_theme
-from pretune.findings import common, latent
+from pretune.findings import common, latent, prose
 from pretune.findings import page as pages
 
 use_theme()
@@ -37,11 +37,10 @@ page = pages.open_page(study, "02_latent_benefits", checkpoint)  # measures what
 # %% [markdown]
 # ## What was measured
 #
-# Every recipe tunes a checkpoint on the same number of examples of one dataset, with the same hyper-parameters at every checkpoint; one more tunes on a mixture of
-# instructions. Base and tuned models are scored on the same items with the same shots. The groups, *learned* and *not learned* in pre-training, are those of the first finding, formed on
-# half of the items of the untuned model.
+# Base and tuned models are scored on the same items with the same shots. The groups, *learned* and *not learned* in pre-training, are those of the first finding.
 
 # %%
+say(f"{prose.tuned(page)} {prose.asked(page)}")
 common.introduce(page)
 
 # %% [markdown]
@@ -79,8 +78,8 @@ common.show_prompts(page, list(latent.recipes(page).values()))
 # **Claim 2a.** Pre-training helps sets that stay flat, in a way that shows only after tuning. **Rule, fixed before the data.** The mean, over not-learned datasets with training data whose tuned score at
 # late beats no skill by .05, of [tuned late − tuned early] − [base late − base early] lies beyond .05 with its 95 % interval.
 #
-# **Claim 2b.** Tuning helps not-learned sets more than learned ones, by the same procedure on both. **Rule.** The difference between the groups of the mean change at late, under task tuning with equally many
-# examples, lies beyond .05; shown also as a share of the headroom, and under instruction tuning. Asked where both groups have two sets with training data.
+# **Claim 2b.** Tuning helps not-learned sets more than learned ones, by the same procedure on both. **Rule.** The difference between the groups of the mean change at late, under task tuning, lies beyond .05; shown also as
+# a share of the headroom, and under instruction tuning. Asked where both groups have two sets with training data, and are tuned on equally many examples.
 #
 # **Claim 2c.** More pre-training keeps helping to the end. **Rule.** The slope of the tuned score of not-learned sets per doubling of tokens over the last third of the run lies beyond .05; an interval below 0 is
 # reported as a turn-down. Asked where that third holds four checkpoints.
@@ -127,17 +126,14 @@ common.answer(page, latent)
 
 # %% [markdown]
 # ## What differs from the reference study
-#
-# - Both groups are tuned by both procedures with equally many examples; there the flat sets were tuned on their own rows and the others on an instruction mixture, so group and procedure could not be told apart.
-# - The effect is a difference in differences with an interval over items, seeds and neighbouring checkpoints; there it was read off curves of one seed.
-# - Tuned models are also scored without shots: on the reference study's MNLI, the rise along pre-training is .233 with four shots and .137 with none.
-# - The end of the run is tested as a slope; the reference study's tables show tuned scores turning down late at constant base scores, within the noise of one seed.
+
+# %%
+say(prose.differences(page, ("shots", "labels", "stop"), *latent.differences(page)))
 
 # %% [markdown]
 # ## What this does not show
-#
-# - A generated world shows what the instrument can see, not what is true of language: its effects were known to be obtainable when it was designed.
-# - With fewer than three seeds of tuning nothing is known about their spread; every verdict is then provisional.
-# - One pre-training run is one sample of runs, however many checkpoints it has.
-# - A benefit that shows after this much tuning may vanish with more examples: enough tuning teaches a small task from any start.
-# - Headroom is taken as known when a change is divided by it, so those intervals are too narrow where the base score is uncertain.
+
+# %%
+say(prose.limits(
+    page, "A benefit that shows after this much tuning may vanish with more examples: enough tuning teaches a small task from any start.",
+    "Headroom is taken as known when a change is divided by it, so those intervals are too narrow where the base score is uncertain."))

@@ -25,8 +25,8 @@ study = "quick"  # a file under params/, without its ending
 checkpoint = "all"  # "all", or the name of one checkpoint, for example "step-100"
 
 # %%
-from pretune.figures import table, use_theme
-from pretune.findings import common, task_format
+from pretune.figures import say, table, use_theme
+from pretune.findings import common, prose, task_format
 from pretune.findings import page as pages
 
 use_theme()
@@ -39,6 +39,7 @@ page = pages.open_page(study, "03_task_format", checkpoint)  # measures what is 
 # without any. The datasets are those that a recipe tunes on, and their companions in the same domain.
 
 # %%
+say(f"{prose.tuned(page)} {prose.asked(page)}")
 common.introduce(page)
 
 # %% [markdown]
@@ -72,7 +73,7 @@ common.show_prompts(page, list(task_format.recipes(page).values()))
 # **Claim 3a.** Tuning fits the model to the training format. **Rule, fixed before the data.** Over the datasets whose tuned default score at late beats no skill by .05, the mean of [default − other] after tuning minus the same before lies beyond .05 with its
 # 95 % interval; *instruct* and *io* apart.
 #
-# **Claim 3b.** More pre-training loosens it. **Rule.** The gap at the first checkpoint where the tuned default score beats no skill by .05, minus the gap at late, lies beyond .05. Asked where such a checkpoint lies before late.
+# **Claim 3b.** More pre-training loosens it. **Rule.** The gap at the first checkpoint where the tuned default score beats no skill by .05 with its interval, on half A of the items, minus the gap at late, both on half B, lies beyond .05. Asked where such a checkpoint lies before late.
 #
 # Shots in the other format may teach the format, so the gap is also shown without them.
 
@@ -92,15 +93,12 @@ common.answer(page, task_format)
 
 # %% [markdown]
 # ## What differs from the reference study
-#
-# - The gap of the untuned model is measured in every format and subtracted; there eight of the untuned model's cells are missing.
-# - Prompts end with a word in every format; there the default and instruct prompts ended in a space, which many tokenisers treat as a token of its own.
-# - The templates are the same, and they differ in more than form: instruct also names the task, io says nothing of it.
+
+# %%
+say(prose.differences(page, ("prompt_end", "shots", "labels"), *task_format.differences(page)))
 
 # %% [markdown]
 # ## What this does not show
-#
-# - A generated world shows what the instrument can see, not what is true of language: its effects were known to be obtainable when it was designed.
-# - With fewer than three seeds of tuning nothing is known about their spread; every verdict is then provisional.
-# - One pre-training run is one sample of runs, however many checkpoints it has.
-# - Two other formats are not all formats; a template that nobody thought of may be harder or easier than both.
+
+# %%
+say(prose.limits(page, "Two other formats are not all formats; a template that nobody thought of may be harder or easier than both."))

@@ -25,8 +25,8 @@ study = "quick"  # a file under params/, without its ending
 checkpoint = "all"  # "all", or the name of one checkpoint, for example "step-100"
 
 # %%
-from pretune.figures import table, use_theme
-from pretune.findings import common, forgetting
+from pretune.figures import say, table, use_theme
+from pretune.findings import common, forgetting, prose
 from pretune.findings import page as pages
 
 use_theme()
@@ -39,6 +39,7 @@ page = pages.open_page(study, "05_domain_forgetting", checkpoint)  # measures wh
 # pre-training text; and the loss on text of the same kind that was not read. LoRA, which trains small adapters in place of all weights, stands beside full tuning where the study has it.
 
 # %%
+say(f"{prose.tuned(page)} {prose.asked(page)}")
 common.introduce(page)
 
 # %% [markdown]
@@ -78,11 +79,13 @@ forgetting.show_plane(page)
 # %% [markdown]
 # ## The comparison
 #
-# **Claim 5a.** Tuning on one domain hurts other domains of the task. **Rule, fixed before the data.** Per task, the mean loss on out-of-domain sets at late lies beyond .05 with its 95 % interval; public labels only.
+# **Claim 5a.** Tuning on one domain hurts other domains of the task. **Rule, fixed before the data.** Per task, the mean loss at late on the out-of-domain sets that the untuned model answers better than no skill by .05 lies beyond .05 with its 95 % interval; public labels only. Where there is no such set: nothing to lose.
 #
 # **Claim 5b.** Tuning hurts knowledge the task does not need. **Rule.** The mean loss over recipes and knowledge sets, fact recall among them, lies beyond .05; and, apart, the rise of the loss on held-out text lies beyond .05 nats per token. Asked where the untuned model beats no skill by .05.
 #
-# **Claim 5c.** LoRA forgets less at equal gain. **Rule.** Where full tuning and LoRA on the same dataset come within .1 of each other on it, the loss of knowledge after full tuning minus that after LoRA lies beyond .05.
+# **Claim 5c.** LoRA forgets less at equal gain. **Rule.** Where the interval of the difference of full tuning and LoRA on the same dataset, each at its own rate, lies within ±.05, the loss of knowledge after full tuning minus that after LoRA lies beyond .05.
+#
+# Sets that share their items count once.
 
 # %% [markdown]
 # ## Answer
@@ -92,16 +95,14 @@ common.answer(page, forgetting)
 
 # %% [markdown]
 # ## What differs from the reference study
-#
-# - Every label is public. There QQP and STS-B were scored on test splits whose labels are all hidden, so the paraphrase result measures how often a model says "no".
-# - Facts, held-out text and knowledge sets are measured beside the domains, with the constant answer beside every score.
-# - LoRA and full tuning are compared at equal gain.
+
+# %%
+say(prose.differences(page, ("splits", "shots", "stop"), *forgetting.differences(page)))
 
 # %% [markdown]
 # ## What this does not show
-#
-# - A generated world shows what the instrument can see, not what is true of language: its effects were known to be obtainable when it was designed.
-# - With fewer than three seeds of tuning nothing is known about their spread; every verdict is then provisional.
-# - One pre-training run is one sample of runs, however many checkpoints it has.
-# - In and out of domain are as the real datasets' partners differ: in topic, in style, or in both. The two are not separated here.
-# - Forgetting is what a prompt no longer brings out. Whether it is gone from the weights is another question.
+
+# %%
+say(prose.limits(
+    page, "In and out of domain are as the real datasets' partners differ: in topic, in style, or in both. The two are not separated here.",
+    "Forgetting is what a prompt no longer brings out. Whether it is gone from the weights is another question."))

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pretune import judging
 from pretune.findings import dichotomy, forgetting, latent, overview, task_format, transfer
 from pretune.findings import page as pages
 
@@ -29,9 +30,9 @@ def with_runs(page, count):
 def test_every_claim_is_judged_over_runs(open_page, finding):
     page = with_runs(open_page(finding), 3)
     verdicts = overview.FINDINGS[finding].verdicts(page)
-    assert verdicts and all(verdict.verdict in ("supported", "not supported", "undecided") for verdict in verdicts)
-    asked = [verdict.effect for verdict in verdicts if verdict.effect and verdict.claim != "1b"]
-    assert {effect.seeds for effect in asked} <= {3}
+    assert verdicts and all(verdict.verdict in judging.VERDICTS for verdict in verdicts)
+    assert {verdict.effect.seeds for verdict in verdicts if verdict.effect} <= {3}
+    assert all(verdict.why for verdict in verdicts if verdict.verdict == "not asked")
 
 
 def test_tables_of_all_findings_take_several_runs(open_page):

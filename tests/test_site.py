@@ -10,8 +10,10 @@ from html.parser import HTMLParser
 import nbformat
 import pytest
 
-from pretune import pages, paths, site
+from conftest import OUTPUTS
+from pretune import pages, params, paths, site
 from pretune.figures import quote
+from pretune.judging import VERDICTS
 
 CHROMIUM = shutil.which("chromium")
 SCRIPT = "<script>alert(1)</script> <img src=x onerror=alert(2)> [a](javascript:b) ‮gnp"
@@ -73,7 +75,8 @@ def test_every_page_tells_its_answer_and_no_machine(finding_files, smoke):
         assert "Answer" in text and str(paths.ROOT) not in text and "Traceback" not in text
         if ".step-" not in file.name:
             number = file.name[1]
-            assert f"Claim {number}a" in text and ("provisional: fewer than three seeds" in text or "undecided" in text)
+            assert f"Claim {number}a" in text and ("provisional: fewer than three seeds" in text or "not asked" in text)
+            assert "adjusted by Holm" in text and "sharpened on 2026-11-24" in text
 
 
 def test_the_overview_has_a_line_for_every_claim_and_links_to_its_page(smoke):
@@ -83,7 +86,9 @@ def test_the_overview_has_a_line_for_every_claim_and_links_to_its_page(smoke):
     assert 'href="05_domain_forgetting.html"' in text and "-61.4 %" in text
     kept = json.loads((paths.study_folder(smoke.name) / "findings.json").read_text())
     assert {line["finding"] for line in kept} == set(smoke.findings)
-    assert all(line["verdict"] in ("supported", "not supported", "undecided") and line["why"] and line["rule"] for line in kept)
+    assert all(line["verdict"] in VERDICTS and line["why"] and "Holm" in line["rule"] for line in kept)
+    for line in (one for one in kept if one["p_holm"] is not None):
+        assert line["smallest_decidable"] > line["margin"] and 0 < line["p_holm"] <= 0.5
 
 
 def test_text_from_data_is_escaped(tmp_path, smoke, monkeypatch):
@@ -169,3 +174,39 @@ def test_in_a_browser_no_error_no_sideways_scroll_and_readable_colours(files, tm
     assert [one for one in found if one["wide"] > 0 or abs(one["shown"] - width) > 20] == []
     assert [one for one in found if one["pale"] or one["missing"]] == []
     assert "CONSOLE" not in done.stderr
+
+
+def follow(folder):
+    """Every link of every page under `folder`: those that lead nowhere, with the page they stand on."""
+    lost = []
+    for file in folder.rglob("*.html"):
+        named = re.findall(r'\bid="([^"]*)"', file.read_text(encoding="utf-8"))
+        for link in Links(file.read_text(encoding="utf-8")).links:
+            place, _, part = link.partition("#")
+            there = (file.parent / place).is_file() if place else part in named
+            lost += [] if there or re.match(r"https?:", link) else [(file.name, link)]
+    return lost
+
+
+def test_every_link_of_the_published_site_leads_somewhere_and_titles_are_words(tmp_path):
+    """Of every study that is kept, also those with some of the findings."""
+    site.publish(tmp_path)
+    assert len(list(tmp_path.rglob("*.html"))) > 15 and follow(tmp_path) == []
+    titles = [re.search(r"<title>(.*?)</title>", file.read_text())[1] for file in tmp_path.rglob("*.html")]
+    assert not [title for title in titles if re.match(r"\d\d_", title)]
+
+
+def test_a_study_of_two_findings_links_to_its_own_pages_only(smoke, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "OUTPUTS", tmp_path)
+    shutil.copytree(OUTPUTS / "smoke", tmp_path / "smoke", ignore=shutil.ignore_patterns("notebooks", "site"))
+    two = smoke.model_copy(update={"findings": ("01_dataset_dichotomy", "04_task_transfer")})
+    (tmp_path / "smoke" / "smoke.yaml").write_text(params.resolved(two))
+    two = params.load_study(str(tmp_path / "smoke" / "smoke.yaml"))
+    monkeypatch.setenv("PRETUNE_OUTPUTS", str(tmp_path))
+    wanted = [page for page in pages.pages(two) if page.checkpoint == "all"]
+    assert pages.execute(two, wanted, 2) == {}
+    site.render(two.title, {page: pages.executed(two, page) for page in wanted}, tmp_path / "site")
+    assert follow(tmp_path / "site") == []
+    text = (tmp_path / "site" / "index.html").read_text()
+    assert 'href="04_task_transfer.html"' in text and "02_latent" not in text
+    assert "← 1. Dataset dichotomy" in (tmp_path / "site" / "04_task_transfer.html").read_text()

@@ -19,8 +19,11 @@ import seaborn as sns
 from IPython.display import HTML, Markdown, display
 
 PALETTE = sns.color_palette("colorblind")
-COLOURS = {"learned": PALETTE[2], "not learned": PALETTE[3], "undecided": PALETTE[7], "base": PALETTE[7],
-           "tuned": PALETTE[0], "baseline": "black", "supported": PALETTE[2], "not supported": PALETTE[3]}
+COLOURS = {"learned": PALETTE[2], "not learned": PALETTE[3], "learned before": PALETTE[0], "undecided": PALETTE[7],
+           "base": PALETTE[7], "tuned": PALETTE[0], "baseline": "black", "supported": PALETTE[2], "no effect": PALETTE[0],
+           "opposite": PALETTE[4], "not supported": PALETTE[3], "not asked": PALETTE[7]}
+MARKS = {"supported": "▲", "no effect": "■", "opposite": "▼", "not supported": "✖", "undecided": "◇", "not asked": "○"}
+MARKERS = {"supported": "^", "no effect": "s", "opposite": "v", "not supported": "X", "undecided": "D"}  # the same, drawn
 LABEL_COLOURS = [PALETTE[0], PALETTE[1], PALETTE[4], PALETTE[5], PALETTE[8], PALETTE[9]]
 
 
@@ -94,14 +97,14 @@ class Line(NamedTuple):
     dashed: bool = False
 
 
-def show_curves(shown: dict[str, list[Line]], levels: dict[str, float], title: str, alt: str, floors: dict | None = None) -> None:
-    """A panel of curves over tokens for every key of `shown`, with the score of no skill (`levels`) and, where given, a band
-    of one noise floor around the last score of its first curve."""
+def show_curves(shown: dict[str, list[Line]], title: str, alt: str, floors: dict | None = None) -> None:
+    """A panel of curves over tokens for every key of `shown`, with the score without a skill of its first curve and, where given,
+    a band of one noise floor around the last score of that."""
     figure, axes = panels(len(shown))
     for panel, (name, lines) in zip(axes, shown.items(), strict=True):
         for line in lines:
             plain_curve(panel, *line)
-        panel.axhline(levels[name], color=COLOURS["baseline"], lw=1, ls=":", label="no skill")
+        panel.plot("tokens", "baseline", data=lines[0].scores, color=COLOURS["baseline"], lw=1, ls=":", label="no skill")
         if floors is not None and not np.isnan(floors[name]) and len(lines[0].scores):
             last = lines[0].scores["score"].iloc[-1]
             panel.axhspan(last - floors[name], last + floors[name], color=PALETTE[8], alpha=0.35, lw=0, label="noise floor")
@@ -149,12 +152,12 @@ def intervals(axes: plt.Axes, names: list[str], estimates: list, groups: list[st
 
 
 def verdicts(axes: plt.Axes, names: list[str], estimates: list, margins: list[float], decided: list[str]) -> plt.Axes:
-    """One interval per claim, coloured by verdict, and the margin it is held against."""
+    """One interval per claim, with the mark and the colour of its verdict, and the margin it is held against."""
     axes.axvline(0, color="0.5", lw=1)
     for place, (found, margin, verdict) in enumerate(zip(estimates, margins, decided, strict=True)):
         axes.plot([margin] * 2, [place - 0.35, place + 0.35], color="black", lw=1, ls="--", label="margin")
         axes.plot([found.low, found.high], [place] * 2, color=COLOURS[verdict], lw=2)
-        axes.plot(found.value, place, "o", color=COLOURS[verdict], label=verdict)
+        axes.plot(found.value, place, MARKERS[verdict], color=COLOURS[verdict], label=verdict)
     return _rows(axes, names)
 
 

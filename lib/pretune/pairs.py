@@ -7,6 +7,7 @@ that follow from place and text: writing it again changes nothing, and the pair 
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
 from pathlib import Path
 
@@ -29,6 +30,14 @@ def notebook_of(script: Path) -> nbformat.NotebookNode:
     return nbformat.v4.new_notebook(cells=cells, metadata={
         "kernelspec": KERNEL, "language_info": {"name": "python"}, "jupytext": {"formats": "ipynb,py:percent"},
     })
+
+
+def heading(notebook: Path) -> str:
+    """The first heading of a notebook, executed or not; its name where it has none."""
+    for cell in nbformat.read(notebook, 4).cells:
+        if found := re.match(r"# (.+)", cell.source):
+            return found[1]
+    return notebook.stem
 
 
 def write_pairs(folder: Path = paths.NOTEBOOKS) -> list[Path]:

@@ -182,15 +182,16 @@ def summary(study: Study) -> pd.DataFrame:
 
 
 def scored(rows: pd.DataFrame, normalisation: str = "dataset") -> pd.DataFrame:
-    """`rows` with `prediction` (index of the answer; -1 for generation) and `score` in [0, 1].
+    """`rows` with `prediction` (index of the answer; -1 for generation), `score` in [0, 1], and `baseline`, without a skill.
 
     `dataset` is each dataset's own normalisation, `calibrated` subtracts the content-free log-likelihood. Under each, the
-    score of generation is ROUGE-L and that of text its loss in nats per token, to which no bound applies.
+    score of generation is ROUGE-L and that of text its loss in nats per token, to which no bound applies. Of questions with
+    answers of their own the baseline is that of `_without_question`, by the same normalisation; else as it was recorded.
     """
     if normalisation not in NORMALISATIONS:
         raise KeyError(f"{normalisation!r} is no normalisation; allowed: {', '.join(NORMALISATIONS)}")
     predicted, scores = np.full(len(rows), -1), np.full(len(rows), np.nan)
-    choices = rows["log_likelihood"].map(len).to_numpy()
+    choices, levels = rows["log_likelihood"].map(len).to_numpy(), np.tile(rows["baseline"].to_numpy(dtype=float), (3, 1))
     for (name, _), places in rows.groupby(["dataset", choices]).indices.items():
         part, kind = rows.iloc[places], REGISTRY[name].kind
         if kind == "generation":
@@ -198,19 +199,43 @@ def scored(rows: pd.DataFrame, normalisation: str = "dataset") -> pd.DataFrame:
         elif REGISTRY[name].metric == "nats":
             scores[places] = -(_table(part, "log_likelihood") / _table(part, "choice_tokens"))[:, 0]
         else:
-            predicted[places] = _predictions(part, REGISTRY[name].normalisation if normalisation == "dataset" else normalisation)
+            by = REGISTRY[name].normalisation if normalisation == "dataset" else normalisation
+            predicted[places] = _predictions(part, by)
             scores[places] = predicted[places] == part["gold"]
-    return rows.assign(prediction=predicted, score=scores)
+            if kind == "choices":
+                levels[:, places] = _without_question(part, by)
+    return rows.assign(prediction=predicted, score=scores, baseline=_highest(rows, levels))
 
 
 def _predictions(rows: pd.DataFrame, normalisation: str) -> np.ndarray:
     """The likeliest choice of each of `rows`, which have equally many choices."""
-    likelihood = _table(rows, "log_likelihood")
+    blank = _table(rows, "blank_log_likelihood") if normalisation == "calibrated" else 0.0
+    return _normalised(rows, _table(rows, "log_likelihood"), blank, normalisation).argmax(axis=1)
+
+
+def _normalised(rows: pd.DataFrame, likelihood: np.ndarray, blank: np.ndarray | float, normalisation: str) -> np.ndarray:
+    """Log-likelihoods (rows, choices) as they are compared; `blank` are those after the content-free prompt."""
     if normalisation == "calibrated":
-        likelihood = likelihood - _table(rows, "blank_log_likelihood")
-    elif normalisation != "sum":
-        likelihood = likelihood / _table(rows, f"choice_{normalisation}")
-    return likelihood.argmax(axis=1)
+        return likelihood - blank
+    return likelihood if normalisation == "sum" else likelihood / _table(rows, f"choice_{normalisation}")
+
+
+def _without_question(rows: pd.DataFrame, normalisation: str) -> np.ndarray:
+    """What three answers without a skill score on each of `rows` (3, rows), ties counted as the share that is right: chance;
+    a model that finds all tokens alike, which by characters prefers long words; and the likelihood of the answers after
+    the content-free prompt, which knows what is likely to be said, and not what was asked."""
+    alike, blank = -_table(rows, "choice_tokens").astype(float), _table(rows, "blank_log_likelihood")
+    compared = [np.zeros_like(alike), *(_normalised(rows, one, one, normalisation) for one in (alike, blank))]
+    gold = rows["gold"].to_numpy()[:, None]
+    best = [one == one.max(axis=1, keepdims=True) for one in compared]
+    return np.stack([np.take_along_axis(one, gold, 1)[:, 0] / one.sum(axis=1) for one in best])
+
+
+def _highest(rows: pd.DataFrame, levels: np.ndarray) -> np.ndarray:
+    """Of `levels` (several, rows) for every model and probe the one with the largest mean over its items (rows,)."""
+    group = rows.groupby(["dataset", "checkpoint", "recipe", "seed", "draw", "format", "shots_asked"]).ngroup().to_numpy()
+    means = np.stack([np.bincount(group, one) for one in levels])
+    return levels[means.argmax(axis=0)[group], np.arange(len(rows))]
 
 
 def _table(rows: pd.DataFrame, column: str) -> np.ndarray:

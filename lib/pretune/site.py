@@ -19,6 +19,7 @@ from pygments.formatters import HtmlFormatter
 
 from pretune import params, paths, storage
 from pretune.pages import Page
+from pretune.pairs import heading
 
 TEMPLATES = Path(__file__).parent / "templates"
 CONTENTS = "index.html"
@@ -30,11 +31,11 @@ def render(title: str, made: dict[Page, Path], folder: Path) -> list[Path]:
     Files of pages that are no longer made are removed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    contents, order = _contents(made), list(made)
+    contents, order = _contents(made), [(page.file, _name(page, notebook)) for page, notebook in made.items()]
     for place, (page, notebook) in enumerate(made.items()):
         before, after = (order[i] if 0 <= i < len(order) else None for i in (place - 1, place + 1))
-        _write(folder / page.file, notebook,
-               {"site": title, "page": page, "contents": contents, "before": before, "after": after})
+        _write(folder / page.file, notebook, {"site": title, "page": page, "name": order[place][1], "contents": contents,
+                                              "before": before, "after": after})
     keep = [folder / page.file for page in made]
     if folder / CONTENTS not in keep:  # no overview yet
         links = [(one["title"], [(page.file, label) for page, label in one["links"]]) for one in contents]
@@ -51,7 +52,7 @@ def publish(folder: Path) -> Path:
         made = {Page(notebook.stem, "all"): notebook for notebook in sorted(kept.glob("*.ipynb"))}
         title = params.load_study(kept.name).title
         files = render(title, made, folder / kept.name)
-        several.append((title, [(f"{kept.name}/{file.name}", _title(notebook))
+        several.append((title, [(f"{kept.name}/{file.name}", heading(notebook))
                                 for file, notebook in zip(files, made.values(), strict=True)]))
     return _list(folder / CONTENTS, "pretune: how pre-training and fine-tuning depend on each other", several)
 
@@ -78,17 +79,15 @@ def _contents(made: dict[Page, Path]) -> list[dict]:
     """Per finding its title and its links."""
     findings = dict.fromkeys(page.finding for page in made)
     some = {finding: [page for page in made if page.finding == finding] for finding in findings}
-    return [{"title": _title(made[some[finding][0]]),
+    return [{"title": heading(made[some[finding][0]]),
              "links": [(page, "all checkpoints" if page.checkpoint == "all" else page.checkpoint) for page in some[finding]]}
             for finding in findings]
 
 
-def _title(notebook: Path) -> str:
-    """The first heading of a notebook."""
-    for cell in nbformat.read(notebook, 4).cells:
-        if found := re.match(r"# (.+)", cell.source):
-            return found[1]
-    return notebook.stem
+def _name(page: Page, notebook: Path) -> str:
+    """What a page is called in links and in a browser's tab: the first heading up to its colon, and the checkpoint."""
+    short = heading(notebook).partition(":")[0]
+    return short if page.checkpoint == "all" else f"{short}, {page.checkpoint}"
 
 
 @cache

@@ -11,6 +11,7 @@ import pandas as pd
 from pretune import figures, params, plan, published, records, statistics
 from pretune.checkpoints import checkpoints
 from pretune.figures import quote, say, table
+from pretune.findings.claims import CHANGED, FAMILY
 from pretune.findings.page import NO_ITEMS, Page, classifications, told
 from pretune.params import Study
 from pretune.tasks.registry import REGISTRY
@@ -59,9 +60,9 @@ def _described_tables(page: Page) -> str:
             f"which is what makes this page possible. {len(study.checkpoints.steps)} checkpoints at optimizer steps "
             f"{', '.join(f'{step:,}' for step in study.checkpoints.steps)}, the last being the branch main; the last two, twenty "
             "steps apart, serve as replicates. One seed. A score is the middle of a bootstrap interval over items; its standard "
-            "error over items is known, so differences have an interval that takes scores as unpaired, and the noise of "
-            "checkpoints is pooled over all pairs of the last two. Nothing is known about seeds, so **every verdict is "
-            "provisional**.")
+            "error over items is known, so differences have an interval that takes scores as unpaired. The noise of checkpoints "
+            "is what the effect itself moves by from one of the last two to the other, which is one degree of freedom and makes "
+            "intervals wide. Nothing is known about seeds, so **every verdict is provisional**.")
 
 
 def holes(page: Page) -> pd.DataFrame:
@@ -84,7 +85,8 @@ def completeness(page: Page) -> str:
         return f"The grid is complete: {page.expected} of {page.expected} models have all the rows this page asks for."
     holes = "\n".join(f"- `{name}`: {quote(why)}" for name, why in page.missing.items())
     return (f"**This page is partial and gives no verdict:** {len(page.missing)} of {page.expected} models lack rows. What rests "
-            f"on them is left blank, never filled in. `pretune run` tries them again.\n\n{holes}")
+            "on them is left blank, never filled in: an effect that lacks a seed of one of its parts is blank, and a curve is "
+            f"the mean of the seeds that are there. `pretune run` tries them again.\n\n{holes}")
 
 
 def provenance(page: Page) -> pd.DataFrame:
@@ -134,7 +136,7 @@ def show_checkpoint(page: Page) -> None:
 def answer(page: Page, finding: ModuleType) -> None:
     """The verdicts of the finding's claims, or for one checkpoint what it shows, which is no verdict."""
     if page.is_whole:
-        return say("\n\n".join(map(told, finding.verdicts(page))))
+        return say("\n\n".join([*map(told, finding.verdicts(page)), f"{FAMILY} {CHANGED}"]))
     say(finding.checkpoint_answer(page))
     say("This page shows one checkpoint and gives no verdict: claims are about curves. The page for all checkpoints does.")
 

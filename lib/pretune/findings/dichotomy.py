@@ -9,10 +9,11 @@ from pretune import figures, judging, published, statistics
 from pretune.figures import Line
 from pretune.findings.page import NO_ITEMS, Page, classifications, judged, ranged
 from pretune.judging import Verdict
-from pretune.statistics import Estimate, Scores, most_frequent
+from pretune.statistics import Estimate, Scores, Term, most_frequent
 from pretune.tasks.registry import REGISTRY
 
 NOT_LEARNED = "not learned"
+GROUPS = ("learned", NOT_LEARNED, "learned before", "undecided")
 
 
 def show_curves(page: Page) -> None:
@@ -21,7 +22,6 @@ def show_curves(page: Page) -> None:
     parts = {title: curves[curves["dataset"] == name] for name, title in page.titles.items()}
     figures.show_curves(
         {title: [Line(part, "base", "score")] for title, part in parts.items()},
-        {title: part["baseline"].iloc[0] for title, part in parts.items()},
         "Score of the untuned model along pre-training, 95 % interval over items",
         f"Curves of base score over pre-training tokens for {', '.join(parts)}.",
         {title: floors[name] for name, title in page.titles.items()})
@@ -97,7 +97,7 @@ def calibration_says(page: Page, calibrated: Page) -> str:
 
 
 def groups(page: Page) -> pd.Series:
-    """learned, not learned or undecided, per dataset, sorted on half A of the items of base."""
+    """One of `GROUPS` per dataset, sorted on half A of the items of base."""
     return judging.sort_datasets(judging.half(page.base, "A"))["group"]
 
 
@@ -112,44 +112,78 @@ def show_gains(page: Page) -> None:
 
 
 def sorting(page: Page) -> pd.DataFrame:
-    """The three-way sorting on half A, and the gain on half B that it is judged by."""
+    """The sorting on half A, what it rests on, and the gain on half B that it is judged by."""
     found, fresh = (judging.sort_datasets(judging.half(page.base, which)).loc[list(page.titles)] for which in "AB")
     return pd.DataFrame({
         "group": found["group"].to_numpy(), "gain (half A)": [ranged(one) for one in found["gain"]],
-        "lift (half A)": [ranged(one) for one in found["lift"]], "gain (half B)": [ranged(one) for one in fresh["gain"]],
+        "lift (half A)": [ranged(one) for one in found["lift"]],
+        "lift at the first checkpoint": [ranged(one) for one in found["lift at first"]],
+        "gain (half B)": [ranged(one) for one in fresh["gain"]],
     }, index=list(page.titles.values()))
 
 
 def verdicts(page: Page) -> list[Verdict]:
     """Claims 1a and 1b, judged by the rules above the data."""
     sorted_ = groups(page)
-    counts = ", ".join(f"{(sorted_ == name).sum()} {name}" for name in ("learned", NOT_LEARNED, "undecided"))
-    scores = Scores(judging.half(page.base, "B"))
-    terms = judging.groups_apart(sorted_, lambda name, weight: judging.gain(scores, name, weight=weight))
-    why = f"Sorted on half A: {counts}."
+    return judged(page, {"1a": _claim_1a(page, sorted_), "1b": _claim_1b(page, sorted_)})
+
+
+def counted(page: Page, sorted_: pd.Series) -> pd.Series:
+    """The groups of datasets, of which those that share their items count once in each group."""
+    return sorted_[[name for _, some in sorted_.groupby(sorted_) for name in page.distinct(some.index)]]
+
+
+def counts(sorted_: pd.Series) -> str:
+    """How many datasets are in each group."""
+    return ", ".join(f"{(sorted_ == name).sum()} {name}" for name in GROUPS)
+
+
+def _claim_1a(page: Page, sorted_: pd.Series) -> tuple[Estimate | None, str]:
+    apart, scores = counted(page, sorted_), Scores(judging.half(page.base, "B"))
+    terms = judging.groups_apart(apart, lambda name, weight: judging.gain(scores, name, weight=weight))
+    why = f"Sorted on half A: {counts(apart)}."
     if terms is None:
-        one = (None, f"{why} It is asked only where both groups have two sets.")
-    else:
-        how = "on half B" if page.has_items else "on the same scores, since means cannot be cut into halves: it is too large"
-        one = (statistics.effect(scores, terms), f"{why} The effect is the difference of mean gains {how}.")
-    two, why = _constant(page, sorted_)
-    return judged(page, {"1a": one, "1b": (two, why)})
+        return None, f"{why} It is asked only where both groups, learned and not learned, have two sets."
+    how = "on half B" if page.has_items else "on the same scores, since means cannot be cut into halves: it is too large"
+    return statistics.effect(scores, terms), f"{why} The effect is the difference of mean gains {how}."
 
 
-def _constant(page: Page, sorted_: pd.Series) -> tuple[Estimate | None, str]:
-    """Claim 1b: the share of the most frequent prediction, at late, where it is smallest of the flat classifications."""
+def _claim_1b(page: Page, sorted_: pd.Series) -> tuple[Estimate | None, str]:
+    """The share of the most frequent prediction within each late model, where it is smallest of the flat classifications."""
     if not page.has_items:
         return None, NO_ITEMS
-    late = page.base[page.base["late"]]
     names = [name for name in classifications(page) if sorted_[name] == NOT_LEARNED]
     if not names:
         return None, "No classification set is sorted as not learned."
-    found = {name: most_frequent(late[late["dataset"] == name])[1] for name in names}
+    rows = page.base[page.base["dataset"].isin(names)]
+    scores = Scores(rows.assign(score=statistics.is_most_frequent(rows)))
+    found = {name: statistics.effect(scores, [Term(1, name)]) for name in names}
     said = [f"{page.title(name)} {ranged(found[name], signed=False)}, balanced accuracy minus chance "
-            f"{ranged(statistics.balanced_accuracy(late[late['dataset'] == name]))}" for name in names]
+            f"{ranged(balanced(page, name))}" for name in names]
     least = min(names, key=lambda name: found[name].low)
-    return found[least], (f"The effect is the share of the most frequent prediction at late, on {page.title(least)}, where its "
-                          f"interval reaches lowest. All: {'; '.join(said)}.")
+    return found[least], (f"The effect is the share of the most frequent prediction within each late checkpoint and shot draw, "
+                          f"on {page.title(least)}, where its interval reaches lowest. All: {'; '.join(said)}.")
+
+
+def balanced(page: Page, name: str) -> Estimate:
+    """Balanced accuracy of base minus chance at late: the mean over gold labels of the share that is answered right."""
+    rows = page.base[page.base["dataset"] == name]
+    labels = sorted(rows["gold"].unique())
+    scores = Scores(rows.assign(dataset=rows["gold"].astype(str)))
+    return statistics.effect(scores, [Term(1 / len(labels), str(label)) for label in labels]).plus(-1 / len(labels))
+
+
+def differences(page: Page) -> list[str]:
+    """What differs from the reference study, beside its protocol."""
+    halves = "on one half of the items and compared on the other" if page.has_items else "on the scores that are compared"
+    said = [f"The groups are formed by a rule {halves}; there they were formed by eye."]
+    hole = "Nothing was measured between 75 B and 1,434 B tokens, where most of the change must have happened"
+    return said + [f"{hole}." if page.study.tables else f"{hole} in the reference study; here it stands at {spaced(page)}."]
+
+
+def spaced(page: Page) -> str:
+    """The checkpoints of the page in tokens."""
+    return ", ".join(f"{count:,}" for count in page.tokens.values()) + " tokens"
 
 
 def checkpoint_answer(page: Page) -> str:

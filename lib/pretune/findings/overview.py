@@ -13,10 +13,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from pretune import figures, params, paths, published, records, storage
+from pretune import figures, pairs, params, paths, published, records, storage
 from pretune.checkpoints import checkpoints
 from pretune.findings import dichotomy, forgetting, latent, page, task_format, transfer
-from pretune.findings.claims import claim
+from pretune.findings.claims import FAMILY, claim
 from pretune.judging import Verdict
 from pretune.params import Study
 
@@ -43,10 +43,11 @@ def keep(study: Study, verdicts: dict[str, list[Verdict]]) -> None:
 def _plain(finding: str, verdict: Verdict) -> dict:
     about, effect = claim(verdict.claim), verdict.effect
     numbers = {name: getattr(effect, key) if effect else None for name, key in
-               (("effect", "value"), ("low", "low"), ("high", "high"), ("n", "n"), ("seeds", "seeds"))} | {"p": verdict.p}
+               (("effect", "value"), ("low", "low"), ("high", "high"), ("n", "n"), ("seeds", "seeds"))}
+    numbers |= {"p_holm": verdict.p, "smallest_decidable": verdict.smallest}
     numbers = {name: None if value is None or np.isnan(value) else value for name, value in numbers.items()}
     return {"finding": finding, "claim": verdict.claim, "verdict": verdict.verdict, "provisional": verdict.provisional,
-            "unit": about.unit, "rule": about.rule, "why": verdict.why} | numbers
+            "unit": about.unit, "margin": about.margin, "rule": f"{about.rule}. {FAMILY}", "why": verdict.why} | numbers
 
 
 def kept(study: str, *folders: Path) -> dict[str, dict]:
@@ -65,15 +66,37 @@ def table(study: Study, verdicts: dict[str, list[Verdict]]) -> pd.DataFrame:
     for finding, some in verdicts.items():
         for verdict in some:
             about, effect = claim(verdict.claim), verdict.effect
-            mark = " (provisional)" if verdict.provisional and verdict.verdict != "undecided" else ""
+            word = _marked(verdict.verdict, verdict.provisional)
             lines[verdict.claim] = {
-                "claim": about.text, "effect": f"{page.ranged(effect)} <small>{about.unit}</small>" if effect else "not asked",
-                "margin": about.margin, "n, seeds": f"{effect.n:,}, {effect.seeds}" if effect else "–",
-                "verdict": f'<a href="{finding}.html">{verdict.verdict}</a>{mark}',
-                **{name: found.get(verdict.claim, {}).get("verdict", "–") for name, found in others.items() if found},
+                "claim": about.text, "effect": f"{page.ranged(effect)} <small>{about.unit}</small>" if effect else "–",
+                "margin": about.margin, "p (Holm)": "–" if np.isnan(verdict.p) else page.least(verdict.p),
+                "could be decided from": "–" if np.isnan(verdict.smallest) else f"{verdict.smallest:+.2f}",
+                "n, seeds": f"{effect.n:,}, {effect.seeds}" if effect else "–",
+                "verdict": f'<a href="{finding}.html">{word}</a>',
+                **{name: _elsewhere(found.get(verdict.claim)) for name, found in others.items() if found},
                 "reference study, as printed": about.reference,
             }
     return pd.DataFrame(lines).T
+
+
+def _marked(verdict: str, provisional: bool) -> str:
+    """A verdict with its mark; one that rests on fewer than three seeds or runs says so wherever it stands."""
+    return f"{figures.MARKS[verdict]} {verdict}" + (" (provisional)" if provisional and verdict != "not asked" else "")
+
+
+def _elsewhere(found: dict | None) -> str:
+    """The verdict of another study, as its `findings.json` has it."""
+    return _marked(found["verdict"], found["provisional"]) if found else "–"
+
+
+def contents(study: Study) -> str:
+    """The pages of the study, as the headings of its notebooks have them, each a link."""
+    lines = []
+    for finding in study.findings:
+        _, _, heading = pairs.heading(paths.NOTEBOOKS / f"{finding}.ipynb").partition(". ")
+        name, _, question = heading.partition(": ")
+        lines.append(f"{int(finding[:2])}. [{name}]({finding}.html): {question}")
+    return "\n".join(lines)
 
 
 def show_effects(verdicts: dict[str, list[Verdict]]) -> None:
@@ -129,6 +152,8 @@ def what_was_run(study: Study) -> str:
 def spread(study: Study) -> str:
     """Checkpoints, recipes, seeds, datasets in a sentence, and the pre-training run behind them."""
     points, seeds = checkpoints(study), study.tuning.seeds
-    return (f"{len(points)} checkpoints of one pre-training run of {points[-1].tokens:,} tokens, {len(study.recipes)} recipes "
+    runs = len({point.run for point in points})
+    of = "one pre-training run" if runs == 1 else f"{runs} pre-training runs"
+    return (f"{len(points)} checkpoints of {of} of {points[-1].tokens:,} tokens, {len(study.recipes)} recipes "
             f"with base, {seeds} seed{'s' * (seeds > 1)} of tuning, {len(study.probing.datasets)} datasets with at most "
             f"{study.probing.items} items each.")

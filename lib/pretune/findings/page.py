@@ -14,6 +14,7 @@ import pandas as pd
 
 from pretune import batch, judging, params, plan, published, records, statistics
 from pretune.errors import RunError
+from pretune.figures import MARKS
 from pretune.findings import claims
 from pretune.judging import Verdict
 from pretune.params import Study
@@ -89,6 +90,26 @@ class Page:
         rows = rows[rows["step"].isin(steps or self.scores.late or self.scores.steps)]
         return bool(rows["score"].mean() - rows["baseline"].mean() > statistics.MARGIN)
 
+    def has_something_to_lose(self, datasets: Iterable[str]) -> tuple[list[str], str]:
+        """Those of `datasets` that base answers better than no skill by the margin at late, and of the others why they are not
+        taken: a score that is no better than an answer without a skill cannot be lost."""
+        names = list(dict.fromkeys(datasets))
+        unknown = [name for name in names if self.of(name)["baseline"].isna().all()]
+        taken = [name for name in names if name not in unknown and self.beats_no_skill(name)]
+        rest = [name for name in names if name not in (*unknown, *taken)]
+        why = f" Nothing to lose, since base does not beat no skill by the margin: {self.named(rest)}." if rest else ""
+        why += f" Not known what needs no skill: {self.named(unknown)}." if unknown else ""
+        return taken, why
+
+    def distinct(self, datasets: Iterable[str]) -> list[str]:
+        """`datasets` in the order of the study, without those whose items one before them asks for too (SciQ without its
+        passage): what shares its items counts once."""
+        asked, found = set(datasets), {}
+        for name in (one for one in self.study.probing.datasets if one in asked):
+            about = REGISTRY[name]
+            found.setdefault((about.folder, plan.evaluation_split(self.study, about)), name)
+        return list(found.values())
+
     @cached_property
     def _places(self) -> dict:
         return self.rows.groupby(["dataset", "recipe", "format", "shots_asked"]).indices
@@ -137,9 +158,25 @@ def ranged(found: Estimate, signed: bool = True) -> str:
 
 def told(verdict: Verdict) -> str:
     """A verdict as prose."""
-    mark = ", provisional: fewer than three seeds or runs" if verdict.provisional else ""
-    effect = f" Effect {verdict.effect}, against a margin of {verdict.margin:g}." if verdict.effect else ""
-    return f"**Claim {verdict.claim}: {verdict.verdict}{mark}.**{effect} {verdict.why}"
+    mark = ", provisional: fewer than three seeds or runs" if verdict.provisional and verdict.effect else ""
+    said = f"**Claim {verdict.claim}: {MARKS[verdict.verdict]} {verdict.verdict}{mark}.** {held(verdict)}"
+    return f"{said} {verdict.why}".replace("  ", " ")
+
+
+def held(verdict: Verdict) -> str:
+    """The effect, what it is held against, its adjusted probability, and what could have been decided."""
+    if verdict.effect is None:
+        return ""
+    said = f"Effect {verdict.effect}, held against {verdict.margin:g}"
+    if np.isnan(verdict.p):
+        return f"{said}."
+    return (f"{said}; p {least(verdict.p)} after Holm's adjustment. An effect of {verdict.smallest:+.2f} or more would be found "
+            "supported in 80 % of trials.")
+
+
+def least(p: float) -> str:
+    """A probability to three digits."""
+    return f"{p:.3f}" if p >= 0.001 else "below .001"
 
 
 def judged(page: Page, effects: dict[str, tuple[Estimate | None, str]]) -> list[Verdict]:
@@ -150,8 +187,13 @@ def judged(page: Page, effects: dict[str, tuple[Estimate | None, str]]) -> list[
     provisional = page.study.replicates < 3
     if page.missing:
         effects = dict.fromkeys(effects, (None, "The grid is partial."))
-    return judging.holm([judging.judge(name, effect, provisional, why, claims.claim(name).margin)
-                            for name, (effect, why) in effects.items()])
+    return judging.holm([_judged(name, effect, provisional, why) for name, (effect, why) in effects.items()])
+
+
+def _judged(name: str, effect: Estimate | None, provisional: bool, why: str) -> Verdict:
+    about = claims.claim(name)
+    lacking = " Rows that it rests on are lacking." if effect is not None and np.isnan(effect.value) else ""
+    return judging.judge(name, effect, provisional, why + lacking, about.margin, about.two_sided)
 
 
 def classifications(page: Page) -> list[str]:

@@ -136,21 +136,37 @@ def replicates(page: Page) -> pd.DataFrame:
     return found.iloc[np.argsort(-np.abs(found["difference"].to_numpy()))]
 
 
+def pair_noise(page: Page) -> pd.Series:
+    """Standard deviation of one score from checkpoint to checkpoint, of untuned and of tuned models apart: the root mean square
+    of the differences of the pair over the root of two. What items bring into it stays in: without single answers it cannot be
+    told how much less that is than of items drawn anew."""
+    found = replicates(page)
+    tuned = ~found.index.str.endswith("after base")
+    squares = (found["difference"].astype(float) ** 2).groupby(np.where(tuned, "tuned", "untuned"))
+    return np.sqrt(squares.mean() / 2)
+
+
 def noise(page: Page) -> str:
     """What the pair implies for the noise of one score and of a difference of two."""
-    variance, pairs = page.scores.pooled_noise
-    one = variance**0.5
-    found = replicates(page)
-    far = (found["z over items"].abs() > NORMAL).mean()
-    return (f"Over {pairs} pairs of scores, the two checkpoints differ beyond their items by a standard deviation of {one:.3f} a "
-            f"score: {one * 2**0.5:.3f} for the difference of two. Of items alone one would expect 5 % of pairs to differ "
-            f"significantly; {far:.0%} do. A published effect of a single checkpoint and dataset below about "
-            f"{NORMAL * one * 2**0.5:.2f} is within that noise.")
+    one, found = pair_noise(page), replicates(page)
+    far, tuned = found["z over items"].abs() > NORMAL, ~found.index.str.endswith("after base")
+    return (f"From one of the two checkpoints to the other, a score moves by a standard deviation of {one['untuned']:.3f} "
+            f"untuned ({(~tuned).sum()} scores) and of {one['tuned']:.3f} after tuning ({tuned.sum()} scores), items included. "
+            f"Were all of it items drawn anew, 5 % of pairs would differ significantly; {far[~tuned].mean():.0%} of the untuned "
+            f"and {far[tuned].mean():.0%} of the tuned do. All of these are of one pair of checkpoints, so nobody knows how much "
+            f"another pair would differ. A published gain of a single checkpoint and dataset below about {_bound(page):.2f} is "
+            "within that noise.")
+
+
+def _bound(page: Page) -> float:
+    """What the difference of a tuned and an untuned score of one checkpoint stays within for noise alone, nineteen times of
+    twenty."""
+    return float(NORMAL * np.hypot(*pair_noise(page)))
 
 
 def effects_beyond_noise(page: Page) -> pd.DataFrame:
     """Gains at the last checkpoint against the noise of the pair: which stand out."""
-    bound, last, lines = NORMAL * (2 * page.scores.pooled_noise[0]) ** 0.5, page.scores.steps[-1], {}
+    bound, last, lines = _bound(page), page.scores.steps[-1], {}
     for name in (*TUNED_GROUP, *READ_GROUP):
         found = gain(page, name, last)
         lines[page.title(name)] = {"gain at main": f"{found:+.3f}", "by": tuner(page, name),

@@ -104,8 +104,9 @@ def frequent_output(folder: Path, name: str) -> str:
 def baseline(folder: Path, dataset: Dataset, items: list[Example]) -> list[float]:
     """What the best answer without a skill scores on each item (`b` of the claims).
 
-    Classification: always the most frequent label. Choices: chance. Generation: always the training set's most
-    frequent output, or the source's first sentence, whichever has the larger mean. Text has none (NaN).
+    Classification: always the most frequent label. Choices: chance, which `records.scored` raises to what a model's answers
+    without the question score. Generation: always the training set's most frequent output, or the source's first sentence,
+    whichever has the larger mean. Text has none (NaN).
     """
     if dataset.metric == "nats":
         return [np.nan] * len(items)
