@@ -34,7 +34,8 @@ def rows_of(dataset, recipe, levels, form="default", shots=4, gold=-1.0, said=la
         run=0, checkpoint="step-" + frame["step"].astype(str), tokens=frame["step"] * 1000, late=frame["step"] >= 800,
         recipe=recipe, seed=0 if recipe == "base" else frame["draw"], dataset=dataset, split="", format=form, shots_asked=shots,
         shots=shots, flag="", gold=frame["item"] % 2, prediction=labels,
-        score=frame["step"].map(dict(zip(STEPS, levels, strict=True))), baseline=NO_SKILL.get(dataset, 0.25), log_likelihood=[[gold, gold]] * len(frame), choice_tokens=[[2, 2]] * len(frame))
+        score=frame["step"].map(dict(zip(STEPS, levels, strict=True))), baseline=NO_SKILL.get(dataset, 0.25),
+        log_likelihood=[[gold, gold]] * len(frame), choice_tokens=[[2, 2]] * len(frame))
 
 
 def judged(finding, *tables, changes=()):

@@ -1,17 +1,21 @@
 """What a probe shows of a model, under the corrected and under the published protocol."""
 
+import itertools
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from conftest import OUTPUTS
-from pretune import cells, checkpoints, params, plan, probing, prompts
+from pretune import cells, checkpoints, params, plan, pretraining, probing, prompts, records, statistics
 from pretune.checkpoints import Checkpoint
 from pretune.errors import StudyError
+from pretune.microworld.text import documents
+from pretune.microworld.world import make_world
 from pretune.tasks import rows
 from pretune.tasks.example import RowError
 from pretune.tasks.registry import REGISTRY, RESERVE
@@ -40,6 +44,43 @@ def test_every_dataset_can_be_looked_at(model, tokenizer, dataset):
         made = seen(model, tokenizer, dataset, format=form, items=4, **changes)
         assert len(made.rows) == 4 and all(np.isfinite(row["log_likelihood"]).all() for row in made.rows)
         assert (REGISTRY[dataset].kind == "generation") == ("rouge_l" in made.rows[0])
+
+
+CHOICES = [name for name, one in REGISTRY.items() if one.microworld and one.kind == "choices"]
+
+
+@pytest.fixture(scope="module")
+def usual_tokenizer():
+    """That of a world as large as those of the studies."""
+    return pretraining.train_tokenizer(itertools.islice(documents(make_world(2, 60, 24, 8), 0), 4000), 1024)
+
+
+@pytest.mark.parametrize("dataset", CHOICES)
+def test_random_weights_are_never_better_than_no_skill(usual_tokenizer, dataset):
+    """On every set with given answers. By characters long words win where all tokens are alike, which is far more than chance
+    on HellaSwag."""
+    shape = params.Architecture(layers=2, width=32, heads=2, intermediate=64, context=256, vocabulary=1024)
+    world, found = "checkpoints.world={seed: 2, people: 60, towns: 24, countries: 8}", []
+    for seed in range(3):
+        network = pretraining.new_model(shape, usual_tokenizer, seed).eval()
+        scored = records.scored(pd.DataFrame(seen(network, usual_tokenizer, dataset, world, items=200, shots=0).rows))
+        found.append(scored.assign(score=scored["score"] - scored["baseline"], level=scored["baseline"]))
+    rows = pd.concat(found)
+    assert statistics.over_items(rows).low <= 0 and rows["level"].mean() >= 0.25
+    assert dataset != "hellaswag" or rows["level"].mean() > 0.38
+
+
+def test_without_a_skill_the_best_of_chance_of_tokens_alike_and_of_answers_without_their_question():
+    """Four answers: the one of fewest tokens is wrong, the longest for its tokens right."""
+    base = {"dataset": "arc_easy", "checkpoint": "a", "recipe": "base", "seed": 0, "draw": 0, "format": "default",
+            "shots_asked": 0, "gold": 1, "baseline": 0.25, "log_likelihood": [-1.0, -9.0, -9.0, -9.0],
+            "choice_tokens": [1, 2, 2, 2], "choice_characters": [4, 16, 8, 8], "blank_log_likelihood": [-5.0, -6.0, -6.0, -6.0], "rouge_l": None}
+    level = {how: records.scored(pd.DataFrame([base]), how)["baseline"].item() for how in records.NORMALISATIONS}
+    assert level == {"dataset": 1.0, "characters": 1.0, "sum": 0.25, "tokens": 1 / 3, "calibrated": 0.25}
+    tied = base | {"blank_log_likelihood": [-1.0] * 4, "choice_tokens": [2, 1, 1, 2]}
+    assert records.scored(pd.DataFrame([tied]), "sum")["baseline"].item() == 0.5  # two are as short, one of them right
+    two = pd.DataFrame([base, base | {"gold": 0}])  # the best by the mean of all items, not item by item
+    assert list(records.scored(two, "dataset")["baseline"]) == [1.0, 0.0]
 
 
 def test_items_are_the_same_for_every_model_and_shots_follow_their_draw(model, tokenizer):
