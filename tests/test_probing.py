@@ -74,7 +74,8 @@ def test_without_a_skill_the_best_of_chance_of_tokens_alike_and_of_answers_witho
     """Four answers: the one of fewest tokens is wrong, the longest for its tokens right."""
     base = {"dataset": "arc_easy", "checkpoint": "a", "recipe": "base", "seed": 0, "draw": 0, "format": "default",
             "shots_asked": 0, "gold": 1, "baseline": 0.25, "log_likelihood": [-1.0, -9.0, -9.0, -9.0],
-            "choice_tokens": [1, 2, 2, 2], "choice_characters": [4, 16, 8, 8], "blank_log_likelihood": [-5.0, -6.0, -6.0, -6.0], "rouge_l": None}
+            "choice_tokens": [1, 2, 2, 2], "choice_characters": [4, 16, 8, 8],
+            "blank_log_likelihood": [-5.0, -6.0, -6.0, -6.0], "rouge_l": None}
     level = {how: records.scored(pd.DataFrame([base]), how)["baseline"].item() for how in records.NORMALISATIONS}
     assert level == {"dataset": 1.0, "characters": 1.0, "sum": 0.25, "tokens": 1 / 3, "calibrated": 0.25}
     tied = base | {"blank_log_likelihood": [-1.0] * 4, "choice_tokens": [2, 1, 1, 2]}
