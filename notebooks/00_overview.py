@@ -37,8 +37,8 @@ say(overview.contents(study))
 # ## The claims and their verdicts
 #
 # Where the 95 % interval of the effect lies, widened for the claims of a page as a family (Holm): ▲ *supported*, wholly beyond the margin in the claimed direction; ■ *no effect*, within both margins; ▼ *opposite*, wholly beyond the margin in the other
-# direction; ✖ *not supported*, wholly below the margin and neither; ◇ *undecided*, around the margin. ○ *Not asked*: the condition for asking is not met, and the page says which. With fewer than three seeds or runs a verdict is provisional. *Could be decided from* is the smallest
-# effect that would be found supported in 80 % of trials. *n* counts items, summed over datasets. The control is the same study on a model pre-trained on a world that shares no name, fact or rule with the datasets: 1a and 2a must not be supported there.
+# direction; ✖ *not supported*, wholly below the margin and neither; ◇ *undecided*, around the margin. ○ *Not asked*: the condition for asking is not met, and the page says which. With fewer than three seeds or runs a verdict is provisional. An effect is *decidable from* the smallest
+# size that would be found supported in 80 % of trials; p is Holm's. *n* counts items, summed over datasets. The control is the same study on a model pre-trained on a world that shares no name, fact or rule with the datasets: 1a and 2a must not be supported there.
 
 # %%
 overview.show_effects(verdicts)

@@ -35,11 +35,11 @@ page = pages.open_page(study, "05_domain_forgetting", checkpoint)  # measures wh
 # %% [markdown]
 # ## What was measured
 #
-# For every dataset that is tuned on: its companions in the domain (the same style and topic family) and out of it (another topic, another style, or both); sets that ask for what pre-training teaches; closed-book recall of facts that stood in the
-# pre-training text; and the loss on text of the same kind that was not read. LoRA, which trains small adapters in place of all weights, stands beside full tuning where the study has it.
+# For every dataset that is tuned on: its companions in the domain (the same style and topic family) and out of it (another topic, another style, or both); sets that ask for what pre-training teaches; closed-book recall of facts; and
+# the loss on text. LoRA, which trains small adapters in place of all weights, stands beside full tuning where the study has it.
 
 # %%
-say(f"{prose.tuned(page)} {prose.asked(page)}")
+say(f"{prose.tuned(page)} {prose.asked(page)} {prose.seen(page)}")
 common.introduce(page)
 
 # %% [markdown]

@@ -60,28 +60,44 @@ def kept(study: str, *folders: Path) -> dict[str, dict]:
 
 
 def table(study: Study, verdicts: dict[str, list[Verdict]]) -> pd.DataFrame:
-    """One line per claim: effect, interval, n, seeds, verdict here and in other studies that were run or are kept, and the
-    number that the reference study printed."""
+    """One line per claim: effect, what it is held against, verdict here and in other studies that were run or are kept;
+    below the claim the number that the reference study printed."""
     lines, others = {}, {name: kept(name) for name in paths.BESIDE if name != study.name}
     for finding, some in verdicts.items():
         for verdict in some:
-            about, effect = claim(verdict.claim), verdict.effect
-            word = _marked(verdict.verdict, verdict.provisional)
+            about, word = claim(verdict.claim), _marked(verdict.verdict, verdict.provisional)
+            beside = {name: _elsewhere(found.get(verdict.claim)) for name, found in others.items() if found}
             lines[verdict.claim] = {
-                "claim": about.text, "effect": f"{page.ranged(effect)} <small>{about.unit}</small>" if effect else "–",
-                "margin": about.margin, "p (Holm)": "–" if np.isnan(verdict.p) else page.least(verdict.p),
-                "could be decided from": "–" if np.isnan(verdict.smallest) else f"{verdict.smallest:+.2f}",
-                "n, seeds": f"{effect.n:,}, {effect.seeds}" if effect else "–",
-                "verdict": f'<a href="{finding}.html">{word}</a>',
-                **{name: _elsewhere(found.get(verdict.claim)) for name, found in others.items() if found},
-                "reference study, as printed": about.reference,
-            }
+                "claim": f"{about.text} {_note(f'reference study: {about.reference}')}",
+                "effect": _effect(verdict, about.unit), "held against": _held_against(verdict),
+                "verdict": f'<a href="{finding}.html">{word}</a>'} | beside
     return pd.DataFrame(lines).T
+
+
+def _effect(verdict: Verdict, unit: str) -> str:
+    """Value and interval of an effect, its unit, and what it rests on in small print."""
+    found = verdict.effect
+    if found is None:
+        return "–"
+    return f"{page.ranged(found)} {_note(f'{unit}; n = {found.n:,}, {found.seeds} seed' + 's' * (found.seeds > 1))}"
+
+
+def _note(text: str) -> str:
+    """What stands in small print below the content of a cell."""
+    return f'<small class="note">{text}</small>'
+
+
+def _held_against(verdict: Verdict) -> str:
+    """The margin, and in small print the adjusted probability and the smallest effect that could be decided."""
+    if np.isnan(verdict.p):
+        return f"{verdict.margin:g}"
+    said = f"p {page.least(verdict.p)}; decidable from {verdict.smallest:+.2f}"
+    return f"{verdict.margin:g} {_note(said)}"
 
 
 def _marked(verdict: str, provisional: bool) -> str:
     """A verdict with its mark; one that rests on fewer than three seeds or runs says so wherever it stands."""
-    return f"{figures.MARKS[verdict]} {verdict}" + (" (provisional)" if provisional and verdict != "not asked" else "")
+    return f"{figures.MARKS[verdict]}&nbsp;{verdict}" + (" (provisional)" if provisional and verdict != "not asked" else "")
 
 
 def _elsewhere(found: dict | None) -> str:

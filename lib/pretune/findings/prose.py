@@ -86,6 +86,15 @@ def _mixture(study: Study) -> str:
     return f" {', '.join(f'`{name}`' for name in chats)} tunes on a mixture of instructions." if chats else ""
 
 
+def seen(page: Page) -> str:
+    """Whether what is asked for stood in the pre-training text."""
+    if page.study.datasets.source == "microworld" and page.study.checkpoints.source == "microworld":
+        same = page.study.datasets.world == page.study.checkpoints.world
+        return ("Every fact that is asked for stood in the pre-training text, in other words; no document of the text did."
+                if same else "No fact that is asked for stood in the pre-training text.")
+    return "Which facts and documents stood in the pre-training text is not known."
+
+
 def limits(page: Page, *more: str) -> str:
     """What the page does not show, for what kind of study it is, and `more`."""
     study, runs = page.study, len(getattr(page.study.checkpoints, "runs", ("",)))
