@@ -128,6 +128,8 @@ def test_3b_is_the_first_gap_minus_the_last():
     base, late = {"default": 0.4, "instruct": 0.4, "io": 0.4}, {"default": 0.8, "instruct": 0.8, "io": 0.7}
     found = judged(task_format, *formats(base, late, {"default": 0.7, "instruct": 0.5, "io": 0.55}))
     assert found["3b (instruct)"].effect.value == pytest.approx(0.2) and found["3b (io)"].effect.value == pytest.approx(0.05)
+    barely = judged(task_format, *formats(base, late, {"default": 0.41, "instruct": 0.0, "io": 0.0}))  # not with its interval
+    assert barely["3b (instruct)"].effect.value == pytest.approx(0) and "from step 700" in barely["3b (instruct)"].why
     never = judged(task_format, *formats(base, dict.fromkeys(late, 0.36)))
     assert never["3b (io)"].verdict == "not asked"
 

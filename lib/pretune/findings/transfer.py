@@ -101,17 +101,12 @@ def outputs(page: Page) -> pd.DataFrame:
 
 
 def verdicts(page: Page) -> list[Verdict]:
-    """Claims 4a to 4c, judged by the rules above the data. 4c is asked where 4a is supported, also beside it."""
+    """Claims 4a to 4c, judged by the rules above the data. 4c is asked where 4a is supported, in a family of all three."""
     claims = {"4a": _claim_4a(page), "4b": _claim_4b(page)}
-    if is_supported(judged(page, claims), "4a"):
-        found = judged(page, claims | {"4c": _claim_4c(page)})
-        if is_supported(found, "4a"):
-            return found
+    found = judged(page, claims | {"4c": _claim_4c(page)})
+    if any(one.claim == "4a" and one.verdict == "supported" for one in found):
+        return found
     return judged(page, claims | {"4c": (None, "Asked only where 4a is supported.")})
-
-
-def is_supported(verdicts: list[Verdict], claim: str) -> bool:
-    return any(one.claim == claim and one.verdict == "supported" for one in verdicts)
 
 
 def _claim_4a(page: Page) -> tuple[Estimate | None, str]:
