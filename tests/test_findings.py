@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pretune import judging
+from pretune import figures, judging, statistics
 from pretune.findings import dichotomy, forgetting, latent, overview, task_format, transfer
 from pretune.findings import page as pages
 
@@ -50,3 +50,19 @@ def test_datasets_are_named_in_the_order_of_the_study_whatever_order_they_come_i
     names = list(page.titles)
     assert page.named(reversed(names)) == page.named(set(names)) == ", ".join(page.titles.values())
     assert page.named([]) == "no dataset"
+
+
+def test_a_verdict_is_told_with_its_mark_its_adjusted_p_and_what_could_have_been_decided():
+    found = statistics.estimate(0.3, [(0.0004, 1000)], 90, 2)
+    said = pages.told(judging.holm([judging.judge("2a", found, True, "Because.")])[0])
+    assert said.startswith("**Claim 2a: ▲ supported, provisional: fewer than three seeds or runs.** Effect +0.30 (95 % interval")
+    assert "p below .001 after Holm's adjustment. An effect of +0.11 or more would be found supported in 80 %" in said
+    unasked = pages.told(judging.judge("2a", None, True, "Nothing to ask."))
+    assert unasked == "**Claim 2a: ○ not asked.** Nothing to ask."
+
+
+def test_marks_and_colours_tell_every_verdict_and_group_apart():
+    assert set(figures.MARKS) == set(judging.VERDICTS) and len(set(figures.MARKS.values())) == len(judging.VERDICTS)
+    assert set(judging.VERDICTS) | set(dichotomy.GROUPS) <= set(figures.COLOURS)
+    drawn = set(judging.VERDICTS) - {"not asked"}
+    assert set(figures.MARKERS) == drawn and len(set(figures.MARKERS.values())) == len(drawn)

@@ -106,7 +106,7 @@ def verdicts(page: Page) -> list[Verdict]:
     found = judged(page, claims | {"4c": _claim_4c(page)})
     if any(one.claim == "4a" and one.verdict == "supported" for one in found):
         return found
-    return judged(page, claims | {"4c": (None, "Asked only where 4a is supported.")})
+    return judged(page, claims | {"4c": (None, "Asked only where 4a is supported, in a family of all three.")})
 
 
 def _claim_4a(page: Page) -> tuple[Estimate | None, str]:
