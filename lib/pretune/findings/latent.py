@@ -238,8 +238,9 @@ def differences(page: Page) -> list[str]:
                     "be told apart.")
     said.append("The effect is a difference in differences with an interval, as far as there are items, seeds and neighbouring "
                 "checkpoints; there it was read off curves of one seed.")
-    said.append("Tuned models are also scored without shots: on the reference study's MNLI, the rise along pre-training is .233 "
-                "with four shots and .137 with none.")
+    if page.has_items:
+        said.append("Tuned models are also scored without shots: on the reference study's MNLI, the rise along pre-training is "
+                    ".233 with four shots and .137 with none.")
     return [*said, "The end of the run is tested as a slope; the reference study's tables show tuned scores turning down late at "
             "constant base scores, within the noise of one seed."]
 

@@ -226,5 +226,5 @@ def show_stretch(page: Page) -> None:
     axes[0].axvspan(tokens[1], tokens[2], color="0.85", lw=0, zorder=0, label="nothing measured")
     axes[0].set(ylabel="score, 0 to 1", title=f"Untuned scores; nothing was measured from {tokens[1] / 1e9:.0f} B to "
                 f"{tokens[2] / 1e9:,.0f} B tokens")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize="small")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
     figures.show(figure, alt="Untuned scores of five sets over tokens; between the second and third checkpoint nothing stands.")
