@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from pretune import figures, judging, statistics
-from pretune.findings import dichotomy, forgetting, latent, overview, task_format, transfer
+from pretune.findings import common, dichotomy, forgetting, latent, overview, task_format, transfer
 from pretune.findings import page as pages
 
 
@@ -66,3 +66,33 @@ def test_marks_and_colours_tell_every_verdict_and_group_apart():
     assert set(judging.VERDICTS) | set(dichotomy.GROUPS) <= set(figures.COLOURS)
     drawn = set(judging.VERDICTS) - {"not asked"}
     assert set(figures.MARKERS) == drawn and len(set(figures.MARKERS.values())) == len(drawn)
+
+
+def with_seeds(page, count):
+    """The page as if so many seeds had been run, with the same rows."""
+    drawn = (page.rows["recipe"] != "base") | (page.rows["shots_asked"] > 0)
+    more = [page.rows[drawn].assign(draw=seed, seed=seed * (page.rows["recipe"] != "base")) for seed in range(1, count)]
+    return replace(page, rows=pd.concat([page.rows, *more], ignore_index=True))
+
+
+SHOWN = {
+    "01_dataset_dichotomy": (dichotomy.show_curves, dichotomy.first_look, dichotomy.constant_answers, dichotomy.show_gains,
+                             dichotomy.sorting, common.show_label_shares),
+    "02_latent_benefits": (latent.show_curves, lambda page: latent.benefits(page, page), latent.biggest, latent.end_of_run,
+                           lambda page: latent.parts_of_a_gain(page, page), lambda page: latent.procedures(page, page)),
+    "03_task_format": (task_format.show_formats, task_format.by_format, task_format.label_shares_other, task_format.gaps,
+                       task_format.show_trend),
+    "04_task_transfer": (transfer.show_matrix, transfer.over_checkpoints, transfer.outputs),
+    "05_domain_forgetting": (forgetting.show_domains, forgetting.changes, forgetting.show_losses, forgetting.show_plane),
+}
+
+
+@pytest.mark.parametrize("finding", SHOWN)
+def test_a_page_on_three_seeds_of_which_one_failed_shows_all_the_rest_and_gives_no_verdict(open_page, finding):
+    page = with_seeds(open_page(finding), 3)
+    lacking = (page.rows["recipe"] == "mnli") & (page.rows["seed"] == 1) & (page.rows["step"] == 38)
+    page = replace(page, rows=page.rows[~lacking], missing={"step-38.mnli.1": "killed"})
+    assert lacking.any()
+    for show in SHOWN[finding]:
+        show(page)
+    assert {verdict.verdict for verdict in overview.FINDINGS[finding].verdicts(page)} == {"not asked"}
