@@ -4,13 +4,16 @@ import json
 import pickle
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from pretune import checkpoints, models, prompts
+from pretune import cells, checkpoints, models, params, prompts, training
 from pretune.checkpoints import Checkpoint
 from pretune.errors import Damaged
+from pretune.plan import Model
+from small_models import small
 
 
 def damage(folder, how, outside):
@@ -42,14 +45,17 @@ def damage(folder, how, outside):
 WAYS = ["flip", "cut", "empty", "config", "notes", "another version", "link", "index", "pickle"]
 
 
-@pytest.fixture
-def kept(model, tokenizer, tmp_path):
+def keep(model, tokenizer, folder):
     """A checkpoint as pre-training leaves it."""
-    folder = tmp_path / "run" / "step-1"
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     checkpoints.describe(folder, checkpoints.weights_checksum(folder), step=1, tokens=10)
     return Checkpoint("step-1", 0, "pretraining", 1, 10, "r", folder, True)
+
+
+@pytest.fixture
+def kept(model, tokenizer, tmp_path):
+    return keep(model, tokenizer, tmp_path / "run" / "step-1")
 
 
 @pytest.mark.parametrize("how", WAYS)
@@ -112,3 +118,38 @@ def test_checkpoints_with_the_same_tokenizer_share_what_it_made_of_a_text(kept, 
     checkpoints.describe(folder, checkpoints.weights_checksum(folder))
     other = models.load_checkpoint(again)[1]
     assert other is not tokenizer and len(other) == len(tokenizer)
+
+
+def tuned_weights(point, torch_seed):
+    """What tuning makes of a checkpoint when the generator of torch, which nothing in a study sets, stands at `torch_seed`."""
+    network, _ = models.load_checkpoint(point)
+    torch.manual_seed(torch_seed)
+    draw, counted = np.random.default_rng(0), np.arange(12) > 4
+    rows = [training.Row(draw.integers(2, 500, 12).astype(np.int32), counted) for _ in range(16)]
+    training.train(network, rows, params.Tuning(learning_rate=1e-3, batch_size=8, examples=1, precision="float32"), 0)
+    return torch.cat([weight.detach().flatten() for weight in network.parameters()])
+
+
+@pytest.mark.parametrize(("family", "changes", "said"), [
+    ("gpt2", {}, "off; its configuration says resid_pdrop 0.1, embd_pdrop 0.1, attn_pdrop 0.1"),
+    ("opt", {"attention_dropout": 0.2, "layerdrop": 0.5},
+     "off; its configuration says dropout 0.1, attention_dropout 0.2, layerdrop 0.5"),
+    ("gpt_neox", {"hidden_dropout": 0.0, "classifier_dropout": 0.1}, "none"),
+])
+def test_nothing_is_dropped_that_no_seed_of_the_study_decides(tokenizer, tmp_path, caplog, family, changes, said):
+    point = keep(small(family, **changes), tokenizer, tmp_path / "step-1")
+    assert torch.equal(tuned_weights(point, 0), tuned_weights(point, 1))
+    models.check(point.folder, point)
+    assert (f"step-1: dropout is {said}" in caplog.text) == (said != "none")
+    network, tokenizer = models.load_checkpoint(point)
+    about = cells._provenance(network, tokenizer, params.load_study("smoke"), Model(point, "base", 0, "key"))
+    assert about["dropout"] == said
+
+
+def test_pickled_weights_keep_what_their_configuration_says(tokenizer, tmp_path):
+    """Converting them goes through a model whose dropout is off."""
+    point, model = keep(small("gpt2"), tokenizer, tmp_path / "step-1"), small("gpt2")
+    (point.folder / "model.safetensors").unlink()
+    torch.save(model.state_dict(), point.folder / "pytorch_model.bin")
+    models.convert(point.folder)
+    assert models.dropout(point.folder).startswith("off; its configuration says resid_pdrop 0.1")

@@ -6,9 +6,9 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from pretune import prompts, scoring
+from small_models import FAMILIES, small
 
 PREFIX = "Lorn is a town in Avaria. Lorn makes cheese.\nQuestion: Who uses the oven?\nAnswer: baker\n"
 QUESTIONS = ["Question: Where is Lorn?\nAnswer:", "Question: What does Lorn make, and who buys it?\nAnswer:", "Where?", "Is"]
@@ -38,22 +38,9 @@ def test_likelihoods_equal_scoring_each_sequence_alone(model, tokenizer, batch_t
             assert value == pytest.approx(alone(model, request), abs=1e-4 * (len(request.ids) - request.start))
 
 
-SMALL = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 64, "vocab_size": 512,
-         "max_position_embeddings": 512, "pad_token_id": 1, "eos_token_id": 0, "bos_token_id": None}
-FAMILIES = {  # Olmo 3 attends to a window in three of four layers, SmolLM3 leaves positions out in one; Falcon shares no prefix
-    "olmo2": {"num_key_value_heads": 2}, "olmo3": {"sliding_window": 24, "num_key_value_heads": 4}, "gpt_neox": {},
-    "smollm3": {"num_key_value_heads": 2}, "llama": {"num_key_value_heads": 2}, "gpt2": {}, "opt": {}, "falcon": {},
-}
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 def test_likelihoods_and_outputs_of_other_families_equal_each_sequence_alone(family, tokenizer):
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **(SMALL | FAMILIES[family]))).eval()
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.mul_(4)
-    items = requests(tokenizer)
+    model, items = small(family), requests(tokenizer)
     for some, values in zip(items, scoring.log_likelihoods(model, items, 900), strict=True):
         for request, value in zip(some, values, strict=True):
             assert value == pytest.approx(alone(model, request), abs=1e-4 * (len(request.ids) - request.start))

@@ -178,6 +178,7 @@ def _provenance(network, tokenizer, study: Study, model: Model) -> dict:
         "scoring_precision": training.resolve_precision(study.probing.precision, device), "batch_tokens": scoring.BATCH_TOKENS,
         "tokenizer": short_hash(sorted(tokenizer.get_vocab().items())),
         "parameters": sum(weight.numel() for weight in network.parameters()),
+        "dropout": models.dropout(model.checkpoint.folder),
         "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 3),
     }
 

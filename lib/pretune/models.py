@@ -2,6 +2,7 @@
 
 - Weights are safetensors and code is never taken from a checkpoint; a missing or unexpected weight is fatal, because
   `transformers` would otherwise go on with random ones.
+- Dropout is turned off when a model is loaded: what it leaves out follows from no seed of the study.
 - Tuned weights lie in a cache of bounded size under the model's key, so that a new probe need not train again.
 """
 
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from pretune import checkpoints as points
@@ -54,6 +55,13 @@ def load_checkpoint(checkpoint: Checkpoint) -> tuple[torch.nn.Module, object]:
     return _load(checkpoint.folder), _tokenizer(checkpoint.folder)
 
 
+def dropout(folder: Path) -> str:
+    """`none`, or `off` with what the configuration of a checkpoint says of dropout and other chance in training."""
+    said = _chances(AutoConfig.from_pretrained(folder).get_text_config())
+    numbers = ", ".join(f"{name} {value:g}" for name, value in said.items())
+    return f"off; its configuration says {numbers}" if numbers else "none"
+
+
 def check(folder: Path, point: Checkpoint) -> str:
     """Hold a fetched checkpoint against what it must be; the checksum of its weights.
 
@@ -63,6 +71,8 @@ def check(folder: Path, point: Checkpoint) -> str:
     if outside := points.foreign(folder, folder.parent):
         raise CheckpointError(f"{point.name}: {outside} leads out of {folder.parent}; put the file itself there")
     model, tokenizer = _load(folder), AutoTokenizer.from_pretrained(folder)
+    if (said := dropout(folder)) != "none":
+        log.warning("%s: dropout is %s", point.name, said)
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         raise CheckpointError(f"{point.name}: its tokenizer has {len(tokenizer)} entries, its embedding {rows}: not its own")
@@ -77,8 +87,9 @@ def check(folder: Path, point: Checkpoint) -> str:
 
 def convert(folder: Path) -> None:
     """Turn pickled weights (*.bin) into safetensors, loading nothing but weights, and remove them."""
-    model = _loaded(folder, use_safetensors=False)
+    model, config = _loaded(folder, use_safetensors=False), (folder / "config.json").read_text()
     model.save_pretrained(folder)
+    (folder / "config.json").write_text(config)  # what it says of dropout was changed when it was loaded
     for file in folder.glob("*.bin*"):
         file.unlink()
 
@@ -142,8 +153,9 @@ def _load(folder: Path) -> torch.nn.Module:
 def _loaded(folder: Path, use_safetensors: bool) -> torch.nn.Module:
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation="sdpa",  # scoring gives masks that others would misread
-            use_safetensors=use_safetensors, weights_only=True, output_loading_info=True,
+            folder, config=_steady_config(folder), dtype=torch.float32, use_safetensors=use_safetensors, weights_only=True,
+            attn_implementation="sdpa",  # scoring gives masks that others would misread
+            output_loading_info=True,
         )
     except ValueError as error:
         raise CheckpointError(f"{folder}: {str(error).partition(' Please')[0]}") from error
@@ -151,6 +163,21 @@ def _loaded(folder: Path, use_safetensors: bool) -> torch.nn.Module:
     if wrong:
         raise CheckpointError(f"{folder}: weights do not match the model: {wrong}")
     return model
+
+
+def _steady_config(folder: Path) -> object:
+    """The configuration of a checkpoint with nothing left to chance."""
+    config = AutoConfig.from_pretrained(folder)
+    part = config.get_text_config()
+    for name, value in _chances(part).items():
+        setattr(part, name, type(value)(0))
+    return config
+
+
+def _chances(config) -> dict[str, float]:
+    """The numbers of a configuration that leave a part of training to chance; heads that a language model lacks are no part."""
+    return {name: value for name, value in vars(config).items() if ("drop" in name or "jitter" in name)
+            and type(value) in (int, float) and value and not name.startswith(("classifier", "summary"))}
 
 
 def _evict(max_gb: float) -> None:
