@@ -134,6 +134,7 @@ def tuned_weights(point, torch_seed):
     ("gpt2", {}, "off; its configuration says resid_pdrop 0.1, embd_pdrop 0.1, attn_pdrop 0.1"),
     ("opt", {"attention_dropout": 0.2, "layerdrop": 0.5},
      "off; its configuration says dropout 0.1, attention_dropout 0.2, layerdrop 0.5"),
+    ("phimoe", {"num_key_value_heads": 2, "num_local_experts": 4}, "off; its configuration says router_jitter_noise 0.01"),
     ("gpt_neox", {"hidden_dropout": 0.0, "classifier_dropout": 0.1}, "none"),
 ])
 def test_nothing_is_dropped_that_no_seed_of_the_study_decides(tokenizer, tmp_path, caplog, family, changes, said):

@@ -22,8 +22,8 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from pretune import agreement, paths, storage
 from pretune import checkpoints as points
-from pretune import paths, storage
 from pretune.checkpoints import ABOUT, Checkpoint
 from pretune.errors import Damaged
 from pretune.params import Lora
@@ -31,6 +31,7 @@ from pretune.training import pick_device
 
 log = logging.getLogger(__name__)
 transformers_logging.disable_progress_bar()
+AGREEING = 0.01  # nats a token by which what is read off a model may differ from what it says itself
 TUNED = paths.CACHE / "tuned"
 _tokenizers: dict[str, object] = {}  # the last one that was loaded, under what its files are
 PLAIN = ("The river runs through the town and under the old bridge. In the morning the market opens, and people come from the "
@@ -44,7 +45,8 @@ class CheckpointError(RuntimeError):
 def load_checkpoint(checkpoint: Checkpoint) -> tuple[torch.nn.Module, object]:
     """Model (float32, in evaluation mode, on the device) and tokenizer of a checkpoint folder that verifies.
 
-    Raises Damaged where it does not, after setting it aside; CheckpointError for a folder of the user's.
+    Raises Damaged where it does not, after setting it aside; CheckpointError for a folder of the user's, and for an
+    architecture that is read wrongly here.
     """
     if checkpoint.apart is None and (wrong := points.fault(checkpoint.folder)):
         storage.set_aside(checkpoint.folder)
@@ -52,7 +54,9 @@ def load_checkpoint(checkpoint: Checkpoint) -> tuple[torch.nn.Module, object]:
     if checkpoint.apart and points.weights_checksum(checkpoint.folder) != json.loads(checkpoint.about.read_text())["sha256"]:
         raise CheckpointError(f"{checkpoint.folder}: its weights are not those that were checked; remove "
                               f"{checkpoint.apart} to have them checked again")
-    return _load(checkpoint.folder), _tokenizer(checkpoint.folder)
+    model = _load(checkpoint.folder)
+    _hold_to_its_word(model, checkpoint.folder)
+    return model, _tokenizer(checkpoint.folder)
 
 
 def dropout(folder: Path) -> str:
@@ -65,12 +69,14 @@ def dropout(folder: Path) -> str:
 def check(folder: Path, point: Checkpoint) -> str:
     """Hold a fetched checkpoint against what it must be; the checksum of its weights.
 
-    Raises CheckpointError for missing or unexpected weights, a tokenizer with more entries than the model has, and, after a
-    hundred million tokens, for a model that expects plain English no better than chance; and for files that lead elsewhere.
+    Raises CheckpointError for missing or unexpected weights, an architecture that is read wrongly here, a tokenizer with more
+    entries than the model has, and, after a hundred million tokens, for a model that expects plain English no better than
+    chance; and for files that lead elsewhere.
     """
     if outside := points.foreign(folder, folder.parent):
         raise CheckpointError(f"{point.name}: {outside} leads out of {folder.parent}; put the file itself there")
     model, tokenizer = _load(folder), AutoTokenizer.from_pretrained(folder)
+    _hold_to_its_word(model, folder)
     if (said := dropout(folder)) != "none":
         log.warning("%s: dropout is %s", point.name, said)
     rows = model.get_input_embeddings().weight.shape[0]
@@ -163,6 +169,19 @@ def _loaded(folder: Path, use_safetensors: bool) -> torch.nn.Module:
     if wrong:
         raise CheckpointError(f"{folder}: weights do not match the model: {wrong}")
     return model
+
+
+def _hold_to_its_word(model: torch.nn.Module, folder: Path) -> None:
+    """Refuse a model that is scored or tuned wrongly here because its architecture does more than is known."""
+    refused = f"{folder}: {type(model).__name__} cannot be used"
+    try:
+        apart = agreement.difference(model)
+    except Exception as error:
+        raise CheckpointError(f"{refused}: {type(error).__name__}: {str(error).partition(chr(10))[0]}") from error
+    if not apart <= AGREEING:
+        raise CheckpointError(f"{refused}: log-probabilities that are read off its hidden states are {apart:.2g} nats a token "
+                              f"from those that it gives itself (at most {AGREEING} is right): it scales logits after its head, "
+                              "or attends in a way that is not known here")
 
 
 def _steady_config(folder: Path) -> object:
