@@ -118,6 +118,22 @@ def test_held_out_text_is_scored_whole_as_nats_per_token(model, tokenizer):
         assert -row["log_likelihood"][0] / row["choice_tokens"][0] == pytest.approx(loss, abs=1e-4)
 
 
+@pytest.mark.parametrize("dataset", ["mnli", "hellaswag", "xsum", "held_out_text"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_model_that_gives_no_numbers_gives_no_answers(model, tokenizer, dataset, value):
+    """NaN is no larger than any other: the first choice would be taken."""
+    with torch.no_grad():
+        model.get_output_embeddings().weight[7, 3] = value
+    with pytest.raises(probing.NotFinite, match=rf"step-0\.base\.0: {dataset}: row \d+ of .*: log_likelihood is \[.*(nan|inf)"):
+        seen(model, tokenizer, dataset, items=4, shots=0)
+
+
+def test_a_content_free_prompt_without_numbers_is_refused_too(model, tokenizer, monkeypatch):
+    monkeypatch.setattr(probing, "_blank_likelihoods", lambda *given: [[0.0, np.nan, 0.0]] * len(given[3]))
+    with pytest.raises(probing.NotFinite, match=r"mnli: row \d+ of .*: blank_log_likelihood is \[0.0, nan, 0.0\]"):
+        seen(model, tokenizer, "mnli")
+
+
 def test_published_shots_are_the_first_items_and_stay_scored(model, tokenizer):
     made = seen(model, tokenizer, "mnli", "protocol=published")
     assert [row["item"] for row in made.rows] == list(range(12))

@@ -80,6 +80,17 @@ def test_each_normalisation_picks_by_its_own_rule(study):
     assert set(generated["score"]) == {0.25} and set(generated["prediction"]) == {-1}
 
 
+@pytest.mark.parametrize("name", ["log_likelihood", "blank_log_likelihood"])
+def test_log_likelihoods_that_are_not_finite_have_no_answer(study, name):
+    rows = records.load(study, where={"dataset": ["mnli", "xsum"]})
+    picked = next(place for place in rows.index if rows["dataset"][place] == "mnli")
+    rows.at[picked, name] = np.array([np.nan, -1.0])
+    with pytest.raises(ValueError, match=r"mnli at step-0: row \d has log-likelihoods that are not finite \(\[nan, "):
+        records.scored(rows, "calibrated")
+    rows.at[picked, name] = np.array([-1.0, -1.0])
+    assert records.scored(rows, "calibrated")["prediction"].isin([-1, 0, 1]).all()
+
+
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "gone", "sidecar", "link", "version", "weights"])
 def test_a_damaged_record_is_named_set_aside_and_counts_as_missing(study, caplog, damage, tmp_path):
     cell = bases(study)[0]

@@ -22,6 +22,10 @@ from pretune.tasks.registry import REGISTRY, Dataset
 from pretune.training import autocast
 
 
+class NotFinite(ValueError):
+    """A model gives log-likelihoods that are not finite: the message names model, dataset and row, and holds the values."""
+
+
 @dataclass
 class Seen:
     """What was seen of a model: rows and texts of a record, items left out by probe, tokens of all sequences."""
@@ -44,7 +48,8 @@ class _Asked:
 
 
 def look(study: Study, model: Model, network, tokenizer, probe: Probe, seen: Seen) -> None:
-    """Add to `seen` what one probe shows of `network`. Raises RowError when no item can be used."""
+    """Add to `seen` what one probe shows of `network`. Raises RowError when no item can be used, NotFinite for a model
+    that gives no log-likelihoods to choose by."""
     asked = _asked(study, tokenizer, network.config.max_position_embeddings, probe)
     kept = [asked.examples[i] for i in asked.layout.kept]
     point, layout = model.checkpoint, asked.layout
@@ -59,12 +64,21 @@ def look(study: Study, model: Model, network, tokenizer, probe: Probe, seen: See
     baselines = rows.baseline(points.data_folder(study), asked.dataset, kept)
     for place, example, base, (values, output, read) in zip(layout.kept, kept, baselines, measured, strict=True):
         item = asked.items[place]
+        _hold_finite(model, asked.dataset, f"row {item} of {probe.split}", values)
         seen.rows.append(shared | {"item": item, "gold": example.gold, "baseline": base, "flag": asked.flags[place]} | values)
         seen.texts.append({"probe": probe.key, "item": item, "prompt": layout.prefix + example.prompt,
                            "choices": list(example.choices), "output": output})
         seen.tokens += read
     if layout.left_out:
         seen.left_out[probe.key] = [asked.items[place] for place in layout.left_out]
+
+
+def _hold_finite(model: Model, dataset: Dataset, where: str, values: dict) -> None:
+    """Text is not asked after a content-free prompt; every other log-likelihood is a number, or the first would be the answer."""
+    for name in ("log_likelihood",) if dataset.metric == "nats" else ("log_likelihood", "blank_log_likelihood"):
+        if not np.isfinite(values[name]).all():
+            raise NotFinite(f"{model.name}: {dataset.name}: {where}: {name} is {values[name]}, which is not finite: its weights, "
+                            "or what is computed from them, left the range of numbers")
 
 
 def _asked(study: Study, tokenizer, context: int, probe: Probe) -> _Asked:

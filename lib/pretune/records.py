@@ -208,9 +208,15 @@ def scored(rows: pd.DataFrame, normalisation: str = "dataset") -> pd.DataFrame:
 
 
 def _predictions(rows: pd.DataFrame, normalisation: str) -> np.ndarray:
-    """The likeliest choice of each of `rows`, which have equally many choices."""
+    """The likeliest choice of each of `rows`, which have equally many choices. Raises ValueError where one is not finite."""
     blank = _table(rows, "blank_log_likelihood") if normalisation == "calibrated" else 0.0
-    return _normalised(rows, _table(rows, "log_likelihood"), blank, normalisation).argmax(axis=1)
+    likelihood = _normalised(rows, _table(rows, "log_likelihood"), blank, normalisation)
+    wrong = ~np.isfinite(likelihood).all(axis=1)
+    if wrong.any():
+        row, values = rows.iloc[wrong.argmax()], likelihood[wrong.argmax()].tolist()
+        raise ValueError(f"{row['dataset']} at {row['checkpoint']}: row {row['item']} has log-likelihoods that are not finite "
+                         f"({values}) and so no answer; remove its record and run the study again")
+    return likelihood.argmax(axis=1)
 
 
 def _normalised(rows: pd.DataFrame, likelihood: np.ndarray, blank: np.ndarray | float, normalisation: str) -> np.ndarray:
