@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pretune import prompts, scoring
+from pretune import prefix, prompts, scoring
 from small_models import FAMILIES, small
 
 PREFIX = "Lorn is a town in Avaria. Lorn makes cheese.\nQuestion: Who uses the oven?\nAnswer: baker\n"
@@ -124,3 +124,55 @@ def test_stop_reasons(model, tokenizer, token, stop, monkeypatch):
     assert {one.stop for one in made} == {stop}
     assert {one.length for one in made} == {7 if stop == "length" else 1}
     assert all("\n" not in one.text for one in made)
+
+
+def short_of_memory(monkeypatch, fits, error):
+    """No more than so many rows can be read at a time."""
+    real = scoring._State.feed
+
+    def feed(self, ids, found):
+        if len(ids) > fits:
+            raise error
+        return real(self, ids, found)
+
+    monkeypatch.setattr(scoring._State, "feed", feed)
+
+
+CPU = RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried to")
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), CPU], ids=["GPU", "CPU"])
+@pytest.mark.parametrize("fits", [5, 8])
+def test_a_batch_that_does_not_fit_the_memory_is_halved_and_nothing_changes(model, tokenizer, monkeypatch, caplog, fits, error):
+    items, asked, done = requests(tokenizer), encoded(tokenizer, QUESTIONS * 3), []
+    golds = [request.ids[request.start :] for request, *_ in items]
+    found, made = scoring.log_likelihoods(model, items), scoring.generate(model, tokenizer, asked, 9, golds)
+    short_of_memory(monkeypatch, fits, error)
+    for some, wanted in zip(scoring.log_likelihoods(model, items, after_batch=done.append), found, strict=True):
+        assert some == pytest.approx(wanted, abs=1e-3)
+    for one, wanted in zip(scoring.generate(model, tokenizer, asked, 9, golds, after_batch=done.append), made, strict=True):
+        assert (one.text, one.stop) == (wanted.text, wanted.stop) and one.gold == pytest.approx(wanted.gold, abs=1e-3)
+    assert "out of memory on cpu: scored in batches of at most" in caplog.text and sum(done) == len(items) + len(asked)
+
+
+def test_what_does_not_fit_the_memory_alone_is_an_error_with_its_size(model, tokenizer, monkeypatch):
+    longest = max(len(request.ids) for some in requests(tokenizer) for request in some)
+    short_of_memory(monkeypatch, 0, CPU)
+    with pytest.raises(scoring.ScoringFailed, match=r"out of memory with a single item of \d+ tokens on cpu"):
+        scoring.log_likelihoods(model, requests(tokenizer))
+    ids = np.arange(3, 3 + longest, dtype=np.int32)
+    with pytest.raises(scoring.ScoringFailed, match=rf"out of memory with a single item of {longest + 9} tokens on cpu"):
+        scoring.generate(model, tokenizer, [ids], 9)
+
+    def read(*given):
+        raise CPU
+
+    monkeypatch.setattr(prefix, "read", read)
+    with pytest.raises(scoring.ScoringFailed, match=rf"out of memory with the {longest} tokens that all items share on cpu"):
+        scoring.generate(model, tokenizer, [np.append(ids, last) for last in (1, 2)], 9)
+
+
+def test_other_errors_in_scoring_are_not_taken_for_memory(model, tokenizer, monkeypatch):
+    short_of_memory(monkeypatch, 0, RuntimeError("shapes do not match"))
+    with pytest.raises(RuntimeError, match="shapes"):
+        scoring.log_likelihoods(model, requests(tokenizer))

@@ -112,6 +112,32 @@ def test_a_smaller_micro_batch_gives_the_same_weights(model, monkeypatch, caplog
     assert torch.allclose(weights(whole), weights(halved), atol=1e-3)
 
 
+def computes_twice(model):
+    return any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+
+
+@pytest.mark.parametrize("lora", [None, Lora(rank=4)], ids=["all weights", "adapters"])
+def test_where_no_row_fits_activations_are_computed_twice_and_the_weights_are_the_same(model, monkeypatch, caplog, lora):
+    whole, spared, real, calls = copy.deepcopy(model), copy.deepcopy(model), training.collate, []
+    spared.model.layers[0].mlp.register_forward_pre_hook(lambda *_: calls.append(computes_twice(spared)))
+    with models.adapted(whole, lora, 0) as trained:
+        log = training.train(trained, some_rows(), SETTINGS, 0)
+
+    def fits_when_little_is_kept(rows, device):
+        if not computes_twice(spared):
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+        return real(rows, device)
+
+    monkeypatch.setattr(training, "collate", fits_when_little_is_kept)
+    with models.adapted(spared, lora, 0) as trained:
+        again = training.train(trained, some_rows(), SETTINGS, 0)
+    assert "gradient checkpointing is switched on" in caplog.text and not computes_twice(spared)
+    assert not spared.get_input_embeddings()._forward_hooks
+    assert len(calls) == 2 * 24 * 3 and all(calls)  # each row once forward, once again for its gradient, in three epochs
+    assert [step.loss for step in again] == pytest.approx([step.loss for step in log], abs=1e-4)
+    assert torch.allclose(weights(whole), weights(spared), atol=1e-3)
+
+
 def test_out_of_memory_with_one_row_fails_the_cell(model, monkeypatch):
     def never(rows, device):
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -119,6 +145,7 @@ def test_out_of_memory_with_one_row_fails_the_cell(model, monkeypatch):
     monkeypatch.setattr(training, "collate", never)
     with pytest.raises(TrainingFailed, match=r"single row of \d+ tokens on cpu at step 1 of \d+"):
         training.train(model, some_rows(), SETTINGS, 0)
+    assert not computes_twice(model) and not model.training
 
 
 def test_other_errors_are_not_taken_for_memory(model, monkeypatch):

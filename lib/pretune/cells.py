@@ -89,7 +89,7 @@ def run_cell(study: Study, cell: Cell, report: Report = lambda phase, share: Non
     """Train if need be, score the cell's probes, leave the record; wall seconds and tokens per phase.
 
     Tokens scored are those of all sequences, as if each were read alone.
-    Raises TrainingFailed, CheckpointError, RowError or NotFinite with the reason when the cell cannot be done.
+    Raises TrainingFailed, ScoringFailed, CheckpointError, RowError or NotFinite with the reason when it cannot be done.
     """
     model, seconds = cell.model, {}
     with _timed(seconds, "load"):

@@ -3,7 +3,8 @@
 - A `Row` is a token sequence with a mask of the tokens that count. Pre-training counts all, fine-tuning the completion
   and its end-of-sequence token. Padding is a matter of the batch and never of the mask, so it cannot hide that token.
 - The loss of a step is the mean over all counted tokens of its batch, whatever the micro-batch: sums are
-  divided by the count of the whole batch, not averaged over parts. On out-of-memory the micro-batch is halved.
+  divided by the count of the whole batch, not averaged over parts. On out-of-memory the micro-batch is halved; where a single
+  row does not fit, activations are computed a second time in place of being kept.
 - The head is applied to the positions that count only, a piece of them at a time: of a small model a large vocabulary is
   most, and logits of a whole batch are larger than all else in memory.
 - Nothing here is random but the order of rows, which follows from seed and epoch. With the periodic state
@@ -18,7 +19,8 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +30,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy
 
-from pretune import storage
+from pretune import memory, storage
 from pretune.params import Optimisation
 
 STATE_EVERY = 60.0  # seconds between two saved states of a running training
@@ -126,26 +128,37 @@ def train(
     mark = _fingerprint(rows, settings, seed)
     steps = _restore(state, mark, model, optimizer) if state else []
     micro, saved = settings.batch_size, time.monotonic()
-    model.train()
-    for number in range(len(steps), len(order)):
-        batch = [rows[i] for i in order[number]]
-        rate = settings.learning_rate * rate_share(number, len(order), settings)
-        try:
-            loss, micro = _gradients(model, batch, settings.precision, micro, device)
-        except TrainingFailed as error:
-            raise TrainingFailed(f"{error} at step {number + 1} of {len(order)}") from error
-        tokens = (steps[-1].tokens if steps else 0) + sum(len(row.ids) for row in batch)
-        steps.append(Step(number + 1, tokens, loss, rate))
-        _check_loss(steps)
-        _apply(optimizer, rate, settings.clip)
-        after_step(steps[-1])
-        if state and time.monotonic() - saved >= state_every:
-            _save(state, mark, model, optimizer, steps)
-            saved = time.monotonic()
+    with _in_training(model):
+        for number in range(len(steps), len(order)):
+            batch = [rows[i] for i in order[number]]
+            rate = settings.learning_rate * rate_share(number, len(order), settings)
+            try:
+                loss, micro = _gradients(model, batch, settings.precision, micro, device)
+            except TrainingFailed as error:
+                raise TrainingFailed(f"{error} at step {number + 1} of {len(order)}") from error
+            tokens = (steps[-1].tokens if steps else 0) + sum(len(row.ids) for row in batch)
+            steps.append(Step(number + 1, tokens, loss, rate))
+            _check_loss(steps)
+            _apply(optimizer, rate, settings.clip)
+            after_step(steps[-1])
+            if state and time.monotonic() - saved >= state_every:
+                _save(state, mark, model, optimizer, steps)
+                saved = time.monotonic()
     if state:
         state.unlink(missing_ok=True)
-    model.eval()
     return steps
+
+
+@contextlib.contextmanager
+def _in_training(model) -> Iterator[None]:
+    """`model` in training mode, and afterwards in evaluation mode with nothing left of what memory asked for."""
+    model.train()
+    try:
+        yield
+    finally:
+        if _computes_twice(model):
+            _compute_twice(model, False)
+        model.eval()
 
 
 def _gradients(model, batch: list[Row], precision: str, micro: int, device) -> tuple[float, int]:
@@ -153,15 +166,40 @@ def _gradients(model, batch: list[Row], precision: str, micro: int, device) -> t
     while True:
         try:
             return _accumulate(model, batch, precision, micro, device), micro
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+        except RuntimeError as error:
+            if not memory.ran_out(error):
                 raise
-            model.zero_grad()
-            if micro == 1:
+            if micro == 1 and (_computes_twice(model) or not model.supports_gradient_checkpointing):
                 longest = max(len(row.ids) for row in batch)
                 raise TrainingFailed(f"out of memory with a single row of {longest} tokens on {device}") from error
-            micro //= 2
-            log.warning("out of memory on %s: micro-batch lowered to %d rows", device, micro)
+        model.zero_grad()
+        memory.hand_back()
+        micro = _spare_memory(model, micro, device)
+
+
+def _spare_memory(model, micro: int, device) -> int:
+    """Half the micro-batch; where that is one row already, activations are computed a second time in place of being kept."""
+    if micro > 1:
+        log.warning("out of memory on %s: micro-batch lowered to %d rows", device, micro // 2)
+        return micro // 2
+    log.warning("out of memory on %s with a single row: gradient checkpointing is switched on, which takes longer", device)
+    _compute_twice(model, True)
+    return micro
+
+
+def _computes_twice(model) -> bool:
+    return any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+
+
+def _compute_twice(model, whether: bool) -> None:
+    """Keep only what goes into each layer, and compute the rest again for its gradient; or keep all, as before."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # these names are to go; the new ones are younger than what we allow
+        if whether:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        else:
+            model.gradient_checkpointing_disable()
+            model.disable_input_require_grads()
 
 
 def _accumulate(model, batch: list[Row], precision: str, micro: int, device) -> float:
