@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from pretune import checkpoints as points
-from pretune import fetching, models, paths, pretraining, probing, prompts, records, scoring, storage, survey, training
+from pretune import fetching, memory, models, paths, pretraining, probing, prompts, records, scoring, storage, survey, training
 from pretune.checkpoints import short_hash
 from pretune.microworld.datasets import write_datasets
 from pretune.microworld.text import documents
@@ -73,6 +73,7 @@ def prepare_checkpoints(study: Study, report: Report = lambda phase, share: None
             _pretrain(study, report)
 
 
+@memory.all_handed_back()
 def _pretrain(study: Study, report: Report) -> None:
     saved, total = study.checkpoints, study.checkpoints.steps[-1]
     if isinstance(saved, Corpus):
@@ -85,6 +86,7 @@ def _pretrain(study: Study, report: Report) -> None:
     )
 
 
+@memory.all_handed_back()
 def run_cell(study: Study, cell: Cell, report: Report = lambda phase, share: None) -> tuple[dict, dict]:
     """Train if need be, score the cell's probes, leave the record; wall seconds and tokens per phase.
 

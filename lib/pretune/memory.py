@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -17,3 +20,23 @@ def hand_back() -> None:
     if torch.cuda.is_initialized():
         gc.collect()
         torch.cuda.empty_cache()
+
+
+@contextmanager
+def all_handed_back() -> Iterator[None]:
+    """Decorates what holds a model, so that a process that goes on holds nothing of it, also when it fails: the next cell, the
+    other processes and the user's own work are to have that memory."""
+    try:
+        yield
+    except BaseException as error:
+        _let_go(error)
+        raise
+    finally:
+        hand_back()
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Forget what the functions that an error ended, or that it followed from, had in hand."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__

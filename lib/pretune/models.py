@@ -67,7 +67,8 @@ def dropout(folder: Path) -> str:
 
 
 def check(folder: Path, point: Checkpoint) -> str:
-    """Hold a fetched checkpoint against what it must be; the checksum of its weights.
+    """Hold a fetched checkpoint against what it must be; the checksum of its weights. It is looked at on the processor, because
+    cells are at work on the GPU meanwhile.
 
     Raises CheckpointError for missing or unexpected weights, an architecture that is read wrongly here, a tokenizer with more
     entries than the model has, and, after a hundred million tokens, for a model that expects plain English no better than
@@ -75,7 +76,7 @@ def check(folder: Path, point: Checkpoint) -> str:
     """
     if outside := points.foreign(folder, folder.parent):
         raise CheckpointError(f"{point.name}: {outside} leads out of {folder.parent}; put the file itself there")
-    model, tokenizer = _load(folder), AutoTokenizer.from_pretrained(folder)
+    model, tokenizer = _loaded(folder), AutoTokenizer.from_pretrained(folder)
     _hold_to_its_word(model, folder)
     if (said := dropout(folder)) != "none":
         log.warning("%s: dropout is %s", point.name, said)
@@ -153,10 +154,11 @@ def _tokenizer(folder: Path) -> object:
 
 
 def _load(folder: Path) -> torch.nn.Module:
-    return _loaded(folder, use_safetensors=True).to(pick_device()).eval()
+    return _loaded(folder).to(pick_device())
 
 
-def _loaded(folder: Path, use_safetensors: bool) -> torch.nn.Module:
+def _loaded(folder: Path, use_safetensors: bool = True) -> torch.nn.Module:
+    """The model of a folder in evaluation mode. Raises CheckpointError where weights and model do not fit each other."""
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
             folder, config=_steady_config(folder), dtype=torch.float32, use_safetensors=use_safetensors, weights_only=True,
