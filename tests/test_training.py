@@ -1,6 +1,8 @@
 """The loop: what counts, what does not change the result, what stops it, and going on after a kill."""
 
 import copy
+import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -185,6 +187,28 @@ def test_a_killed_training_ends_with_the_weights_it_would_have_had(model, tmp_pa
     assert again == log
     assert torch.equal(weights(whole), weights(resumed))
     assert not (tmp_path / "state.safetensors").exists()
+
+
+@pytest.mark.parametrize(("takes", "between"), [(0.5, 60), (3, 60), (30, 570)], ids=["quick", "at the border", "slow"])
+def test_no_more_than_a_twentieth_of_the_time_goes_into_saved_states(model, tmp_path, monkeypatch, takes, between):
+    """On a clock that goes by what is done: five seconds a step, and what a state takes."""
+    now, written = [0.0], []
+
+    def save(*given):
+        written.append((now[0], now[0] + takes))
+        now[0] += takes
+
+    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(training, "_save", save)
+    settings = SETTINGS.model_copy(update={"epochs": 150})
+
+    def after(step):
+        now[0] += 5
+
+    training.train(model, some_rows(), settings, 0, tmp_path / "state.safetensors", after_step=after)
+    assert written[0][0] == 60
+    pauses = [start - end for (_, end), (start, _) in itertools.pairwise(written)]
+    assert set(pauses) == {between} and len(written) * takes <= 0.05 * (now[0] + between)
 
 
 def test_a_state_of_another_training_is_not_continued(model, tmp_path, caplog):

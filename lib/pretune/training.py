@@ -33,7 +33,8 @@ from torch.nn.functional import cross_entropy
 from pretune import memory, storage
 from pretune.params import Optimisation
 
-STATE_EVERY = 60.0  # seconds between two saved states of a running training
+STATE_EVERY = 60.0  # seconds between two saved states of a running training, at least
+WRITING = 0.05  # share of the time that may go into writing states, which hold 12 bytes a trained weight
 HEAD_ENTRIES = {"cpu": 2**23, "cuda": 2**28}  # logits held at a time: what the C library keeps for reuse; a gigabyte
 log = logging.getLogger(__name__)
 
@@ -113,8 +114,9 @@ def train(
 ) -> list[Step]:
     """Train `model` in place on `rows` and return the log.
 
-    `state` is a file that is written every `state_every` seconds, continued from when it belongs to this very
-    training, and removed at the end. `after_step` sees each finished step, those before a resume excepted.
+    `state` is a file that is written every `state_every` seconds, or more seldom where that takes long (0: after every step),
+    continued from when it belongs to this very training, and removed at the end. `after_step` sees each finished step, those
+    before a resume excepted.
     Raises TrainingFailed on a loss that is not finite or runs away, and when one row does not fit the memory.
     """
     if not rows:
@@ -127,7 +129,7 @@ def train(
     )
     mark = _fingerprint(rows, settings, seed)
     steps = _restore(state, mark, model, optimizer) if state else []
-    micro, saved = settings.batch_size, time.monotonic()
+    micro, due = settings.batch_size, time.monotonic() + state_every
     with _in_training(model):
         for number in range(len(steps), len(order)):
             batch = [rows[i] for i in order[number]]
@@ -141,9 +143,10 @@ def train(
             _check_loss(steps)
             _apply(optimizer, rate, settings.clip)
             after_step(steps[-1])
-            if state and time.monotonic() - saved >= state_every:
+            if state and (start := time.monotonic()) >= due:
                 _save(state, mark, model, optimizer, steps)
-                saved = time.monotonic()
+                end = time.monotonic()
+                due = end + _wait(state_every, end - start)
     if state:
         state.unlink(missing_ok=True)
     return steps
@@ -280,6 +283,11 @@ def _save(state: Path, mark: str, model, optimizer, steps: list[Step]) -> None:
     lines = json.dumps([[s.step, s.tokens, s.loss, s.learning_rate] for s in steps])
     with storage.whole(state) as partial:
         save_file(_tensors(model, optimizer), partial, {"mark": mark, "steps": lines})
+
+
+def _wait(least: float, took: float) -> float:
+    """Seconds until the next state is written, when the last took so many."""
+    return max(least, took / WRITING - took) if least else 0.0
 
 
 def _restore(state: Path, mark: str, model, optimizer) -> list[Step]:
