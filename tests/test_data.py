@@ -1,17 +1,22 @@
 """Datasets from the Hub and from folders: pinned, whole, held against what they must be before anything is scored."""
 
 import json
+from pathlib import Path
 
+import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
 
 from conftest import run_pretune
 from local_hub import LocalHub
-from pretune import cells, checkpoints, fetching, hub, params, paths, pins, survey
+from pretune import cells, checkpoints, costs, fetching, hub, lengths, params, paths, pins, plan, survey
+from pretune.checkpoints import Checkpoint
 from pretune.errors import StudyError
 from pretune.tasks import rows
 from pretune.tasks.registry import REGISTRY
+
+POINT = Checkpoint("step-0", 0, "pretraining", 0, 0, "none", Path("nowhere"), False)
 
 
 def mnli(number, label=None):
@@ -156,6 +161,27 @@ def test_the_survey_prints_what_fits_and_a_prompt_in_every_format(smoke, tmp_pat
     assert "validation_matched" in line and "100%" in line
     for form in ("default", "instruct", "io", "chat"):
         assert f"--- mnli, {form}" in done.stdout
+
+
+def test_the_survey_leaves_how_long_items_and_training_rows_are(tokenizer, tmp_path, monkeypatch):
+    """Of conversations too, which are tuned on and not scored; and what is planned goes by it."""
+    monkeypatch.setattr(paths, "OUTPUTS", tmp_path)
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
+    own = params.load_study("smoke", ("probing.datasets=[mnli, xsum]", "recipes.instruct.examples=90"))
+    cells.prepare_data(own)
+    survey.table(own, tokenizer, 320)
+    found = lengths.noted(own)
+    assert set(found) == {"mnli", "xsum", "tulu_v2"} and "item" not in found["tulu_v2"]
+    for recipe in ("mnli", "xsum", "instruct"):
+        made, _ = cells._training_rows(own, plan.Model(POINT, recipe, 0, "none"), 10**6, tokenizer)
+        sizes, own_dataset = [len(row.ids) for row in made], own.recipe(recipe).dataset
+        assert found[own_dataset]["longest"] == max(sizes) and found[own_dataset]["row"] == int(np.median(sizes))
+    items = rows.examples(checkpoints.data_folder(own), REGISTRY["mnli"], "validation_matched", "default", rows.chosen(
+        checkpoints.data_folder(own), REGISTRY["mnli"], "validation_matched", 12, 0))
+    sizes = [len(tokenizer(one.prompt + one.completion)["input_ids"]) for one in items]
+    assert found["mnli"]["item"] == int(np.median(sizes)) and lengths.basis(own) == "measured"
+    cell = next(cell for cell in plan.cells(own) if cell.model.recipe == "instruct")
+    assert costs.cell_cost(own, cell).trained_tokens == 90 * found["tulu_v2"]["row"]
 
 
 def test_a_quarter_of_real_summaries_fit_four_shots(real_rows, olmo, tmp_path, monkeypatch):

@@ -1,6 +1,9 @@
-"""Which cells a study needs, and what makes a record stale."""
+"""Which cells a study needs, what makes a record stale, and what a study costs."""
 
-from pretune import costs, params
+import pytest
+
+from pretune import costs, lengths, models, params, paths, pins, pretraining
+from pretune.errors import StudyError
 from pretune.plan import cells, sweep
 from pretune.tasks.registry import RESERVE
 
@@ -91,3 +94,92 @@ def test_costs_grow_with_the_work():
     assert two.scored_tokens > 1.5 * one.scored_tokens and two.seconds > one.seconds and two.flops > one.flops
     assert one.trained_tokens == two.trained_tokens > 40 * 8 * 128
     assert 0 < costs.memory_gb(small) < 2 and 0 < costs.disk_gb(small) < 1
+
+
+OLMO = {"num_hidden_layers": 16, "hidden_size": 2048, "num_attention_heads": 16, "intermediate_size": 8192, "vocab_size": 50304,
+        "max_position_embeddings": 2048}
+
+
+@pytest.fixture
+def on_the_hub(tmp_path, monkeypatch):
+    """A study of the Hub by name, whose models have a configuration like this, in outputs of its own."""
+    monkeypatch.setattr(paths, "OUTPUTS", tmp_path)
+    monkeypatch.setattr(pins, "pinned_data", lambda study: {})
+
+    def study(name, config, *overrides):
+        point = {"run": 0, "tokens": 1, "stage": "", "repo": "lab/model", "bytes": 1}
+        found = [point | {"name": f"step{step}", "step": step, "commit": str(step)} for step in range(1000, 6000, 1000)]
+        monkeypatch.setattr(pins, "pinned", lambda study: {"config": config, "checkpoints": found})
+        return params.load_study(name, ("rates=null", *overrides))
+
+    return study
+
+
+def test_memory_is_that_of_a_batch_of_the_longest_rows_and_of_one_row(on_the_hub):
+    """80 GB of one GPU were planned as 22, by rows of 60 tokens."""
+    study = on_the_hub("olmo-1b", OLMO)
+    assert costs.longest_batch(study) == (8, 2048)
+    assert 70 < costs.memory_gb(study) < 80 and 25 < costs.memory_gb(study, 1) < 30
+    shorter, larger = (on_the_hub("olmo-1b", OLMO, change) for change in ("tuning.max_length=512", "recipes.xsum.batch_size=32"))
+    assert costs.longest_batch(shorter) == (8, 512) and costs.longest_batch(larger) == (32, 2048)
+    assert costs.memory_gb(shorter) < costs.memory_gb(study) < costs.memory_gb(larger)
+    assert costs.memory_gb(larger, 1) == costs.memory_gb(study, 1)
+
+
+def test_models_are_in_memory_when_they_are_scored_too(on_the_hub):
+    study = on_the_hub("olmo-1b", OLMO, "recipes={base: {}}")
+    cached = 40 * 16 * 2048  # bytes a token
+    whole, least = (costs.PROCESS_GB + (4 * costs.parameters(study) + tokens * cached) / 1e9 for tokens in (16_384, 2048))
+    assert costs.memory_gb(study) == pytest.approx(whole) and costs.memory_gb(study, 1) == pytest.approx(least)
+    short = on_the_hub("olmo-1b", OLMO, "recipes={base: {}}", "probing.datasets=[mnli, paws]", "probing.shots=1")
+    assert costs.memory_gb(short, 1) == pytest.approx(least - (2048 - 2 * 73) * cached / 1e9)
+
+
+def test_lengths_that_were_measured_take_the_place_of_those_registered(on_the_hub):
+    study = on_the_hub("olmo-1b", OLMO)
+    before = costs.total(study, cells(study))
+    assert lengths.basis(study) == "registered medians, guessed for xlsum, popqa, tulu_v2"
+    assert lengths.basis_of_longest(study) == "the longest that may come"
+    twice = {name: {"item": 2 * tokens, "row": 2 * tokens, "longest": 3 * tokens} for name, tokens in lengths.REAL_TOKENS.items()}
+    lengths.note(study, twice)
+    after = costs.total(study, cells(study))
+    assert after.trained_tokens == 2 * before.trained_tokens and after.scored_tokens > 1.8 * before.scored_tokens
+    assert lengths.basis(study) == "measured" and costs.longest_batch(study) == (8, 3 * lengths.REAL_TOKENS["tulu_v2"])
+    assert lengths.basis_of_longest(study) == "the longest of those looked at"
+    lengths.note(study, {name: one for name, one in twice.items() if name not in ("mnli", "popqa")})
+    assert lengths.basis(study) == "measured, registered medians for mnli, guessed for popqa"
+    cut = on_the_hub("olmo-1b", OLMO, "tuning.max_length=512")
+    assert costs.longest_batch(cut) == (8, 512)
+    assert lengths.row(cut, "xsum", 2048) == 512 and lengths.row(cut, "paws", 2048) == 2 * lengths.REAL_TOKENS["paws"]
+
+
+def test_rows_of_a_generated_world_are_as_it_has_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "OUTPUTS", tmp_path)
+    quick = params.load_study("quick")
+    assert lengths.basis(quick).startswith("60 tokens") and costs.longest_batch(quick) == (3, 384)
+    assert {lengths.item(quick, name) for name in quick.probing.datasets} == {60}
+
+
+def test_the_disk_holds_a_state_for_each_process_that_trains(on_the_hub, tokenizer):
+    study = on_the_hub("olmo-1b", OLMO)
+    assert costs.disk_gb(study, 3) - costs.disk_gb(study) == pytest.approx(2 * 24e-9 * costs.parameters(study))
+    written, kept = costs.tuned_gb(study)
+    assert written == pytest.approx(5 * 9 * 3 * 4e-9 * costs.parameters(study)) and kept == 100
+    adapters = on_the_hub("olmo-1b", OLMO, "recipes={base: {}, xsum: {dataset: xsum, lora: {rank: 16}}}")
+    assert 0 < costs.states_gb(adapters) < 0.02 * costs.states_gb(study)
+
+
+def test_adapters_are_counted_as_they_are_made(tokenizer):
+    study = params.load_study("smoke")
+    network = pretraining.new_model(study.checkpoints.pretraining.architecture, tokenizer, 0)
+    with models.adapted(network, params.Lora(rank=8), 0) as trained:
+        counted = sum(weight.numel() for weight in trained.parameters() if weight.requires_grad)
+    assert costs._adapters(study, params.Lora(rank=8)) == counted
+
+
+def test_configurations_by_other_names_are_read_and_what_is_not_there_is_named(on_the_hub):
+    gpt2 = {"n_layer": 12, "n_embd": 768, "n_head": 12, "n_inner": None, "n_positions": 1024, "vocab_size": 50257}
+    assert costs.architecture(on_the_hub("olmo-1b", gpt2)) == params.Architecture(
+        layers=12, width=768, heads=12, intermediate=3072, context=1024, vocabulary=50257)
+    with pytest.raises(StudyError, match="says nothing of layers, context by a name that is known: num_hidden_layers, n_layer"):
+        costs.architecture(on_the_hub("olmo-1b", {"d_model": 768, "n_embd": 768, "n_head": 12, "vocab_size": 50257}))

@@ -212,8 +212,9 @@ class _Pool:
                 self._submit_preparation()
             return
         if error is not None and storage.is_full(error):
-            raise RunError(f"{error}; the study needs {costs.disk_gb(self.study):.2f} GB in all. What is done is kept: make room "
-                           "and run again") from None
+            needed = costs.disk_gb(self.study, self.jobs - self.fetches)
+            raise RunError(f"{error}; the study needs {needed:.2f} GB in all. What is done is kept: make room and run "
+                           "again") from None
         if error is None:
             self.outcome.add(future.result())
         else:

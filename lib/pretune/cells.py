@@ -29,7 +29,7 @@ from pretune.params import Corpus, Found, MicroworldData, Study
 from pretune.params import World as WorldSize
 from pretune.plan import Cell, Model
 from pretune.tasks import rows
-from pretune.tasks.registry import REGISTRY, Dataset
+from pretune.tasks.registry import REGISTRY
 
 Report = Callable[[str, float], None]  # what is being done, and the share of the whole that is done
 
@@ -144,7 +144,7 @@ def _training_rows(study: Study, model: Model, context: int, tokenizer) -> tuple
     for index in rows.chosen(folder, dataset, dataset.train, len(rows.read(folder, dataset, dataset.train)), model.seed):
         if len(kept) == wanted:
             return kept, long
-        row = _training_row(folder, dataset, index, tokenizer)
+        row = prompts.row_of(folder, dataset, index, tokenizer)
         if len(row.ids) > longest and not cut:
             long.append(index)
         else:
@@ -153,12 +153,6 @@ def _training_rows(study: Study, model: Model, context: int, tokenizer) -> tuple
         return kept, long
     raise study.refuse(f"recipes.{model.recipe}.examples", wanted, f"the {dataset.train} split of {dataset.name} has "
                        f"{len(kept)} rows that fit {longest} tokens beside those reserved to choose rates on")
-
-
-def _training_row(folder: Path, dataset: Dataset, index: int, tokenizer) -> training.Row:
-    if dataset.turns:
-        return prompts.chat_row(tokenizer, rows.conversations(folder, dataset, [index])[0])
-    return prompts.training_row(tokenizer, rows.examples(folder, dataset, dataset.train, "default", [index])[0])
 
 
 def _world(size: WorldSize) -> World:

@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from pretune import batch, costs, params, paths, records, storage
+from pretune import batch, costs, lengths, params, paths, records, storage
 from pretune.errors import RunError, StudyError
 from pretune.params import Study
 from pretune.plan import cells
@@ -117,18 +117,28 @@ def _plan(given: argparse.Namespace) -> int:
     for cell in lacking:
         cost = costs.cell_cost(study, cell)
         print(f"  {cell.model.name:<24} {len(cell.probes):>3} probes  {cost.seconds:>7.1f} s")
-    cost, jobs = costs.total(study, lacking), batch.default_jobs()
-    print(f"""
+    print(_expected(study, costs.total(study, lacking), batch.default_jobs()))
+    return 0
+
+
+def _expected(study: Study, cost: costs.Cost, jobs: int) -> str:
+    """What a study is expected to cost, and what each number rests on."""
+    (written, kept), known, (rows, longest) = costs.tuned_gb(study), lengths.basis(study), costs.longest_batch(study)
+    trained = f"batches of {rows} rows of {longest:,} tokens, {lengths.basis_of_longest(study)}" if rows else "nothing is trained"
+    return f"""
 expected for what is missing
   tokens     {cost.trained_tokens:,} trained on, {cost.scored_tokens:,} scored
   operations {cost.flops:.3g} floating-point operations, {costs.parameters(study):,} parameters
   time       {_span(cost.seconds)} of one process, {_span(cost.seconds / jobs)} with {jobs} processes, without pages
-  on a GPU   {costs.gpu_hours(cost, "H200"):.1f} hours of one H200, {costs.gpu_hours(cost, "A100"):.1f} of one A100, \
-if they reach {costs.REACHED:.0%} of their peak
+             (at rates measured on an AMD EPYC; row lengths: {known})
+  on a GPU   {costs.gpu_hours(cost, "H200"):.1f} hours of one H200, {costs.gpu_hours(cost, "A100"):.1f} of one A100
+             (at {costs.REACHED:.0%} of their peak, which is assumed; row lengths: {known})
   download   {costs.download_gb(study):.1f} GB
-  memory     {costs.memory_gb(study):.1f} GB a process
-  disk       {costs.disk_gb(study):.2f} GB""")
-    return 0
+  memory     {costs.memory_gb(study):.1f} GB a process ({trained})
+             {costs.memory_gb(study, 1):.1f} GB with one row at a time, which a process comes down to by itself
+  disk       {costs.disk_gb(study, jobs):.2f} GB: checkpoints {costs.checkpoints_gb(study):.2f}, tuned weights {kept:.2f}, \
+states of running trainings {costs.states_gb(study, jobs):.2f}
+             {written:.2f} GB of tuned weights are written in all; the longest unused make room for others"""
 
 
 def _span(seconds: float) -> str:

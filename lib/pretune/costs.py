@@ -2,7 +2,7 @@
 
 Operations are 6 per parameter and token of training and 2 of scoring, plus attention. Seconds follow from rates that
 were measured on two cores of an AMD EPYC with AVX512-BF16 (`RATES`), one thread a process, one process a core:
-they are a first guess elsewhere, and the progress bar corrects itself.
+they are a first guess elsewhere, and the progress bar corrects itself. How long rows are: module `lengths`.
 """
 
 from __future__ import annotations
@@ -10,17 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pretune import checkpoints as points
-from pretune.params import Architecture, Found, Hub, Saved, Study
+from pretune import lengths
+from pretune.params import Architecture, Found, Hub, Lora, Saved, Study
 from pretune.plan import Cell, cells
 from pretune.tasks.registry import REGISTRY
 
-ROW_TOKENS = 60  # tokens of a typical example of the microworld, prompt and completion
-REAL_TOKENS = {  # the same of real rows: medians with OLMo's tokenizer (`pretune data`); guesses: XLSum, PopQA, the last three
-    "xsum": 400, "xlsum": 600, "cnn_dailymail": 850, "social_i_qa": 65, "sciq_question": 130, "tweet_qa": 80, "mnli": 54,
-    "mnli_mismatched": 53, "rte": 71, "gpt3_nli": 51, "paws": 73, "qqp": 45, "stsb": 45, "arc_easy": 30, "arc_challenge": 35,
-    "openbookqa": 19, "hellaswag": 45, "boolq": 131, "sciq": 99, "sciq_closed": 22, "wikitext": 168, "popqa": 20,
-    "tulu_v2": 500, "alpaca": 100, "dolly": 150,
-}
 PEAK = {"H200": 989e12, "A100": 312e12}  # bfloat16 operations per second, dense, as their maker states
 REACHED = 0.15  # share of the peak: an assumption, not measured (the reference study's own tuning ran at about .02 of an A100)
 RATES = {"train": 52e9, "score": 37e9}  # floating-point operations per second and process
@@ -28,6 +22,12 @@ NETWORK = 50e6  # bytes a second from the Hub: a guess
 CELL_SECONDS = 0.3  # loading, writing
 SCORED_TOKENS = 16_384  # tokens of one scoring batch, each with keys and values held two to three times
 PROCESS_GB = 0.6  # memory of a process before it holds a model
+LOGITS = 2**28  # held at a time in training (`training.HEAD_ENTRIES`)
+NAMES = {  # how configurations on the Hub call the parts of an architecture
+    "layers": ("num_hidden_layers", "n_layer"), "width": ("hidden_size", "n_embd"), "heads": ("num_attention_heads", "n_head"),
+    "intermediate": ("intermediate_size", "ffn_dim", "n_inner"), "context": ("max_position_embeddings", "n_positions"),
+    "vocabulary": ("vocab_size",),
+}
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,20 @@ def architecture(study: Study) -> Architecture:
     from pretune import pins  # noqa: PLC0415  the client of the Hub takes a while to load
 
     config = pins.pinned(study)["config"]
-    return Architecture(layers=config["num_hidden_layers"], width=config["hidden_size"], heads=config["num_attention_heads"],
-                        intermediate=config["intermediate_size"], context=config["max_position_embeddings"],
-                        vocabulary=config["vocab_size"])
+    found = {part: next((config[name] for name in names if config.get(name)), None) for part, names in NAMES.items()}
+    found["intermediate"] = found["intermediate"] or 4 * (found["width"] or 0)  # where it is left out
+    if lacking := [part for part, value in found.items() if not value]:
+        raise study.refuse("checkpoints", study.checkpoints.source, f"the configuration of its models says nothing of "
+                           f"{', '.join(lacking)} by a name that is known: {', '.join(NAMES[lacking[0]])}")
+    return Architecture(**found)
 
 
 def parameters(study: Study) -> int:
     """Weights of the model, embeddings counted once."""
-    shape = architecture(study)
+    return _size(architecture(study))
+
+
+def _size(shape: Architecture) -> int:
     block = 4 * shape.width**2 + 3 * shape.width * shape.intermediate
     return shape.vocabulary * shape.width + shape.layers * block
 
@@ -67,25 +73,20 @@ def preparation(study: Study) -> Cost:
     if isinstance(saved, Found):
         return Cost(0, 0, 0.0, download_gb(study) * 1e9 / NETWORK + len(points.checkpoints(study)) * CELL_SECONDS)
     tokens = saved.steps[-1] * saved.pretraining.batch_size * saved.pretraining.length
-    return _cost(study, tokens, 0, saved.pretraining.length)
+    return _cost(architecture(study), tokens, 0, saved.pretraining.length)
 
 
 def cell_cost(study: Study, cell: Cell) -> Cost:
     """Tuning and scoring of one cell. An item is read once for itself and once for each completion."""
-    tuning, own = study.tuning_of(cell.model.recipe), study.recipe(cell.model.recipe).dataset
-    trained = tuning.examples * tuning.epochs * row_tokens(study, own) if own else 0
-    scored = 0
+    tuning, shape, parts = study.tuning_of(cell.model.recipe), architecture(study), [Cost(0, 0, 0.0, CELL_SECONDS)]
+    if study.recipe(cell.model.recipe).dataset:
+        one = lengths.row(study, cell.model.recipe, shape.context)
+        parts.append(_cost(shape, tuning.examples * tuning.epochs * one, 0, one))
     for probe in cell.probes:
-        one = row_tokens(study, probe.dataset)
+        one = lengths.item(study, probe.dataset)
         extra = probe.new_tokens if REGISTRY[probe.dataset].kind == "generation" else one // 2
-        scored += probe.shots * one + probe.items * (one + extra)
-    cost = _cost(study, trained, scored, ROW_TOKENS)
-    return Cost(cost.trained_tokens, cost.scored_tokens, cost.flops, cost.seconds + CELL_SECONDS)
-
-
-def row_tokens(study: Study, dataset: str) -> int:
-    """Tokens of a typical example of a dataset, prompt and completion."""
-    return ROW_TOKENS if study.datasets.source == "microworld" else REAL_TOKENS.get(dataset, ROW_TOKENS)
+        parts.append(_cost(shape, 0, probe.shots * one + probe.items * (one + extra), one))
+    return _sum(parts)
 
 
 def gpu_hours(cost: Cost, gpu: str) -> float:
@@ -105,31 +106,79 @@ def download_gb(study: Study) -> float:
 
 def total(study: Study, work: list[Cell]) -> Cost:
     """Preparation and all of `work`."""
-    parts = [preparation(study), *(cell_cost(study, cell) for cell in work)]
+    return _sum([preparation(study), *(cell_cost(study, cell) for cell in work)])
+
+
+def memory_gb(study: Study, rows: int | None = None) -> float:
+    """Peak of one process: training (weights, gradients, moments, activations of a batch) or scoring (weights, keys and values).
+
+    With `rows`, what it comes down to when memory runs out: so many rows of a batch, or items with their shots, at a time.
+    """
+    shape, size = architecture(study), parameters(study)
+    training = [each * size + 4 * _activations(shape, min(batch, rows or batch) * length)
+                for each, batch, length in _trainings(study)]
+    one = min(shape.context, (study.probing.shots + 1) * max(lengths.item(study, name) for name in study.probing.datasets))
+    read = SCORED_TOKENS if rows is None else min(SCORED_TOKENS, rows * one)
+    return PROCESS_GB + max([*training, 4 * size + 40 * read * shape.layers * shape.width]) / 1e9
+
+
+def longest_batch(study: Study) -> tuple[int, int]:
+    """Rows and tokens a row of the largest batch that is trained on; (0, 0) where nothing is."""
+    return max(((batch, length) for _, batch, length in _trainings(study)), key=lambda one: one[0] * one[1], default=(0, 0))
+
+
+def checkpoints_gb(study: Study) -> float:
+    """Checkpoints in float32; those of the Hub come and go within the cache."""
+    size, here = 4e-9 * parameters(study), len(points.checkpoints(study))
+    made = {"hub": min(here * size, max(size, study.cache.max_gb)), "folder": 0.0}
+    return made.get(study.checkpoints.source, here * size)
+
+
+def tuned_gb(study: Study) -> tuple[float, float]:
+    """Tuned weights in float32: what is written of them in all, and what the cache keeps."""
+    written = 4e-9 * parameters(study) * len({cell.model.key for cell in cells(study) if cell.model.recipe != "base"})
+    return written, min(written, study.cache.max_gb)
+
+
+def states_gb(study: Study, jobs: int = 1) -> float:
+    """States of running trainings, one a process: 12 bytes a trained weight, and as much while one takes the last one's place."""
+    trained = [_adapters(study, one.lora) if one.lora else parameters(study) for one in study.recipes.values() if one.dataset]
+    trained += [parameters(study)] * isinstance(study.checkpoints, Saved)
+    return 2 * 12e-9 * max(trained, default=0) * jobs
+
+
+def disk_gb(study: Study, jobs: int = 1) -> float:
+    """All that lies on the disk at a time, without datasets and records, which are small beside it."""
+    return checkpoints_gb(study) + tuned_gb(study)[1] + states_gb(study, jobs)
+
+
+def _trainings(study: Study) -> list[tuple[int, int, int]]:
+    """Of everything that is trained: bytes a weight, rows of a batch, tokens of the longest row."""
+    context = architecture(study).context
+    found = [(4 if recipe.lora else 16, study.tuning_of(name).batch_size, lengths.longest(study, name, context))
+             for name, recipe in study.recipes.items() if recipe.dataset]
+    if isinstance(study.checkpoints, Saved):
+        found.append((16, study.checkpoints.pretraining.batch_size, study.checkpoints.pretraining.length))
+    return found
+
+
+def _activations(shape: Architecture, tokens: int) -> int:
+    """Numbers that are kept of a batch for its gradient: 24 times the width a layer, as counted for OLMo, and logits."""
+    return tokens * shape.layers * 24 * shape.width + 3 * min(tokens * shape.vocabulary, LOGITS)
+
+
+def _adapters(study: Study, lora: Lora) -> int:
+    """Weights of adapters on every linear layer of the blocks."""
+    shape = architecture(study)
+    return lora.rank * shape.layers * (4 * 2 * shape.width + 3 * (shape.width + shape.intermediate))
+
+
+def _sum(parts: list[Cost]) -> Cost:
     return Cost(*(sum(getattr(part, name) for part in parts) for name in Cost.__dataclass_fields__))
 
 
-def memory_gb(study: Study) -> float:
-    """Peak of one process: tuning (weights, gradients, moments, activations of a batch) or scoring (keys and values)."""
-    shape, rows, length = architecture(study), study.tuning.batch_size, ROW_TOKENS
-    if isinstance(study.checkpoints, Saved):
-        rows, length = study.checkpoints.pretraining.batch_size, study.checkpoints.pretraining.length
-    activations = rows * length * (shape.layers * 24 * shape.width + 3 * shape.vocabulary) * 4
-    whole = any(recipe.dataset and recipe.lora is None for recipe in study.recipes.values())  # else adapters alone are trained
-    tuning, scoring = (16 if whole else 4) * parameters(study) + activations, 40 * SCORED_TOKENS * shape.layers * shape.width
-    return PROCESS_GB + max(tuning, scoring) / 1e9
-
-
-def disk_gb(study: Study) -> float:
-    """Checkpoints and tuned weights in float32; the latter, and checkpoints of the Hub, are capped by the cache."""
-    size, here = 4e-9 * parameters(study), len(points.checkpoints(study))
-    tuned = len({cell.model.key for cell in cells(study) if cell.model.recipe != "base"})
-    made = {"hub": min(here * size, max(size, study.cache.max_gb)), "folder": 0.0}
-    return made.get(study.checkpoints.source, here * size) + min(tuned * size, study.cache.max_gb)
-
-
-def _cost(study: Study, trained: int, scored: int, length: int) -> Cost:
-    shape = architecture(study)
-    forward = 2 * parameters(study) + 2 * shape.layers * shape.width * length
+def _cost(shape: Architecture, trained: int, scored: int, length: int) -> Cost:
+    """Cost of so many tokens in rows of `length`."""
+    forward = 2 * _size(shape) + 2 * shape.layers * shape.width * length
     train, score = 3 * forward * trained, forward * scored
     return Cost(trained, scored, train + score, train / RATES["train"] + score / RATES["score"])

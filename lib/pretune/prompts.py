@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
+from pretune.tasks import rows
 from pretune.tasks.chat import Turns
 from pretune.tasks.example import Example
+from pretune.tasks.registry import Dataset
 from pretune.training import Row
 
 KEPT = 2**15  # sequences that are not tokenised anew
@@ -58,6 +61,13 @@ def chat_row(tokenizer, turns: Turns) -> Row:
     ids = [np.append(part.ids, tokenizer.eos_token_id) for part in parts]
     counted = [np.arange(len(one)) >= part.start for one, part in zip(ids, parts, strict=True)]
     return Row(np.concatenate(ids), np.concatenate(counted))
+
+
+def row_of(folder: Path, dataset: Dataset, index: int, tokenizer) -> Row:
+    """A row of the train split as a training row. Raises RowError."""
+    if dataset.turns:
+        return chat_row(tokenizer, rows.conversations(folder, dataset, [index])[0])
+    return training_row(tokenizer, rows.examples(folder, dataset, dataset.train, "default", [index])[0])
 
 
 def lay_out(

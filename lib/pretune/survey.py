@@ -2,10 +2,12 @@
 
 Held against every dataset: its columns and types, its set of labels (hidden ones are refused), empty texts, items that stand
 in the train split too, and, with the model's tokenizer, the share of prompts that fit its context at each number of shots.
+How long items are, and the rows that are tuned on, is left for `pretune plan` (module `lengths`).
 """
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,10 +17,10 @@ import pandas as pd
 from transformers import AutoConfig, AutoTokenizer
 
 from pretune import checkpoints as points
-from pretune import hub, paths, prompts
+from pretune import hub, lengths, paths, prompts
 from pretune.errors import RunError
 from pretune.params import Hub, Study
-from pretune.pins import pinned
+from pretune.pins import pinned, used_datasets
 from pretune.plan import evaluation_split
 from pretune.tasks import rows
 from pretune.tasks.example import FORMATS, Example, HiddenLabel, RowError
@@ -27,6 +29,7 @@ from pretune.tasks.registry import REGISTRY, RESERVE, Dataset
 LOOKED_AT = 500  # rows of a split that are read for faults and lengths
 SHOTS = (0, 1, 2, 4)
 TWICE = 0.01  # share of items that may stand in the train split too
+log = logging.getLogger(__name__)
 
 
 def tokenizer_of(study: Study, folder: str | None):
@@ -44,7 +47,9 @@ def tokenizer_of(study: Study, folder: str | None):
 
 
 def table(study: Study, tokenizer, context: int) -> pd.DataFrame:
-    """One line per dataset: rows, items, labels, faults, lengths, and the share that fits at each number of shots."""
+    """One line per dataset: rows, items, labels, faults, lengths, and the share that fits at each number of shots. Lengths are
+    left in the study's folder too."""
+    lengths.note(study, _lengths(study, tokenizer))
     lines = [_line(study, REGISTRY[name], tokenizer, context) for name in study.probing.datasets]
     return pd.DataFrame(lines).convert_dtypes().astype(object).fillna("")
 
@@ -121,6 +126,36 @@ def _fits(study: Study, dataset: Dataset, tokenizer, context: int, items: list[E
         found[f"fit {count}-shot"] = f"{(needs <= context).mean():.0%}"
     used = prompts.lay_out(tokenizer, "", shots[: study.probing.shots], "\n", items, context, study.probing.new_tokens)
     return found | {"shots": used.shots}
+
+
+def _lengths(study: Study, tokenizer) -> dict[str, dict[str, int]]:
+    """Tokens of each dataset, as `lengths.note` takes them."""
+    found = {}
+    for dataset in (REGISTRY[name] for name in used_datasets(study)):
+        try:
+            found[dataset.name] = _item_length(study, dataset, tokenizer) | _row_lengths(study, dataset, tokenizer)
+        except RowError as error:
+            log.warning("%s is of unknown length: %s", dataset.name, error)
+    return found
+
+
+def _item_length(study: Study, dataset: Dataset, tokenizer) -> dict[str, int]:
+    """Median tokens of the first items that are scored, each with its completion."""
+    if dataset.name not in study.probing.datasets:
+        return {}
+    items = _items(study, dataset)[:LOOKED_AT]
+    return {"item": int(np.median([len(prompts.split(tokenizer, one.prompt, one.completion).ids) for one in items]))}
+
+
+def _row_lengths(study: Study, dataset: Dataset, tokenizer) -> dict[str, int]:
+    """Median and longest tokens of the rows that the first seed tunes on, if none is passed over."""
+    counts = [study.tuning_of(name).examples for name, recipe in study.recipes.items() if recipe.dataset == dataset.name]
+    if not counts:
+        return {}
+    folder = points.data_folder(study)
+    indices = rows.chosen(folder, dataset, dataset.train, max(counts), 0)
+    sizes = [len(prompts.row_of(folder, dataset, index, tokenizer).ids) for index in indices]
+    return {"row": int(np.median(sizes)), "longest": max(sizes)}
 
 
 def rendered(study: Study) -> Iterator[tuple[str, str]]:
