@@ -34,6 +34,17 @@ def test_a_rate_changes_its_recipe_only():
     assert {name for name in old if old[name] != new[name]} == {name for name in old if ".mnli." in name}
 
 
+def test_settings_that_were_fixed_once_count_where_they_are_changed_only():
+    """What was made before they were settings keeps its key."""
+    old, base = keys(), {name for name in keys() if ".base." in name}
+    assert keys("tuning.betas=[0.9, 0.95]", "tuning.max_length=null", "checkpoints.pretraining.betas=[0.9, 0.95]") == old
+    assert not {"betas", "max_length"} & set(params.load_study("smoke").tuning.determining())
+    changed = [keys(change) for change in ("tuning.betas=[0.9, 0.999]", "tuning.max_length=100", "tuning.max_length=101")]
+    assert all({name for name in old if new[name] == old[name]} == base for new in changed)
+    assert len({new["step-20.mnli.0"] for new in changed}) == 3
+    assert not set(old.values()) & set(keys("checkpoints.pretraining.betas=[0.9, 0.999]").values())
+
+
 def test_pretraining_and_world_change_everything():
     old = keys()
     for change in ("checkpoints.pretraining.run=1", "checkpoints.world.seed=5", "checkpoints.steps=[0, 20, 36, 38, 41]"):

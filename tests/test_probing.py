@@ -188,6 +188,24 @@ def test_training_rows_that_do_not_fit_are_passed_over_or_cut(model, tokenizer):
     assert max(len(row.ids) for row in cut) == 60 and len(cut) == 48 and none == []
 
 
+def test_rows_longer_than_max_length_are_passed_over_and_counted_or_cut(tokenizer):
+    """As those are that exceed the context, and never more than the context holds."""
+    tuned, study = plan.Model(POINT, "xsum", 0, "none"), params.load_study("smoke")
+    whole, none = cells._training_rows(study, tuned, 512, tokenizer)
+    longest = max(len(row.ids) for row in whole)
+    made, long = cells._training_rows(params.load_study("smoke", (f"tuning.max_length={longest - 1}",)), tuned, 512, tokenizer)
+    assert none == [] and long and len(made) == 48 and max(len(row.ids) for row in made) < longest
+    order = rows.chosen(folder(), REGISTRY["xsum"], "train", 48 + len(long), 0)
+    assert set(long) <= set(order) and [len(prompts.row_of(folder(), REGISTRY["xsum"], index, tokenizer).ids) for index in order
+                                        if index not in long] == [len(row.ids) for row in made]
+    with pytest.raises(StudyError, match="rows that fit 30 tokens"):
+        cells._training_rows(params.load_study("smoke", ("tuning.max_length=30",)), tuned, 512, tokenizer)
+    for limit, context in ((60, 512), (512, 60)):
+        published = params.load_study("smoke", ("protocol=published", f"tuning.max_length={limit}"))
+        cut, none = cells._training_rows(published, tuned, context, tokenizer)
+        assert max(len(row.ids) for row in cut) == 60 and len(cut) == 48 and none == []
+
+
 def test_examples_that_are_trained_on_count_their_completion_only(tokenizer):
     study = params.load_study("smoke")
     for recipe, said in (("mnli", {"entailment", "neutral", "contradiction"}), ("instruct", None)):

@@ -43,7 +43,7 @@ def test_the_loss_is_the_mean_over_counted_tokens_of_the_whole_batch(model):
 def bare_loop(model, rows, settings):
     """What a user would write with transformers: padded batches, `model(ids, labels=...)`; the loss of every step."""
     order, losses = training.batch_order(len(rows), settings, 0), []
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, betas=settings.betas, weight_decay=0.0)
     model.train()
     for number, batch in enumerate(order):
         longest = max(len(rows[i].ids) for i in batch)
@@ -71,6 +71,15 @@ def test_losses_and_weights_are_those_of_the_bare_transformers_loop(model, monke
     losses = bare_loop(other, rows, SETTINGS)
     assert [step.loss for step in training.train(model, rows, SETTINGS, 0)] == pytest.approx(losses, abs=1e-4)
     assert torch.allclose(weights(model), weights(other), atol=1e-3) and losses[-1] < losses[0]
+
+
+def test_betas_are_those_of_the_settings(model):
+    settings, usual, other = SETTINGS.model_copy(update={"betas": (0.5, 0.999)}), copy.deepcopy(model), copy.deepcopy(model)
+    losses = bare_loop(other, some_rows(), settings)
+    assert [step.loss for step in training.train(model, some_rows(), settings, 0)] == pytest.approx(losses, abs=1e-4)
+    assert torch.allclose(weights(model), weights(other), atol=1e-3)
+    training.train(usual, some_rows(), SETTINGS, 0)
+    assert SETTINGS.betas == (0.9, 0.95) and not torch.allclose(weights(model), weights(usual), atol=1e-3)
 
 
 def test_only_counted_targets_matter(model):
