@@ -8,14 +8,17 @@ import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import psutil
 import pytest
 
 from conftest import OUTPUTS, ROOT, run_pretune
-from pretune import params, paths, records
+from pretune import batch, params, paths, records
 from pretune.plan import cells
 from running import WHO, gone, record_count, rows_in, start, wait_until
 
@@ -72,6 +75,43 @@ def test_a_worker_that_is_killed_is_replaced_and_its_cell_done_again(copied, tmp
     done = run(copied, "--no-notebooks", environment=sabotaged(code))
     assert done.returncode == 0 and "its process was killed (out of memory?); it is tried again" in done.stderr, done.stderr
     pd.testing.assert_frame_equal(expected(), rows_in(copied, params.load_study("smoke"), monkeypatch))
+
+
+@pytest.fixture
+def here(copied, monkeypatch):
+    """The copy, for this process too."""
+    monkeypatch.setenv("PRETUNE_OUTPUTS", str(copied))
+    monkeypatch.setattr(paths, "OUTPUTS", copied)
+    monkeypatch.setattr(paths, "CACHE", copied / "cache")
+    return copied
+
+
+def test_a_worker_that_is_killed_with_nothing_to_do_is_replaced(smoke, here, monkeypatch):
+    drop(here, "step-36.base.*")
+    killed = []
+
+    class Pool(ProcessPoolExecutor):
+        def submit(self, *asked):
+            if not killed:
+                killed.append(True)
+                raise BrokenProcessPool
+            return super().submit(*asked)
+
+    monkeypatch.setattr(batch, "ProcessPoolExecutor", Pool)
+    assert batch.measure(smoke, ("step-36",)).failed == {} and killed
+    assert not records.missing(smoke, ("step-36",))
+
+
+def test_a_suspect_that_waits_for_its_checkpoint_does_not_stop_the_others(smoke, here, monkeypatch):
+    """Else the room in a small cache, which they have to leave for it, would never come."""
+    drop(here, "step-36.base.*", "step-38.base.*")
+    [folder] = (here / "cache" / "pretrained").glob("*/step-36")
+    shutil.rmtree(folder)
+    monkeypatch.setattr(batch, "ProcessPoolExecutor", lambda *_: SimpleNamespace(submit=lambda *_: Future()))
+    pool = batch._Pool(smoke, records.missing(smoke), 2, batch.Outcome())
+    pool.suspects.add("step-36.base.0")
+    pool._submit()
+    assert set(pool.running.values()) == {"prepare", "step-38.base.0"}
 
 
 def test_a_cell_that_kills_its_process_fails_and_the_others_and_the_pages_go_on(copied, tmp_path):

@@ -3,10 +3,12 @@
 import hashlib
 import json
 import pickle
+import re
 import shutil
 import socket
 import struct
 import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,12 +16,13 @@ from huggingface_hub import constants
 
 from conftest import run_pretune
 from local_hub import LocalHub
-from pretune import fetching, hub, models, params, paths, pins, records, room
+from pretune import batch, fetching, hub, models, params, paths, pins, records, room
 from pretune.checkpoints import checkpoints
 from pretune.errors import StudyError
 from pretune.hub import HubError
 
 REPO = "lab/tiny-olmo"
+FOR_ONE = {"max_gb": 0.0008}  # a cache that holds one checkpoint of the smoke study
 
 
 @pytest.fixture
@@ -84,17 +87,58 @@ def test_a_commit_is_fetched_and_a_break_taken_up(served, tmp_path):
     assert (target / "model.safetensors").read_bytes() == (served.folders[commit] / "model.safetensors").read_bytes()
 
 
-def test_what_earlier_runs_left_makes_room_and_what_is_needed_stays(served, tmp_path):
+def fetch(own):
+    for point in checkpoints(own):
+        fetching.fetch_checkpoint(own, point)
+
+
+@pytest.fixture
+def crowded(served, tmp_path):
+    """A study whose cache holds two checkpoints, and both of them are there."""
     own = study(tmp_path, steps=[10, 20, 30])
     own = own.model_copy(update={"cache": params.Cache(max_gb=2.5 * pins.pinned(own)["checkpoints"][0]["bytes"] / 1e9)})
-    first, second, third = checkpoints(own)
-    for point in (first, second):
+    for point in checkpoints(own)[:2]:
         hub.fetch(REPO, point.revision, point.folder)
         point.about.write_text("{}")
-    room.make(own, {second.revision, third.revision})
+    return own
+
+
+def test_what_earlier_runs_left_makes_room_and_what_is_needed_stays(crowded):
+    first, second, third = checkpoints(crowded)
+    assert room.make(crowded, third, {second.revision, third.revision}) == ""
     assert not first.exists() and second.exists()
-    room.make(own, {third.revision})  # one fits beside the next
+    assert room.make(crowded, third, {third.revision}) == "" and second.exists()  # one fits beside the next
+    why = room.make(smaller(crowded, 0.1), third, {second.revision, third.revision})
+    assert re.fullmatch("step-30 needs .* GB in .*, which holds .* GB that cannot be removed, .* raise cache.max_gb", why)
     assert second.exists()
+
+
+def smaller(own, share):
+    return own.model_copy(update={"cache": params.Cache(max_gb=own.cache.max_gb * share)})
+
+
+def test_what_another_run_at_work_needs_stays_until_it_ends(crowded):
+    first, second, third = checkpoints(crowded)
+    other = crowded.model_copy(update={"name": "other"})
+    with batch.alone(paths.study_folder("other")):
+        room.claim(other, {first.revision, second.revision})
+        assert "cannot be removed" in room.make(crowded, third, {third.revision})
+        assert first.exists() and second.exists() and room.claimed(crowded) == {first.revision, second.revision}
+        room.claim(other, {second.revision})
+        assert room.make(crowded, third, {third.revision}) == "" and not first.exists() and second.exists()
+    assert room.make(smaller(crowded, 0.1), third, {third.revision}) == "" and not second.exists()  # the run is over
+
+
+@pytest.mark.parametrize("left", ["damaged", "without its notes"])
+def test_what_is_no_checkpoint_makes_room_first(crowded, left):
+    first, second, third = checkpoints(crowded)
+    if left == "damaged":
+        first.folder.rename(first.folder.with_name(f"{first.folder.name}.damaged"))
+    else:
+        first.about.unlink()
+    needed = {point.revision for point in (first, second, third)}
+    assert room.make(smaller(crowded, 0.9), third, needed) == ""
+    assert second.exists() and not list(first.folder.parent.glob(f"{first.folder.name}*"))
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
@@ -138,7 +182,7 @@ def test_a_study_on_the_hub_gives_the_rows_of_the_same_checkpoints_made_here(smo
     raw["datasets"] = {"source": "microworld", "world": raw["checkpoints"]["world"]}
     raw["checkpoints"] = {"source": "hub", "repo": REPO, "steps": [0, 20, 40], "late": 1, "tokens_per_step": 1024}
     raw["recipes"] = {"base": {}, "mnli": {"dataset": "mnli"}}
-    raw |= {"findings": ["01_dataset_dichotomy"], "cache": {"max_gb": 0.0015}, "probing": raw["probing"] | {"datasets": ["mnli"]}}
+    raw |= {"findings": ["01_dataset_dichotomy"], "cache": FOR_ONE, "probing": raw["probing"] | {"datasets": ["mnli"]}}
     file = tmp_path / "own.yaml"
     file.write_text(json.dumps(raw))
     branches = {f"step{one.step}": one.folder for one in made} | {"main": made[-1].folder}
@@ -187,6 +231,55 @@ def own_study(tmp_path, source, **changes):
     file = tmp_path / "own.yaml"
     file.write_text(json.dumps(raw | changes))
     return file
+
+
+ON_HUB = {"source": "hub", "repo": REPO, "steps": [0, 20, 40], "late": 1, "tokens_per_step": 1024}
+
+
+@pytest.fixture
+def of_smoke(smoke, tmp_path, monkeypatch):
+    """The checkpoints of the smoke study behind a local Hub."""
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    with LocalHub({REPO: {f"step{one.step}": one.folder for one in checkpoints(smoke)}}) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
+        yield server
+
+
+def run_own(file, tmp_path, *words):
+    return run_pretune("run", str(file), "--no-notebooks", *words, outputs=tmp_path / "outputs", timeout=90)
+
+
+@pytest.mark.parametrize("words", [("--only", "step-20"), ("--sweep",)])
+def test_only_what_a_run_looks_at_is_fetched_and_it_ends_where_one_fits(of_smoke, tmp_path, words):
+    more = {"rates": {"grid": [1e-3, 2e-3], "steps": [20]}} if words == ("--sweep",) else {}
+    file = own_study(tmp_path, ON_HUB, cache=FOR_ONE, recipes={"base": {}, "mnli": {"dataset": "mnli"}}, **more)
+    done = run_own(file, tmp_path, *words)
+    assert done.returncode == 0, done.stderr
+    fetched = {path.split("/")[4] for method, path, _ in of_smoke.asked if method == "GET" and path.endswith(".safetensors")}
+    assert fetched == {of_smoke.commits[REPO]["step20"]}
+
+
+def test_a_damaged_checkpoint_is_fetched_again_where_one_fits(of_smoke, tmp_path):
+    file = own_study(tmp_path, ON_HUB, cache=FOR_ONE)
+    assert run_own(file, tmp_path, "--only", "step-20").returncode == 0
+    [weights] = (tmp_path / "outputs" / "cache" / "hub").glob("*/*/model.safetensors")
+    weights.write_bytes(flipped(weights.read_bytes()))
+    shutil.rmtree(tmp_path / "outputs" / "own" / "records")
+    done = run_own(file, tmp_path)
+    assert done.returncode == 0 and "set aside, to be made again" in done.stderr, done.stderr
+    assert len(list((tmp_path / "outputs" / "own" / "records").iterdir())) == 3
+
+
+def test_a_disk_without_room_fails_what_waits_with_what_it_needs(of_smoke, tmp_path, monkeypatch):
+    monkeypatch.setenv("PRETUNE_OUTPUTS", str(tmp_path / "outputs"))
+    monkeypatch.setattr(paths, "OUTPUTS", tmp_path / "outputs")
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "outputs" / "cache")
+    own = params.load_study(str(own_study(tmp_path, ON_HUB)))
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda place: SimpleNamespace(free=1000))
+    failed = batch.measure(own, ("step-20",)).failed
+    assert set(failed) == {"step-20.base.0"}
+    assert re.fullmatch(r"step-20 needs .* GB in .*, 0.0 GB are free; make room there or set PRETUNE_OUTPUTS to .*",
+                        failed["step-20.base.0"])
 
 
 def test_a_folder_of_checkpoints_is_a_study_and_stays_as_it_is(smoke, tmp_path, monkeypatch):
@@ -251,7 +344,7 @@ def test_pickled_weights_are_refused_unless_allowed_and_then_kept_as_safetensors
     with pytest.raises(StudyError, match="step10-tokens1B holds no .*pickled weights are refused unless"):
         checkpoints(study(tmp_path, steps=[10, 20]))
     own = study(tmp_path, steps=[10, 20], tokens_per_step=512, allow_pickle_weights=True)
-    fetching.fetch_checkpoints(own, lambda phase, share: None)
+    fetch(own)
     first = checkpoints(own)[0]
     assert "weights are pickled" in caplog.text
     assert [file.name for file in first.folder.iterdir() if file.suffix in (".bin", ".safetensors")] == ["model.safetensors"]
@@ -268,7 +361,7 @@ def test_a_pickle_that_would_run_code_is_refused(served, tmp_path):
     (folder / "model.safetensors").unlink()
     torch.save({"model.embed_tokens.weight": Harm()}, folder / "pytorch_model.bin")
     with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
-        fetching.fetch_checkpoints(study(tmp_path, steps=[10, 20], allow_pickle_weights=True), lambda phase, share: None)
+        fetch(study(tmp_path, steps=[10, 20], allow_pickle_weights=True))
     assert not (tmp_path / "harmed").exists()
 
 
@@ -340,11 +433,11 @@ def test_a_file_that_stays_wrong_is_refused_and_never_used(served, tmp_path, cha
     commit, content = weights_of(served, 10)
     served.trouble = bad(99, lambda request: whole_answer(change)(request, content))
     with pytest.raises(HubError, match="lab/tiny-olmo: .*"):
-        fetching.fetch_checkpoints(own, lambda phase, share: None)
+        fetch(own)
     point, _ = checkpoints(own)
     assert not point.exists() and not list(tmp_path.glob("outputs/cache/hub/**/model.safetensors"))
     served.trouble = lambda method, path: None
-    fetching.fetch_checkpoints(own, lambda phase, share: None)
+    fetch(own)
     assert point.exists() and (point.folder / "model.safetensors").read_bytes() == content
 
 

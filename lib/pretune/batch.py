@@ -31,14 +31,16 @@ from tqdm import tqdm
 
 from pretune import checkpoints as points
 from pretune import costs, paths, records, storage
-from pretune.errors import Damaged, RunError
-from pretune.params import Study
+from pretune.checkpoints import Checkpoint
+from pretune.errors import Damaged, RunError, StudyError
+from pretune.params import MicroworldData, Saved, Study
 from pretune.plan import Cell
 from pretune.progress import Progress
 
 log = logging.getLogger(__name__)
+DATA = "datasets"
 PREPARE = "prepare"
-PREPARATIONS = 3  # times that preparing is begun before it has failed
+PREPARATIONS = 3  # times that a checkpoint is begun before it has failed
 KILLED = "its process was killed (out of memory?)"
 _messages = None  # in a worker: where it says what it does
 
@@ -86,7 +88,7 @@ def alone(folder: Path) -> Iterator[None]:
     """Hold the folder of a study against other runs on this machine. Raises RunError where one is at work."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / "run.lock", timeout=0):
+        with FileLock(folder / "run.lock", timeout=1):  # another run may look for a moment whether it is held
             yield
     except Timeout:
         raise RunError(f"{folder / 'run.lock'} is held: another run of {folder.name} is at work; wait for it") from None
@@ -136,20 +138,26 @@ class _Pool:
 
     When a worker is killed its pool is lost. Cells that were at work are then `suspects`: each is tried again with no other
     cell beside it, and has failed when it is killed again. A cell whose checkpoint turned out damaged waits for a new one.
+    Checkpoints are prepared one after the other, and only those that cells of this run wait for.
     """
 
     def __init__(self, study: Study, work: list[Cell], jobs: int, outcome: Outcome):
         self.fetches = study.checkpoints.source == "hub"  # beside the cells, which make room for the next by being done
         self.study, self.waiting, self.jobs, self.outcome = study, list(work), jobs + self.fetches, outcome
-        self.prepared = all(cell.model.checkpoint.exists() for cell in work) and points.data_folder(study).is_dir()
         self.running: dict[Future, str] = {}
         self.cells = {cell.model.name: cell for cell in work}
         self.points = {cell.model.checkpoint.name: cell.model.checkpoint for cell in work}
         self.left = Counter(cell.model.checkpoint.name for cell in work)
         self.suspects: set[str] = set()
         self.remade: set[str] = set()  # cells that waited for their checkpoint to be made again
-        self.preparations = 0
-        self.progress = Progress({cell.model.name: costs.cell_cost(study, cell).seconds for cell in work}, "parts")
+        self.making: Checkpoint | None = None  # what is being prepared
+        self.begun: Counter[str] = Counter()  # preparations
+        right = isinstance(study.datasets, MicroworldData) or not self._missing()
+        self.has_data = right and points.data_folder(study).is_dir()
+        seconds = {} if self.has_data else {DATA: costs.CELL_SECONDS}
+        self.progress = Progress(seconds | {cell.model.name: costs.cell_cost(study, cell).seconds for cell in work}, "parts")
+        for point in self._missing():
+            self.progress.add(self._preparation(point), self._preparing_seconds())
         self.context = multiprocessing.get_context("spawn")
         self._start()
 
@@ -159,12 +167,14 @@ class _Pool:
 
     def run(self) -> None:
         try:
-            if self.fetches:
-                importlib.import_module("pretune.room").make(self.study, {point.revision for point in self.points.values()})
-            if not self.prepared:
-                self._submit_preparation()
+            self._claim()
             while self.running or self.waiting:
-                self._submit()
+                try:
+                    self._submit()
+                except BrokenProcessPool:  # a worker was killed while it had nothing to do
+                    self._recover()
+                if self.waiting and not self.running:  # another run holds the room
+                    time.sleep(0.2)
                 done, _ = wait(self.running, timeout=0.2, return_when=FIRST_COMPLETED)
                 self._listen()
                 killed = {future for future in done if isinstance(future.exception(), BrokenProcessPool)}
@@ -181,25 +191,81 @@ class _Pool:
             self.queue.close()
             self.progress.close()
 
-    def _submit_preparation(self) -> None:
-        self.preparations += 1
-        self.progress.add(PREPARE, costs.preparation(self.study).seconds)
-        self.running[self.pool.submit(_prepare, self.study)] = PREPARE
-
     def _submit(self) -> None:
-        """Start cells whose checkpoint is there, as many as there are free processes; of suspects one, and nothing beside it."""
+        """Start cells whose checkpoint is there, as many as there are free processes; of suspects one, and nothing beside it.
+
+        Before the data is there nothing else is begun.
+        """
+        if not self.has_data:
+            if not self.running:
+                self._prepare_data()
+            return
         ready = [cell for cell in self.waiting if cell.model.checkpoint.exists()]
-        at_work = [name for name in self.running.values() if name != PREPARE]
-        if self.suspects:
-            ready = [cell for cell in ready if cell.model.name in self.suspects][: not at_work]
-        beside = self.fetches and len(at_work) == len(self.running)  # that process is not for cells
+        at_work = {name for name in self.running.values() if name in self.cells}
+        self._prepare_next(busy=bool(ready or at_work))
+        suspects = [cell for cell in ready if cell.model.name in self.suspects]
+        if suspects or self.suspects & at_work:
+            ready = suspects[: not at_work]
+        beside = self.fetches and not self.making  # that process is not for cells
         for cell in ready[: self.jobs - beside - len(self.running)]:
-            self.waiting.remove(cell)
             self.running[self.pool.submit(_run_cell, self.study, cell)] = cell.model.name
-        if not self.running:  # preparation failed or left a checkpoint out: what waits for it cannot be done
-            for cell in self.waiting:
-                self.outcome.failed[cell.model.name] = f"checkpoint {cell.model.checkpoint.name} was not made"
-            self.waiting.clear()
+            self.waiting.remove(cell)
+
+    def _prepare_data(self) -> None:
+        if self.begun[DATA] == PREPARATIONS:
+            raise RunError(f"{DATA}: {KILLED}")
+        self.running[self.pool.submit(_prepare_data, self.study)] = DATA
+        self.begun[DATA] += 1
+
+    def _prepare_next(self, busy: bool) -> None:
+        """Begin to prepare the next checkpoint that cells wait for, where none is being prepared and there is room for it.
+
+        Cells that end make room, as do other runs; only when neither can (`busy`: cells are at work or ready) have those failed
+        that wait for a checkpoint without room.
+        """
+        for point in [] if self.making else self._missing():
+            if self.begun[self._preparation(point)] == PREPARATIONS:
+                self._give_up(point, f"checkpoint {point.name} was not made")
+            elif not (lack := self._lack(point)):
+                self._prepare(point)
+                return
+            elif busy or importlib.import_module("pretune.room").claimed(self.study):
+                self.progress.part(self._preparation(point), 0.0, f"{point.name} waits for room in the cache")
+                return
+            else:
+                self._give_up(point, lack)
+
+    def _prepare(self, point: Checkpoint) -> None:
+        name = self._preparation(point)
+        self.running[self.pool.submit(_prepare, self.study, point, name)] = name
+        self.making = point
+        self.begun[name] += 1
+        self.progress.add(name, self._preparing_seconds())
+
+    def _missing(self) -> list[Checkpoint]:
+        """The checkpoints that cells wait for and that are not there, in the order of the cells."""
+        return list(dict.fromkeys(cell.model.checkpoint for cell in self.waiting if not cell.model.checkpoint.exists()))
+
+    def _preparation(self, point: Checkpoint) -> str:
+        """The name of the job that makes or fetches a checkpoint; pre-training makes all of them."""
+        return PREPARE if isinstance(self.study.checkpoints, Saved) else f"{PREPARE} {point.name}"
+
+    def _preparing_seconds(self) -> float:
+        """What one preparation is expected to take."""
+        several = 1 if isinstance(self.study.checkpoints, Saved) else len(points.checkpoints(self.study))
+        return costs.preparation(self.study).seconds / several
+
+    def _lack(self, point: Checkpoint) -> str:
+        """Why there is no room for a checkpoint of the Hub; empty where there is."""
+        return importlib.import_module("pretune.room").make(self.study, point, self._needed()) if self.fetches else ""
+
+    def _needed(self) -> set[str]:
+        """The commits that cells still wait for or work on."""
+        return {point.revision for point in self.points.values() if self.left[point.name]}
+
+    def _claim(self) -> None:
+        if self.fetches:
+            importlib.import_module("pretune.room").claim(self.study, self._needed())
 
     def _finish(self, future: Future) -> None:
         name, error = self.running.pop(future), future.exception()
@@ -208,8 +274,7 @@ class _Pool:
             log.warning("%s", error)
             self.remade.add(name)
             self.waiting.insert(0, self.cells[name])
-            if PREPARE not in self.running.values():
-                self._submit_preparation()
+            self.begun[self._preparation(self.cells[name].model.checkpoint)] = 0
             return
         if error is not None and storage.is_full(error):
             needed = costs.disk_gb(self.study, self.jobs - self.fetches)
@@ -217,22 +282,46 @@ class _Pool:
                            "again") from None
         if error is None:
             self.outcome.add(future.result())
+        if name == DATA:
+            self._finish_data(error)
+        elif name not in self.cells:
+            self._finish_preparation(name, error)
         else:
-            self._fail(name, f"{type(error).__name__}: {error}")
-        self._end(name)
+            if error is not None:
+                self._fail(name, _reason(error))
+            self._end(name)
+
+    def _finish_data(self, error: BaseException | None) -> None:
+        self.progress.part(DATA, 1.0)
+        self.has_data = error is None
+        if isinstance(error, StudyError | RunError):
+            raise error
+        if error is not None:
+            raise RunError(f"{DATA}: {_reason(error)}")
+
+    def _finish_preparation(self, name: str, error: BaseException | None) -> None:
+        self.making = None
+        self.progress.part(name, 1.0)
+        if error is not None:
+            log.error("%s failed: %s", name, _reason(error))
+            for point in self._missing():
+                self._give_up(point, f"checkpoint {point.name} was not made")
+
+    def _give_up(self, point: Checkpoint, why: str) -> None:
+        """Fail the cells that wait for a checkpoint which cannot be had."""
+        log.error("%s", why)
+        for cell in [cell for cell in self.waiting if cell.model.checkpoint == point]:
+            self.waiting.remove(cell)
+            self.outcome.failed[cell.model.name] = why
+            self._end(cell.model.name)
 
     def _recover(self) -> None:
         """Go on after a worker was killed: with a new pool, and those that were at work one at a time."""
-        names = list(self.running.values())
+        names = [name for name in self.running.values() if name in self.cells]
         self.running.clear()
+        self.making = None
         self.pool.shutdown(wait=True)
         self._start()
-        if PREPARE in names:
-            names.remove(PREPARE)
-            if self.preparations < PREPARATIONS:
-                self._submit_preparation()
-            else:
-                self._fail(PREPARE, KILLED)
         alone = len(names) == 1 and names[0] in self.suspects
         for name in names:
             cell = self.cells[name]
@@ -251,16 +340,13 @@ class _Pool:
         log.error("%s failed: %s", name, why)
 
     def _end(self, name: str) -> None:
+        """Count a cell as done or failed. A fetched checkpoint may go when its last cell is."""
         self.suspects.discard(name)
         self.progress.part(name, 1.0)
-        self._release(name)
-
-    def _release(self, name: str) -> None:
-        """Let a fetched checkpoint go when its last cell is done."""
-        self.left[name.partition(".")[0]] -= 1
-        point = self.points.get(name.partition(".")[0])
-        if self.study.checkpoints.source == "hub" and point and not self.left[point.name]:
-            importlib.import_module("pretune.room").release(self.study, point)
+        point = self.cells[name].model.checkpoint.name
+        self.left[point] -= 1
+        if not self.left[point]:
+            self._claim()
 
     def _listen(self) -> None:
         while not self.queue.empty():
@@ -286,11 +372,17 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _prepare(study: Study) -> dict:
+def _prepare_data(study: Study) -> dict:
     cells, start = importlib.import_module("pretune.cells"), time.perf_counter()
     cells.prepare_data(study)
-    cells.prepare_checkpoints(study, _reporter(PREPARE))
-    return _done({"prepare": time.perf_counter() - start}, {"prepare": points.checkpoints(study)[-1].tokens})
+    return _done({"prepare": time.perf_counter() - start}, {})
+
+
+def _prepare(study: Study, point: Checkpoint, name: str) -> dict:
+    cells, start = importlib.import_module("pretune.cells"), time.perf_counter()
+    cells.prepare_checkpoint(study, point, _reporter(name))
+    read = {"prepare": points.checkpoints(study)[-1].tokens} if isinstance(study.checkpoints, Saved) else {}
+    return _done({"prepare": time.perf_counter() - start}, read)
 
 
 def _run_cell(study: Study, cell: Cell) -> dict:
@@ -300,6 +392,11 @@ def _run_cell(study: Study, cell: Cell) -> dict:
 
 def _reporter(name: str) -> Callable[[str, float], None]:
     return lambda phase, share: _messages.put((name, phase, share))
+
+
+def _reason(error: BaseException) -> str:
+    """Kind and message of an error, on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _done(seconds: dict[str, float], tokens: dict[str, int]) -> dict:

@@ -21,7 +21,7 @@ import torch
 
 from pretune import checkpoints as points
 from pretune import fetching, memory, models, paths, pretraining, probing, prompts, records, scoring, storage, survey, training
-from pretune.checkpoints import short_hash
+from pretune.checkpoints import Checkpoint, short_hash
 from pretune.microworld.datasets import write_datasets
 from pretune.microworld.text import documents
 from pretune.microworld.world import World, make_world
@@ -63,19 +63,23 @@ def _check_data(study: Study) -> None:
     storage.write(file, json.dumps(mark))
 
 
-def prepare_checkpoints(study: Study, report: Report = lambda phase, share: None) -> None:
-    """Pre-train, or fetch, what is missing of the study's checkpoints."""
-    if isinstance(study.checkpoints, Found):
-        fetching.fetch_checkpoints(study, report)
-        return
-    with storage.lock(points.run_folder(study).name):
-        if not all(point.exists() for point in points.checkpoints(study)):
+def prepare_checkpoint(study: Study, point: Checkpoint, report: Report = lambda phase, share: None) -> None:
+    """Fetch a checkpoint that is not there, or pre-train, which makes all of them."""
+    found = isinstance(study.checkpoints, Found)
+    with storage.lock(point.revision if found else points.run_folder(study).name):
+        if found and not point.exists():
+            report(f"fetching {point.name}", 0.0)
+            fetching.fetch_checkpoint(study, point)
+        elif not found and not all(one.exists() for one in points.checkpoints(study)):
             _pretrain(study, report)
 
 
 @memory.all_handed_back()
 def _pretrain(study: Study, report: Report) -> None:
     saved, total = study.checkpoints, study.checkpoints.steps[-1]
+    for point in points.checkpoints(study):
+        if not point.exists():
+            storage.set_aside(point.folder)  # what is there without its notes is nothing, and would be kept
     if isinstance(saved, Corpus):
         text = partial(pretraining.corpus_documents, Path(saved.folder))
     else:

@@ -10,14 +10,14 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet
 
 from pretune import checkpoints as points
-from pretune import hub, models, records, room, storage
+from pretune import hub, models, storage
 from pretune.checkpoints import Checkpoint, describe
+from pretune.errors import RunError
 from pretune.params import HubData, Study
 from pretune.pins import entry_of, pinned_data, remember, used_datasets
 from pretune.plan import evaluation_split
@@ -26,31 +26,26 @@ from pretune.tasks.registry import REGISTRY
 log = logging.getLogger(__name__)
 
 
-def fetch_checkpoints(study: Study, report: Callable[[str, float], None]) -> None:
-    """Fetch the checkpoints that cells wait for, one after the other, as long as the cache has room. Each is checked before
-    it counts as there; one in a folder of this machine stays where it is."""
-    waiting = list(dict.fromkeys(cell.model.checkpoint for cell in records.missing(study)))
-    for done, point in enumerate(waiting):
-        report(f"fetching {point.name}", done / len(waiting))
-        with storage.lock(point.revision):
-            if not point.exists():
-                _fetch_checkpoint(study, point)
+def fetch_checkpoint(study: Study, point: Checkpoint) -> None:
+    """Fetch a checkpoint and check it before it counts as there; one in a folder of this machine stays where it is.
 
-
-def _fetch_checkpoint(study: Study, point: Checkpoint) -> None:
+    Raises HubError, CheckpointError, and RunError for a folder that is gone.
+    """
     folder = point.folder if study.checkpoints.source == "folder" else _downloaded(study, point)
+    if not folder.is_dir():
+        raise RunError(f"{point.name}: {folder} is gone; put it back, or take it out of the study")
     checksum = models.check(folder, point)
     remember(study, point, checksum)
     if point.apart:
         storage.write(point.about, json.dumps({"step": point.step, "tokens": point.tokens, "sha256": checksum}))
     else:
         describe(folder, checksum, step=point.step, tokens=point.tokens)
+        storage.set_aside(point.folder)  # what is there without its notes is nothing
         folder.replace(point.folder)
 
 
 def _downloaded(study: Study, point: Checkpoint) -> Path:
-    """The files of a checkpoint, in a folder beside its place. Raises HubError."""
-    room.wait(study, point)
+    """The files of a checkpoint, in a folder beside its place, for which there is room. Raises HubError."""
     partial, entry = point.folder.with_name(point.folder.name + ".partial"), entry_of(study, point)
     pickled = hub.PICKLED if entry["pickled"] else ()
     hub.fetch(entry["repo"], point.revision, partial, hub.MODEL + pickled)

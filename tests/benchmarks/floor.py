@@ -53,7 +53,7 @@ def measured(study) -> tuple[dict[str, float], dict[str, list]]:
         remember(module, name, calls)
     start = time.perf_counter()
     work.prepare_data(study)
-    work.prepare_checkpoints(study)
+    work.prepare_checkpoint(study, checkpoints(study)[-1])
     seconds["pre-training"] = time.perf_counter() - start
     for cell in plan.cells(study, (checkpoints(study)[-1].name,)):
         for phase, value in work.run_cell(study, cell)[0].items():
