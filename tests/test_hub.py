@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from huggingface_hub import constants
+from safetensors.torch import load_file, save_file
 
 from conftest import run_pretune
 from local_hub import LocalHub
@@ -22,6 +23,7 @@ from pretune.errors import StudyError
 from pretune.hub import HubError
 
 REPO = "lab/tiny-olmo"
+ON_HUB = {"source": "hub", "repo": REPO, "steps": [0, 20, 40], "late": 1, "tokens_per_step": 1024}
 FOR_ONE = {"max_gb": 0.0008}  # a cache that holds one checkpoint of the smoke study
 
 
@@ -222,6 +224,33 @@ def test_two_branches_with_the_same_weights_are_refused(smoke, tmp_path, monkeyp
     assert done.returncode == 1 and "step-30 has the very weights of step 20" in done.stderr
 
 
+def without_a_weight(folder):
+    weights = load_file(folder / "model.safetensors")
+    weights.pop(sorted(weights)[0])
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+
+def test_a_bad_checkpoint_fails_its_own_cells_with_the_reason_and_the_others_are_measured(smoke, tmp_path, monkeypatch):
+    folders = {}
+    for one in checkpoints(smoke):
+        folders[f"step{one.step}"] = shutil.copytree(one.folder, tmp_path / "repo" / one.name)
+    shutil.copy(folders["step0"] / "model.safetensors", folders["step36"])
+    without_a_weight(folders["step38"])
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    with LocalHub({REPO: folders}) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
+        gone = f"{server.commits[REPO]['step20']}/model.safetensors"
+        server.trouble = lambda method, path: (404, {"X-Error-Code": "EntryNotFound"}) if path.endswith(gone) else None
+        done = run_own(own_study(tmp_path, ON_HUB | {"steps": "all"}), tmp_path)
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    measured = {path.name.split(".")[0] for path in (tmp_path / "outputs" / "own" / "records").iterdir()}
+    assert measured == {"step-0", "step-40"}
+    for name, why in (("step-20", "HubError: lab/tiny-olmo: .*404"),
+                      ("step-36", "HubError: step-36 has the very weights of step 0"),
+                      ("step-38", "CheckpointError: .*weights do not match the model: .*missing_keys")):
+        assert re.search(f"^pretune: {name}.base.0 failed: {why}", done.stderr, re.MULTILINE), done.stderr
+
+
 def own_study(tmp_path, source, **changes):
     """The smoke study on base and MNLI with other checkpoints."""
     raw = params.yaml.safe_load((paths.PARAMS / "smoke.yaml").read_text())
@@ -231,9 +260,6 @@ def own_study(tmp_path, source, **changes):
     file = tmp_path / "own.yaml"
     file.write_text(json.dumps(raw | changes))
     return file
-
-
-ON_HUB = {"source": "hub", "repo": REPO, "steps": [0, 20, 40], "late": 1, "tokens_per_step": 1024}
 
 
 @pytest.fixture

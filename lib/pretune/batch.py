@@ -151,7 +151,8 @@ class _Pool:
         self.suspects: set[str] = set()
         self.remade: set[str] = set()  # cells that waited for their checkpoint to be made again
         self.making: Checkpoint | None = None  # what is being prepared
-        self.begun: Counter[str] = Counter()  # preparations
+        self.begun: Counter[str] = Counter()  # preparations, how often
+        self.why: dict[str, str] = {}  # and what became of them
         right = isinstance(study.datasets, MicroworldData) or not self._missing()
         self.has_data = right and points.data_folder(study).is_dir()
         seconds = {} if self.has_data else {DATA: costs.CELL_SECONDS}
@@ -224,16 +225,17 @@ class _Pool:
         that wait for a checkpoint without room.
         """
         for point in [] if self.making else self._missing():
-            if self.begun[self._preparation(point)] == PREPARATIONS:
-                self._give_up(point, f"checkpoint {point.name} was not made")
+            name = self._preparation(point)
+            if self.begun[name] == PREPARATIONS:
+                self._give_up([point], self.why.get(name, "it was not made"))
             elif not (lack := self._lack(point)):
                 self._prepare(point)
                 return
             elif busy or importlib.import_module("pretune.room").claimed(self.study):
-                self.progress.part(self._preparation(point), 0.0, f"{point.name} waits for room in the cache")
+                self.progress.part(name, 0.0, f"{point.name} waits for room in the cache")
                 return
             else:
-                self._give_up(point, lack)
+                self._give_up([point], lack)
 
     def _prepare(self, point: Checkpoint) -> None:
         name = self._preparation(point)
@@ -300,17 +302,15 @@ class _Pool:
             raise RunError(f"{DATA}: {_reason(error)}")
 
     def _finish_preparation(self, name: str, error: BaseException | None) -> None:
-        self.making = None
+        point, self.making = self.making, None
         self.progress.part(name, 1.0)
         if error is not None:
-            log.error("%s failed: %s", name, _reason(error))
-            for point in self._missing():
-                self._give_up(point, f"checkpoint {point.name} was not made")
+            self._give_up(self._missing() if name == PREPARE else [point], _reason(error))
 
-    def _give_up(self, point: Checkpoint, why: str) -> None:
-        """Fail the cells that wait for a checkpoint which cannot be had."""
-        log.error("%s", why)
-        for cell in [cell for cell in self.waiting if cell.model.checkpoint == point]:
+    def _give_up(self, several: list[Checkpoint], why: str) -> None:
+        """Fail the cells that wait for checkpoints which cannot be had; the others go on."""
+        log.error("%s failed: %s", ", ".join(point.name for point in several), why)
+        for cell in [cell for cell in self.waiting if cell.model.checkpoint in several]:
             self.waiting.remove(cell)
             self.outcome.failed[cell.model.name] = why
             self._end(cell.model.name)
@@ -319,6 +319,8 @@ class _Pool:
         """Go on after a worker was killed: with a new pool, and those that were at work one at a time."""
         names = [name for name in self.running.values() if name in self.cells]
         self.running.clear()
+        if self.making:
+            self.why[self._preparation(self.making)] = KILLED
         self.making = None
         self.pool.shutdown(wait=True)
         self._start()
