@@ -85,6 +85,7 @@ common.show_prompts(page, list(latent.recipes(page).values()))
 # reported as a turn-down. Asked where that third holds four checkpoints.
 #
 # *Early* is the first checkpoint after step 0, *late* the mean over the last neighbouring ones. Intervals join items, seeds and the noise of neighbouring checkpoints.
+# The claims of a page are a family: probabilities are adjusted, and intervals widened, by Holm's rule.
 
 # %%
 if page.is_whole:

@@ -85,7 +85,7 @@ forgetting.show_plane(page)
 #
 # **Claim 5c.** LoRA forgets less at equal gain. **Rule.** Where the interval of the difference of full tuning and LoRA on the same dataset, each at its own rate, lies within ±.05, the loss of knowledge after full tuning minus that after LoRA lies beyond .05.
 #
-# Sets that share their items count once.
+# Sets that share their items count once. The claims of a page are a family: probabilities are adjusted, and intervals widened, by Holm's rule.
 
 # %% [markdown]
 # ## Answer
