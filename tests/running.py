@@ -5,11 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 
 from pretune import paths, records
 
+SABOTEUR = Path(__file__).parent / "saboteur"
 WHO = ["checkpoint", "recipe", "seed", "dataset", "split", "format", "shots_asked", "draw", "item"]
 
 
@@ -18,6 +20,11 @@ def start(outputs, *words):
     environment = os.environ | {"PRETUNE_OUTPUTS": str(outputs)}
     return subprocess.Popen([sys.executable, "-m", "pretune.cli", *words], env=environment, stderr=subprocess.PIPE,
                             text=True, start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+
+
+def sabotaged(code):
+    """The environment of a run in which every process that measures runs `code` first."""
+    return os.environ | {"PYTHONPATH": str(SABOTEUR), "SABOTAGE": code}
 
 
 def wait_until(condition, process, seconds=120):

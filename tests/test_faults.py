@@ -20,9 +20,8 @@ import pytest
 from conftest import OUTPUTS, ROOT, run_pretune
 from pretune import batch, params, paths, records
 from pretune.plan import cells
-from running import WHO, gone, record_count, rows_in, start, wait_until
+from running import WHO, gone, record_count, rows_in, sabotaged, start, wait_until
 
-SABOTEUR = Path(__file__).parent / "saboteur"
 ONE = "findings=[02_latent_benefits]"  # the pages of one finding are enough
 KILL = """
 import os, pathlib, signal
@@ -34,11 +33,6 @@ def killed(study, cell, report=None):
     return run_cell(study, cell, report)
 cells.run_cell = killed
 """
-
-
-def sabotaged(code):
-    """The environment of a run in which every process that measures runs `code` first."""
-    return os.environ | {"PYTHONPATH": str(SABOTEUR), "SABOTAGE": code}
 
 
 @pytest.fixture

@@ -1,7 +1,9 @@
 """Checkpoints on the Hub: listed, pinned, fetched whole, against a local server that speaks its protocol."""
 
+import errno
 import hashlib
 import json
+import os
 import pickle
 import re
 import shutil
@@ -19,8 +21,8 @@ from conftest import run_pretune
 from local_hub import LocalHub
 from pretune import batch, fetching, hub, models, params, paths, pins, records, room
 from pretune.checkpoints import checkpoints
-from pretune.errors import StudyError
-from pretune.hub import HubError
+from pretune.errors import HubError, Outage, StudyError
+from running import sabotaged
 
 REPO = "lab/tiny-olmo"
 ON_HUB = {"source": "hub", "repo": REPO, "steps": [0, 20, 40], "late": 1, "tokens_per_step": 1024}
@@ -40,6 +42,7 @@ def served(model, tokenizer, tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path / "outputs")
     monkeypatch.setattr(paths, "CACHE", tmp_path / "outputs" / "cache")
     monkeypatch.setattr(hub, "PAUSES", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(hub, "PATIENCE", (0.01,) * 12)
     with LocalHub({REPO: folders}) as server:
         monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
         monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
@@ -151,6 +154,53 @@ def test_a_passing_trouble_is_tried_again_and_said(served, status, caplog):
     assert caplog.text.count("trying again in") == 2 and str(status) in caplog.text
 
 
+def test_fetching_has_an_hour_of_patience_and_a_list_half_a_minute(served, tmp_path, monkeypatch):
+    monkeypatch.undo()
+    assert 3600 <= sum(hub.PATIENCE) < 3700 and max(hub.PATIENCE) == 60 and sum(hub.PAUSES) == 31
+    slept = []
+    monkeypatch.setattr(hub, "time", SimpleNamespace(sleep=slept.append))
+    monkeypatch.setenv("HF_ENDPOINT", served.endpoint)
+    served.trouble = lambda method, path: (503, {}) if method == "GET" and path.endswith(("refs", ".safetensors")) else None
+    with pytest.raises(Outage, match="lab/tiny-olmo: .*503.*; try again later"):
+        hub.branches(REPO)
+    assert slept == list(hub.PAUSES)
+    slept.clear()
+    with pytest.raises(Outage):
+        hub.fetch(REPO, served.commits[REPO]["main"], tmp_path / "there")
+    assert slept == list(hub.PATIENCE)
+
+
+@pytest.mark.parametrize(("status", "code"), [(404, "RevisionNotFound"), (404, "EntryNotFound"), (403, "GatedRepo"), (401, "")])
+def test_what_is_final_is_no_outage_and_is_not_tried_again(served, tmp_path, status, code, caplog):
+    served.trouble = lambda method, path: (status, {"X-Error-Code": code})
+    with pytest.raises(HubError) as error:
+        hub.fetch(REPO, served.commits[REPO]["main"], tmp_path / "there")
+    assert not isinstance(error.value, Outage) and "trying again" not in caplog.text
+
+
+def test_a_server_that_asks_to_wait_longer_than_the_patience_is_not_waited_for(served):
+    served.trouble = lambda method, path: (429, {"Retry-After": "100000"})
+    with pytest.raises(Outage, match="429"):
+        hub.branches(REPO)
+
+
+def test_a_client_that_is_set_offline_says_so_at_once(served, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(HubError, match="lab/tiny-olmo: .*HF_HUB_OFFLINE") as error:
+        hub.fetch(REPO, served.commits[REPO]["main"], tmp_path / "there")
+    assert not isinstance(error.value, Outage) and "trying again" not in caplog.text
+
+
+def test_a_full_disk_is_no_trouble_of_the_hub(served, tmp_path, monkeypatch, caplog):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(hub.HfApi, "snapshot_download", full)
+    with pytest.raises(HubError, match="No space left on device"):
+        hub.fetch(REPO, served.commits[REPO]["main"], tmp_path / "there")
+    assert "trying again" not in caplog.text
+
+
 @pytest.mark.parametrize(("repo", "trouble", "words"), [
     ("lab/none", None, "lab/none: .*; is the name right"),
     (REPO, (401, {}), "lab/tiny-olmo: .*"),
@@ -243,8 +293,7 @@ def test_a_bad_checkpoint_fails_its_own_cells_with_the_reason_and_the_others_are
         server.trouble = lambda method, path: (404, {"X-Error-Code": "EntryNotFound"}) if path.endswith(gone) else None
         done = run_own(own_study(tmp_path, ON_HUB | {"steps": "all"}), tmp_path)
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
-    measured = {path.name.split(".")[0] for path in (tmp_path / "outputs" / "own" / "records").iterdir()}
-    assert measured == {"step-0", "step-40"}
+    assert measured(tmp_path) == {"step-0", "step-40"}
     for name, why in (("step-20", "HubError: lab/tiny-olmo: .*404"),
                       ("step-36", "HubError: step-36 has the very weights of step 0"),
                       ("step-38", "CheckpointError: .*weights do not match the model: .*missing_keys")):
@@ -271,8 +320,13 @@ def of_smoke(smoke, tmp_path, monkeypatch):
         yield server
 
 
-def run_own(file, tmp_path, *words):
-    return run_pretune("run", str(file), "--no-notebooks", *words, outputs=tmp_path / "outputs", timeout=90)
+def run_own(file, tmp_path, *words, **options):
+    return run_pretune("run", str(file), "--no-notebooks", *words, outputs=tmp_path / "outputs", timeout=90, **options)
+
+
+def measured(tmp_path):
+    """The checkpoints that there are records of."""
+    return {path.name.split(".")[0] for path in (tmp_path / "outputs" / "own" / "records").iterdir()}
 
 
 @pytest.mark.parametrize("words", [("--only", "step-20"), ("--sweep",)])
@@ -285,6 +339,37 @@ def test_only_what_a_run_looks_at_is_fetched_and_it_ends_where_one_fits(of_smoke
     assert fetched == {of_smoke.commits[REPO]["step20"]}
 
 
+IMPATIENT = """
+import pathlib, time
+from pretune import hub
+hub.PAUSES = hub.PATIENCE = (0.2,)
+run_cell, there = cells.run_cell, pathlib.Path({there!r})
+def last(study, cell, report=None):
+    while cell.model.name == "step-0.mnli.0" and not there.exists():
+        time.sleep(0.1)
+    return run_cell(study, cell, report)
+cells.run_cell = last
+"""
+
+
+def test_after_an_outage_it_is_fetched_again_as_long_as_there_is_other_work(of_smoke, tmp_path):
+    """The Hub gives one checkpoint once there is a record of another, whose last cell takes that long, and a third one never."""
+    commits, outputs = of_smoke.commits[REPO], tmp_path / "outputs"
+
+    def trouble(method, path):
+        late = f"{commits['step20']}/model" in path and not list(outputs.glob("own/records/*/*/record.json"))
+        return (500, {}) if method == "GET" and (late or f"{commits['step40']}/model" in path) else None
+
+    of_smoke.trouble = trouble
+    file = own_study(tmp_path, ON_HUB, recipes={"base": {}, "mnli": {"dataset": "mnli"}})
+    there = outputs / "cache" / "hub" / "lab--tiny-olmo" / commits["step20"]
+    done = run_own(file, tmp_path, environment=sabotaged(IMPATIENT.format(there=str(there))))
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert re.search("step-20: lab/tiny-olmo: .*500.*; it is fetched again while there is other work", done.stderr), done.stderr
+    assert measured(tmp_path) == {"step-0", "step-20"}
+    assert len(re.findall("^pretune: step-40.* failed: Outage: lab/tiny-olmo: ", done.stderr, re.MULTILINE)) == 2
+
+
 def test_a_damaged_checkpoint_is_fetched_again_where_one_fits(of_smoke, tmp_path):
     file = own_study(tmp_path, ON_HUB, cache=FOR_ONE)
     assert run_own(file, tmp_path, "--only", "step-20").returncode == 0
@@ -293,7 +378,7 @@ def test_a_damaged_checkpoint_is_fetched_again_where_one_fits(of_smoke, tmp_path
     shutil.rmtree(tmp_path / "outputs" / "own" / "records")
     done = run_own(file, tmp_path)
     assert done.returncode == 0 and "set aside, to be made again" in done.stderr, done.stderr
-    assert len(list((tmp_path / "outputs" / "own" / "records").iterdir())) == 3
+    assert measured(tmp_path) == {"step-0", "step-20", "step-40"}
 
 
 def test_a_disk_without_room_fails_what_waits_with_what_it_needs(of_smoke, tmp_path, monkeypatch):

@@ -32,7 +32,7 @@ from tqdm import tqdm
 from pretune import checkpoints as points
 from pretune import costs, paths, records, storage
 from pretune.checkpoints import Checkpoint
-from pretune.errors import Damaged, RunError, StudyError
+from pretune.errors import Damaged, Outage, RunError, StudyError
 from pretune.params import MicroworldData, Saved, Study
 from pretune.plan import Cell
 from pretune.progress import Progress
@@ -153,6 +153,7 @@ class _Pool:
         self.making: Checkpoint | None = None  # what is being prepared
         self.begun: Counter[str] = Counter()  # preparations, how often
         self.why: dict[str, str] = {}  # and what became of them
+        self.out: set[str] = set()  # those that the Hub did not answer to
         right = isinstance(study.datasets, MicroworldData) or not self._missing()
         self.has_data = right and points.data_folder(study).is_dir()
         seconds = {} if self.has_data else {DATA: costs.CELL_SECONDS}
@@ -222,11 +223,11 @@ class _Pool:
         """Begin to prepare the next checkpoint that cells wait for, where none is being prepared and there is room for it.
 
         Cells that end make room, as do other runs; only when neither can (`busy`: cells are at work or ready) have those failed
-        that wait for a checkpoint without room.
+        that wait for a checkpoint without room. So have those, then, to whose checkpoint the Hub did not answer.
         """
-        for point in [] if self.making else self._missing():
+        for point in [] if self.making else sorted(self._missing(), key=lambda one: self._preparation(one) in self.out):
             name = self._preparation(point)
-            if self.begun[name] == PREPARATIONS:
+            if self.begun[name] == PREPARATIONS or name in self.out and not busy:
                 self._give_up([point], self.why.get(name, "it was not made"))
             elif not (lack := self._lack(point)):
                 self._prepare(point)
@@ -304,7 +305,13 @@ class _Pool:
     def _finish_preparation(self, name: str, error: BaseException | None) -> None:
         point, self.making = self.making, None
         self.progress.part(name, 1.0)
-        if error is not None:
+        self.out.discard(name)
+        if isinstance(error, Outage):
+            log.warning("%s: %s; it is fetched again while there is other work", point.name, error)
+            self.why[name] = _reason(error)
+            self.begun[name] = 0
+            self.out.add(name)
+        elif error is not None:
             self._give_up(self._missing() if name == PREPARE else [point], _reason(error))
 
     def _give_up(self, several: list[Checkpoint], why: str) -> None:

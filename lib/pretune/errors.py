@@ -11,3 +11,11 @@ class Damaged(Exception):
 
 class RunError(RuntimeError):
     """A run that could not do all it should; the message lists what failed and what to do. Exit code 1."""
+
+
+class HubError(RunError):
+    """What the Hub did not give: one line naming the repository, the reason and what to do."""
+
+
+class Outage(HubError):
+    """The Hub did not answer for as long as it was waited for. It may be asked again."""

@@ -1,7 +1,7 @@
 """The Hugging Face Hub: which branches a repository has, and files of a commit, with patience and clear refusals.
 
-Time-outs, 429 and 5xx are tried again with growing pauses, each with a line that says so. What a break left of a download
-is taken up again.
+Time-outs, 429 and 5xx are tried again with growing pauses, each with a line that says so: for half a minute where a user
+waits for the answer, for an hour where a run fetches unattended. What a break left of a download is taken up again.
 """
 
 from __future__ import annotations
@@ -12,30 +12,33 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TypeVar
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 from huggingface_hub.hf_api import RepoFile
 
 from pretune import storage
-from pretune.errors import RunError
+from pretune.errors import HubError, Outage
 
 log = logging.getLogger(__name__)
 MODEL = ("*.safetensors", "*.json", "tokenizer*", "*.model", "merges.txt", "vocab.txt")  # never code
 TOKENIZER = MODEL[1:]
 PICKLED = ("*.bin",)  # fetched only where a study allows it
 PARQUET = "refs/convert/parquet"  # the Hub's own conversion of a dataset: CONFIG/SPLIT/NNNN.parquet
-PAUSES = (1, 2, 4, 8, 16)  # seconds before each further try
+PAUSES = (1, 2, 4, 8, 16)  # seconds before each further try, where a user waits for the answer
+PATIENCE = (1, 2, 4, 8, 16, 32, *[60] * 59)  # the same of a run: an hour
 NETWORK = next(kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")  # of the client's own library
 Answer = TypeVar("Answer")
-
-
-class HubError(RunError):
-    """What the Hub did not give: one line naming the repository, the reason and what to do."""
 
 
 def api() -> HfApi:
@@ -45,13 +48,13 @@ def api() -> HfApi:
 
 def branches(repo: str) -> dict[str, str]:
     """Name to commit of every branch of a model repository. Raises HubError."""
-    refs = _asked(repo, lambda: api().list_repo_refs(repo))
+    refs = _asked(repo, PAUSES, lambda: api().list_repo_refs(repo))
     return {branch.name: branch.target_commit for branch in refs.branches}
 
 
 def parquet_commit(repo: str) -> str:
     """The commit of a dataset's conversion to parquet. Raises HubError where the Hub has made none."""
-    refs = _asked(repo, lambda: api().list_repo_refs(repo, repo_type="dataset"))
+    refs = _asked(repo, PAUSES, lambda: api().list_repo_refs(repo, repo_type="dataset"))
     found = {one.ref: one.target_commit for one in refs.converts}
     if PARQUET not in found:
         raise HubError(f"{repo}: the Hub holds no {PARQUET} of it; put its rows into a folder and use datasets.source: folder")
@@ -60,17 +63,17 @@ def parquet_commit(repo: str) -> str:
 
 def files(repo: str, commit: str, patterns: tuple[str, ...] = MODEL, kind: str = "model") -> dict[str, int]:
     """Path to bytes of the files of a commit that one of `patterns` fits. Raises HubError."""
-    return {one.path: one.size for one in _asked(repo, lambda: _tree(repo, commit, patterns, kind))}
+    return {one.path: one.size for one in _asked(repo, PAUSES, lambda: _tree(repo, commit, patterns, kind))}
 
 
 def config(repo: str, commit: str) -> dict:
     """The configuration of a model. Raises HubError."""
-    return json.loads(Path(_asked(repo, lambda: api().hf_hub_download(repo, "config.json", revision=commit))).read_text())
+    return json.loads(Path(_asked(repo, PAUSES, lambda: api().hf_hub_download(repo, "config.json", revision=commit))).read_text())
 
 
 def fetch(repo: str, commit: str, partial: Path, patterns: tuple[str, ...] = MODEL, kind: str = "model") -> None:
     """Bring files of a commit to the folder `partial`, taking up what is there already. Each is held against the Hub's hash of
-    it, and removed and fetched again where it differs. Raises HubError."""
+    it, and removed and fetched again where it differs. Raises HubError; Outage where the Hub does not answer for an hour."""
     def fetched() -> None:
         api().snapshot_download(repo, revision=commit, repo_type=kind, local_dir=partial, allow_patterns=list(patterns))
         for one in _tree(repo, commit, patterns, kind):
@@ -78,7 +81,7 @@ def fetch(repo: str, commit: str, partial: Path, patterns: tuple[str, ...] = MOD
                 (partial / one.path).unlink()
                 raise OSError(f"{one.path} that came is not the file that the Hub lists")
 
-    _asked(repo, fetched)
+    _asked(repo, PATIENCE, fetched)
     shutil.rmtree(partial / ".cache", ignore_errors=True)
 
 
@@ -96,27 +99,54 @@ def _hash(file: Path, large: object) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
-def _asked(repo: str, ask: Callable[[], Answer]) -> Answer:
-    for pause in (*PAUSES, None):
+def _asked(repo: str, pauses: Sequence[float], ask: Callable[[], Answer]) -> Answer:
+    """What the Hub answers. Raises HubError, and Outage where it does not answer after all `pauses` (seconds) either."""
+    odd = 0  # answers that were not what was asked for
+    for pause in (*pauses, None):
         try:
             return ask()
         except GatedRepoError:
             raise HubError(f"{repo}: gated; accept its terms on the Hub and set HF_TOKEN") from None
         except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-            reason = str(error).splitlines()[0]
-            raise HubError(f"{repo}: {reason}; is the name right, and if it is private, is HF_TOKEN set?") from None
+            raise HubError(f"{repo}: {_line(error)}; is the name right, and if it is private, is HF_TOKEN set?") from None
         except ValueError as error:  # a name that leads out of its folder
-            raise HubError(f"{repo}: {str(error).splitlines()[0]}") from None
+            raise HubError(f"{repo}: {_line(error)}") from None
         except (HfHubHTTPError, NETWORK, OSError) as error:
-            status = getattr(getattr(error, "response", None), "status_code", None)
-            passing = status is None or status == 429 or status >= 500
-            if pause is None or not passing:
-                hint = "; is there a network?" if status is None else ""
-                raise HubError(f"{repo}: {type(error).__name__}: {str(error).splitlines()[0]}{hint}") from None
-            wait = max(pause, _retry_after(error))
-            log.warning("%s: %s; trying again in %g s", repo, str(error).splitlines()[0], wait)
+            odd += not _is_silent(error)
+            if not _may_pass(error) or odd > len(PAUSES):
+                raise HubError(f"{repo}: {type(error).__name__}: {_line(error)}") from None
+            wait = max(pause or 0, _retry_after(error))
+            if pause is None or wait > sum(pauses):
+                hint = "is there a network?" if _status(error) is None else "try again later"
+                raise Outage(f"{repo}: {type(error).__name__}: {_line(error)}; {hint}") from None
+            log.warning("%s: %s; trying again in %g s", repo, _line(error), wait)
             time.sleep(wait)
     raise AssertionError("unreachable")
+
+
+def _is_silent(error: Exception) -> bool:
+    """Whether there was no answer, or only that there is none now."""
+    network = (NETWORK, ConnectionError, TimeoutError)
+    return isinstance(error, network) or isinstance(error.__cause__, network)
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether trouble may pass by itself: not a refusal of the Hub, a file or a full disk of this machine, or being offline."""
+    status = _status(error)
+    if status is not None:
+        return status == 429 or status >= 500
+    offline = isinstance(error, OfflineModeIsEnabled) or isinstance(error.__cause__, OfflineModeIsEnabled)
+    return not (offline or getattr(error, "filename", None) or storage.is_full(error))
+
+
+def _status(error: Exception) -> int | None:
+    """The status of the answer, None where there was none."""
+    answers = (getattr(one, "response", None) for one in (error, error.__cause__))
+    return next((answer.status_code for answer in answers if answer is not None), None)
+
+
+def _line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _retry_after(error: Exception) -> float:
