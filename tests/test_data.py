@@ -192,3 +192,36 @@ def test_a_quarter_of_real_summaries_fit_four_shots(real_rows, olmo, tmp_path, m
     fetching.fetch_data(own)
     [line] = survey.table(own, *survey.tokenizer_of(own, str(olmo))).to_dict("records")
     assert 0.15 < float(line["fit 4-shot"].strip("%")) / 100 < 0.35 and line["shots"] == 2 and line["in train"] == 0
+
+
+def test_files_that_are_missing_or_empty_are_told_by_the_plan_a_line_a_dataset(tmp_path):
+    """Before anything is done, and all at once."""
+    source = local(tmp_path, map(mnli, range(100)), [])
+    study(tmp_path, source, datasets=["mnli", "rte"])
+    for words in (("plan",), ("run", "--no-notebooks")):
+        done = run_pretune(words[0], str(tmp_path / "own.yaml"), *words[1:], outputs=tmp_path / "outputs")
+        told = done.stderr.splitlines()
+        assert done.returncode == 2 and len(told) == 2 and all(line.startswith("pretune: ") for line in told), done.stderr
+        assert f"mnli: {tmp_path}/rows/mnli/validation_matched.jsonl missing or empty" in told[0]
+        assert f"rte: {tmp_path}/rows/rte/train.jsonl and {tmp_path}/rows/rte/validation.jsonl missing or empty" in told[1]
+    assert not (tmp_path / "outputs").exists()
+    study(tmp_path, source | {"stand_ins": {"mnli/validation_matched": "mnli/train[:40]"}})
+    assert run_pretune("plan", str(tmp_path / "own.yaml"), outputs=tmp_path / "outputs").returncode == 0
+
+
+def test_the_survey_prints_its_table_and_then_every_fault_a_line_each(smoke, tmp_path):
+    """A dataset without usable rows, a fault in its last row, and fewer rows than a recipe tunes on."""
+    data = local(tmp_path, map(mnli, range(60)), [mnli(number) for number in range(100, 139)] + [mnli(139, 7)])
+    (tmp_path / "rows" / "rte").mkdir()
+    for split in ("train", "validation"):
+        (tmp_path / "rows" / "rte" / f"{split}.jsonl").write_text("\n")
+    study(tmp_path, data, datasets=["mnli", "rte"], items=100)
+    model = str(checkpoints.checkpoints(smoke)[0].folder)
+    done = run_pretune("data", str(tmp_path / "own.yaml"), "--tokenizer", model, outputs=tmp_path / "outputs")
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert "label is 7, allowed are 0 to 2" in done.stdout and "--- rte\n(no prompt: rte: " in done.stdout
+    told = [line for line in done.stderr.splitlines() if line.startswith("pretune: ")]
+    assert len(told) == 2 and "mnli: row 39 of validation_matched: label is 7" in told[0] and "rte: " in told[1]
+    local(tmp_path, map(mnli, range(30)), map(mnli, range(100, 140)))
+    own = study(tmp_path, data)
+    assert survey.faults(own) == ["mnli: recipes.mnli.examples is 48, its train split has 27 beside the tenth that is reserved"]

@@ -219,9 +219,8 @@ def test_another_number_of_processes_gives_the_same_rows(smoke, copied, monkeypa
 
 def test_it_runs_without_a_home_in_a_plain_locale_under_an_odd_path_and_writes_nowhere_else(tmp_path):
     outputs = tmp_path / "Münch en {x}"
-    before = {path: path.stat().st_mtime_ns for path in ROOT.rglob("*")
-              if path.is_file() and not {".git", "outputs", "__pycache__"} & set(path.relative_to(ROOT).parts[:-1])
-              and not path.relative_to(ROOT).parts[0].startswith(".")}
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    before = {ROOT / name: (ROOT / name).stat().st_mtime_ns for name in tracked.split("\0") if name}
     bare = {"PATH": os.environ["PATH"], "LC_ALL": "C", "PRETUNE_OUTPUTS": str(outputs)}
     words = ("run", "smoke", "--only", "step-20", "--set", "findings=[01_dataset_dichotomy]", "--set", "recipes={base: {}}")
     done = run_pretune(*words, outputs=outputs, environment=bare)

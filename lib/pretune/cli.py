@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return given.command(given)
     except (StudyError, RunError) as error:
-        print(f"pretune: {error}", file=sys.stderr)
+        print(*(f"pretune: {line}" for line in str(error).splitlines()), sep="\n", file=sys.stderr)
         return 2 if isinstance(error, StudyError) else 1
     except BrokenPipeError:  # what it was piped to has read enough
         sys.stdout = None
@@ -215,7 +215,7 @@ def _data(given: argparse.Namespace) -> int:
     wrong = survey.faults(study)
     for line in wrong:
         print(f"pretune: {line}", file=sys.stderr)
-    return 1 if wrong else 0
+    return 2 if wrong else 0
 
 
 def _checkpoints(given: argparse.Namespace) -> int:

@@ -19,8 +19,8 @@ from pretune import hub, models, storage
 from pretune.checkpoints import Checkpoint, describe
 from pretune.errors import RunError
 from pretune.params import HubData, Study
-from pretune.pins import entry_of, pinned_data, remember, used_datasets
-from pretune.plan import evaluation_split
+from pretune.pins import entry_of, pinned_data, remember
+from pretune.plan import splits, used_datasets
 from pretune.tasks.registry import REGISTRY
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ def fetch_data(study: Study) -> None:
     partial = folder.with_name(folder.name + ".partial")
     entries = pinned_data(study) if isinstance(study.datasets, HubData) else None
     places = {f"{REGISTRY[name].folder}/{split}": (name, split)
-              for name in used_datasets(study) for split in _splits(study, name)}
+              for name in used_datasets(study) for split in splits(study, name)}
     if entries is None:
         for place in set(study.datasets.stand_ins) - set(places):
             raise study.refuse("datasets.stand_ins", place, f"allowed: {', '.join(sorted(places))}")
@@ -75,11 +75,6 @@ def fetch_data(study: Study) -> None:
         elif not (partial / f"{place}.parquet").is_file():
             _fetch_split(study, entries[name], split, partial / f"{place}.parquet")
     partial.replace(folder)
-
-
-def _splits(study: Study, name: str) -> list[str]:
-    scored = [evaluation_split(study, REGISTRY[name])] if name in study.probing.datasets else []
-    return list(dict.fromkeys([REGISTRY[name].train, *scored]))
 
 
 def _fetch_split(study: Study, entry: dict, split: str, file: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from pretune import hub, paths, revisions, storage
 from pretune.checkpoints import Checkpoint, weights_checksum
 from pretune.params import Hub, Local, Study
+from pretune.plan import used_datasets
 from pretune.revisions import Revision, RevisionError
 from pretune.tasks.registry import REGISTRY
 
@@ -125,12 +126,6 @@ def pinned_data(study: Study) -> dict[str, dict]:
         found[name] = {"repo": repo, "config": config, "commit": commit}
     _write(file, found)
     return found
-
-
-def used_datasets(study: Study) -> list[str]:
-    """The datasets that a study scores or tunes on."""
-    tuned = [recipe.dataset for recipe in study.recipes.values() if recipe.dataset]
-    return list(dict.fromkeys([*study.probing.datasets, *tuned]))
 
 
 def _write(file: Path, content: dict) -> None:

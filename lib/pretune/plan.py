@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from pretune import checkpoints as points
 from pretune.checkpoints import Checkpoint, short_hash
-from pretune.params import Saved, Study
+from pretune.errors import StudyError
+from pretune.params import FolderData, Saved, Study
 from pretune.tasks.example import FORMATS
 from pretune.tasks.registry import REGISTRY, RESERVE, Dataset
 
@@ -110,6 +111,7 @@ def check(study: Study, only: tuple[str, ...] = ()) -> None:
         folder = getattr(part, "folder", None)
         if folder is not None and not Path(folder).is_dir():
             raise study.refuse(key, folder, "it must be an existing folder")
+    _check_files(study)
     if isinstance(study.checkpoints, Saved):
         length = study.checkpoints.pretraining.length
         if length > study.checkpoints.pretraining.architecture.context:
@@ -120,6 +122,42 @@ def check(study: Study, only: tuple[str, ...] = ()) -> None:
     for name in only:
         if name not in names:
             raise study.refuse("checkpoint", name, f"allowed: {', '.join(names)}")
+
+
+def _check_files(study: Study) -> None:
+    """Every split that a study reads from a folder is there and not empty. All that lack are told, a line a dataset."""
+    if not isinstance(study.datasets, FolderData):
+        return
+    lacking = {name: [str(file) for split in splits(study, name) if not _holds(file := _file(study.datasets, name, split))]
+               for name in used_datasets(study)}
+    told = [f"{study.file}: datasets.folder: {name}: {' and '.join(files)} missing or empty"
+            for name, files in lacking.items() if files]
+    if told:
+        raise StudyError("\n".join(told))
+
+
+def _file(data: FolderData, name: str, split: str) -> Path:
+    """Where a split is read from: what stands in for it, or its own file."""
+    place = f"{REGISTRY[name].folder}/{split}"
+    stem = Path(data.folder) / data.stand_ins.get(place, place).partition("[")[0]
+    parquet = stem.with_name(f"{stem.name}.parquet")
+    return parquet if parquet.is_file() and not data.stand_ins else stem.with_name(f"{stem.name}.jsonl")
+
+
+def _holds(file: Path) -> bool:
+    return file.is_file() and file.stat().st_size > 0
+
+
+def used_datasets(study: Study) -> list[str]:
+    """The datasets that a study scores or tunes on."""
+    tuned = [recipe.dataset for recipe in study.recipes.values() if recipe.dataset]
+    return list(dict.fromkeys([*study.probing.datasets, *tuned]))
+
+
+def splits(study: Study, name: str) -> list[str]:
+    """The splits of a dataset that are read: that which is scored, and the train split, which examples come from."""
+    scored = [evaluation_split(study, REGISTRY[name])] if name in study.probing.datasets else []
+    return list(dict.fromkeys([REGISTRY[name].train, *scored]))
 
 
 def _check_rates(study: Study) -> None:

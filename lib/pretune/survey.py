@@ -20,8 +20,8 @@ from pretune import checkpoints as points
 from pretune import hub, lengths, paths, prompts
 from pretune.errors import RunError
 from pretune.params import Hub, Study
-from pretune.pins import pinned, used_datasets
-from pretune.plan import evaluation_split
+from pretune.pins import pinned
+from pretune.plan import evaluation_split, used_datasets
 from pretune.tasks import rows
 from pretune.tasks.example import FORMATS, Example, HiddenLabel, RowError
 from pretune.tasks.registry import REGISTRY, RESERVE, Dataset
@@ -55,18 +55,37 @@ def table(study: Study, tokenizer, context: int) -> pd.DataFrame:
 
 
 def faults(study: Study) -> list[str]:
-    """What stands against scoring the datasets, a line each; nothing where all is well."""
-    found = []
-    for name in study.probing.datasets:
-        try:
-            items = _items(study, REGISTRY[name])
-            twice = np.mean(_in_train(study, REGISTRY[name], items)) if study.protocol.shots == "train" else 0.0
-        except RowError as error:
-            found.append(str(error))
-            continue
-        if twice > TWICE:
-            found.append(f"{name}: {twice:.1%} of its items stand in the train split word for word; at most {TWICE:.0%} may")
-    return found
+    """What stands against scoring the datasets and tuning on them, a line each; nothing where all is well."""
+    return [fault for name in used_datasets(study) if (fault := _fault(study, REGISTRY[name]))]
+
+
+def _fault(study: Study, dataset: Dataset) -> str:
+    try:
+        scored = dataset.name in study.probing.datasets
+        items = _items(study, dataset) if scored else []
+        twice = np.mean(_in_train(study, dataset, items)) if items and study.protocol.shots == "train" else 0.0
+        few = _too_few(study, dataset)
+    except RowError as error:
+        return str(error)
+    if twice > TWICE:
+        return f"{dataset.name}: {twice:.1%} of its items stand in the train split word for word; at most {TWICE:.0%} may"
+    return few
+
+
+def _too_few(study: Study, dataset: Dataset) -> str:
+    """What recipes ask of the train split beyond what it has; raises RowError for a row that the first seed could not tune on."""
+    wanted = {name: study.tuning_of(name).examples for name, how in study.recipes.items() if how.dataset == dataset.name}
+    if not wanted:
+        return ""
+    folder, most = points.data_folder(study), max(wanted, key=wanted.get)
+    there = rows.chosen(folder, dataset, dataset.train, wanted[most], 0)
+    if dataset.turns:
+        rows.conversations(folder, dataset, there)
+    else:
+        rows.examples(folder, dataset, dataset.train, "default", there)
+    return "" if len(there) == wanted[most] else (
+        f"{dataset.name}: recipes.{most}.examples is {wanted[most]}, its {dataset.train} split has {len(there)} beside the tenth "
+        "that is reserved")
 
 
 def _items(study: Study, dataset: Dataset) -> list[Example]:
@@ -162,8 +181,14 @@ def rendered(study: Study) -> Iterator[tuple[str, str]]:
     """One prompt per dataset and format, zero-shot, with its answer in brackets: a heading and the text."""
     folder = points.data_folder(study)
     for dataset in (REGISTRY[name] for name in study.probing.datasets):
-        split = evaluation_split(study, dataset)
-        [index] = rows.chosen(folder, dataset, split, 1, 0)
+        try:
+            yield from _rendered(folder, dataset, evaluation_split(study, dataset))
+        except RowError as error:
+            yield dataset.name, f"(no prompt: {error})"
+
+
+def _rendered(folder: Path, dataset: Dataset, split: str) -> Iterator[tuple[str, str]]:
+    for index in rows.chosen(folder, dataset, split, 1, 0):
         for form in FORMATS if dataset.kind != "text" else FORMATS[:1]:
             for example in _unless_hidden(folder, dataset, split, index, form):
                 yield f"{dataset.name}, {form}", f"{example.prompt}[{example.completion}]"

@@ -104,6 +104,7 @@ def provenance(page: Page) -> pd.DataFrame:
         "commit": ", ".join(sorted({(one or "none")[:10] for one in about["commit"]})),
         "device": ", ".join(sorted(set(about["device"]))),
         "precision": ", ".join(sorted(precision)),
+        "dropout": ", ".join(sorted(set(about.get("dropout", pd.Series("none", about.index)).fillna("none")))),
         "parameters": ", ".join(f"{number:,}" for number in sorted(set(about["parameters"]))),
         "seconds of process": ", ".join(f"{phase} {value:.0f}" for phase, value in seconds.items()),
         "items left out (too long)": str(sum(len(items) for one in about["left_out"] for items in one.values())),
