@@ -4,12 +4,10 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pyarrow
-import pyarrow.parquet
 import pytest
 
 from conftest import run_pretune
-from local_hub import LocalHub
+from local_hub import LocalHub, mnli, write_parquet
 from pretune import cells, checkpoints, costs, fetching, hub, lengths, params, paths, pins, plan, survey
 from pretune.checkpoints import Checkpoint
 from pretune.errors import StudyError
@@ -17,19 +15,6 @@ from pretune.tasks import rows
 from pretune.tasks.registry import REGISTRY
 
 POINT = Checkpoint("step-0", 0, "pretraining", 0, 0, "none", Path("nowhere"), False)
-
-
-def mnli(number, label=None):
-    label = number % 3 if label is None else label
-    return {"premise": f"Number {number} sleeps.", "hypothesis": f"Number {number} is awake.", "label": label, "idx": number}
-
-
-def write_parquet(folder, config, splits):
-    for split, parts in splits.items():
-        for place, part in enumerate(parts):
-            file = folder / config / split / f"{place:04}.parquet"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(part), file)
 
 
 def study(tmp_path, source, **changes):
@@ -182,6 +167,13 @@ def test_the_survey_leaves_how_long_items_and_training_rows_are(tokenizer, tmp_p
     assert found["mnli"]["item"] == int(np.median(sizes)) and lengths.basis(own) == "measured"
     cell = next(cell for cell in plan.cells(own) if cell.model.recipe == "instruct")
     assert costs.cell_cost(own, cell).trained_tokens == 90 * found["tulu_v2"]["row"]
+
+
+@pytest.mark.parametrize("folder", ["gpt2", "."])
+def test_a_tokenizer_that_is_no_folder_of_one_is_refused(tmp_path, folder):
+    study(tmp_path, local(tmp_path, map(mnli, range(100)), map(mnli, range(100, 140))))
+    done = run_pretune("data", str(tmp_path / "own.yaml"), "--tokenizer", folder, outputs=tmp_path / "outputs", cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.startswith("pretune: ") and done.stderr.count("\n") == 1, done.stderr
 
 
 def test_a_quarter_of_real_summaries_fit_four_shots(real_rows, olmo, tmp_path, monkeypatch):

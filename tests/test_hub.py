@@ -18,8 +18,8 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
 from conftest import run_pretune
-from local_hub import LocalHub
-from pretune import batch, fetching, hub, models, params, paths, pins, records, room
+from local_hub import LocalHub, mnli, write_parquet
+from pretune import batch, fetching, hub, models, params, paths, pins, records, room, survey
 from pretune.checkpoints import checkpoints
 from pretune.errors import HubError, Outage, StudyError
 from running import sabotaged
@@ -368,6 +368,33 @@ def test_after_an_outage_it_is_fetched_again_as_long_as_there_is_other_work(of_s
     assert re.search("step-20: lab/tiny-olmo: .*500.*; it is fetched again while there is other work", done.stderr), done.stderr
     assert measured(tmp_path) == {"step-0", "step-20"}
     assert len(re.findall("^pretune: step-40.* failed: Outage: lab/tiny-olmo: ", done.stderr, re.MULTILINE)) == 2
+
+
+def test_a_study_of_the_hub_writes_in_its_outputs_only(smoke, tmp_path):
+    """Planned, looked at and run, with datasets of the Hub; the folders that libraries would write to are not even made."""
+    rows = [mnli(number) for number in range(140)]
+    write_parquet(tmp_path / "glue", "mnli", {"train": [rows[:100]], "validation_matched": [rows[100:]]})
+    file = own_study(tmp_path, ON_HUB, datasets={"source": "hub"}, recipes={"base": {}, "mnli": {"dataset": "mnli"}})
+    places = {name: tmp_path / "elsewhere" / name for name in ("HOME", "HF_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME")}
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    folders = {f"step{one.step}": one.folder for one in checkpoints(smoke)}
+    with LocalHub({REPO: folders}, {"nyu-mll/glue": tmp_path / "glue"}) as server:
+        server.trouble = lambda method, path: server.as_json({"harnesses": {}}) if path.endswith("agent-harnesses") else None
+        bare = {name: str(place) for name, place in places.items()} | {
+            "PATH": os.environ["PATH"], "HF_ENDPOINT": server.endpoint, "TMPDIR": str(scratch)}
+        for words in (("plan", str(file)), ("data", str(file)), ("run", str(file), "--only", "step-20", "--no-notebooks")):
+            done = run_pretune(*words, outputs=tmp_path / "outputs", environment=bare, cwd=scratch)
+            assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "elsewhere").exists() and not [path for path in scratch.rglob("*") if path.is_file()]
+    assert {path.name for path in tmp_path.iterdir()} == {"glue", "own.yaml", "scratch", "outputs"}
+
+
+def test_a_tokenizer_is_fetched_once(served, tmp_path):
+    own = study(tmp_path, steps=[10, 20])
+    survey.tokenizer_of(own, None)
+    before = len(served.asked)
+    assert survey.tokenizer_of(own, None)[1] == 256 and len(served.asked) == before
 
 
 def test_a_damaged_checkpoint_is_fetched_again_where_one_fits(of_smoke, tmp_path):

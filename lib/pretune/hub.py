@@ -17,7 +17,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TypeVar
 
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -27,10 +27,12 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.hf_api import RepoFile
 
-from pretune import storage
+from pretune import paths, storage
 from pretune.errors import HubError, Outage
 
 log = logging.getLogger(__name__)
+constants.HF_HUB_DISABLE_XET = True  # it keeps chunks and logs in HF_HOME; we write under PRETUNE_OUTPUTS only
+constants.HF_HUB_DISABLE_TELEMETRY = True  # what it asks the Hub for it keeps there too
 MODEL = ("*.safetensors", "*.json", "tokenizer*", "*.model", "merges.txt", "vocab.txt")  # never code
 TOKENIZER = MODEL[1:]
 PICKLED = ("*.bin",)  # fetched only where a study allows it
@@ -68,12 +70,32 @@ def files(repo: str, commit: str, patterns: tuple[str, ...] = MODEL, kind: str =
 
 def config(repo: str, commit: str) -> dict:
     """The configuration of a model. Raises HubError."""
-    return json.loads(Path(_asked(repo, PAUSES, lambda: api().hf_hub_download(repo, "config.json", revision=commit))).read_text())
+    file = small(repo, commit, "configs", ("config.json",)) / "config.json"
+    if not file.is_file():
+        raise HubError(f"{repo}: commit {commit} holds no config.json: it is no model that can be loaded")
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
-def fetch(repo: str, commit: str, partial: Path, patterns: tuple[str, ...] = MODEL, kind: str = "model") -> None:
-    """Bring files of a commit to the folder `partial`, taking up what is there already. Each is held against the Hub's hash of
-    it, and removed and fetched again where it differs. Raises HubError; Outage where the Hub does not answer for an hour."""
+def small(repo: str, commit: str, place: str, patterns: tuple[str, ...]) -> Path:
+    """A folder of the cache, under `place`, with the few small files of a commit that a user waits for; fetched once.
+
+    Raises HubError.
+    """
+    folder = paths.CACHE / place / commit
+    if not folder.is_dir():
+        with storage.whole(folder) as partial:
+            partial.mkdir()
+            fetch(repo, commit, partial, patterns, pauses=PAUSES)
+    return folder
+
+
+def fetch(repo: str, commit: str, partial: Path, patterns: tuple[str, ...] = MODEL, kind: str = "model",
+          pauses: Sequence[float] | None = None) -> None:
+    """Bring files of a commit to the folder `partial`, taking up what is there already.
+
+    Each is held against the Hub's hash of it, and removed and fetched again where it differs. Raises HubError; Outage where the
+    Hub does not answer after `pauses` (seconds; left out: an hour) either.
+    """
     def fetched() -> None:
         api().snapshot_download(repo, revision=commit, repo_type=kind, local_dir=partial, allow_patterns=list(patterns))
         for one in _tree(repo, commit, patterns, kind):
@@ -81,7 +103,7 @@ def fetch(repo: str, commit: str, partial: Path, patterns: tuple[str, ...] = MOD
                 (partial / one.path).unlink()
                 raise OSError(f"{one.path} that came is not the file that the Hub lists")
 
-    _asked(repo, PATIENCE, fetched)
+    _asked(repo, pauses or PATIENCE, fetched)
     shutil.rmtree(partial / ".cache", ignore_errors=True)
 
 

@@ -17,8 +17,8 @@ import pandas as pd
 from transformers import AutoConfig, AutoTokenizer
 
 from pretune import checkpoints as points
-from pretune import hub, lengths, paths, prompts
-from pretune.errors import RunError
+from pretune import hub, lengths, prompts
+from pretune.errors import RunError, StudyError
 from pretune.params import Hub, Study
 from pretune.pins import pinned
 from pretune.plan import evaluation_split, used_datasets
@@ -33,17 +33,25 @@ log = logging.getLogger(__name__)
 
 
 def tokenizer_of(study: Study, folder: str | None):
-    """Tokenizer and context of the study's model, or of one in `folder`. Raises RunError where the model is not made yet."""
+    """Tokenizer and context of the study's model, or of one in `folder`.
+
+    Raises RunError where the model is not made yet, StudyError where `folder` holds none.
+    """
     if folder is None and isinstance(study.checkpoints, Hub):
         first = pinned(study)["checkpoints"][0]
-        folder = paths.CACHE / "tokenizers" / first["commit"]
-        hub.fetch(first["repo"], first["commit"], folder, hub.TOKENIZER)
+        folder = hub.small(first["repo"], first["commit"], "tokenizers", hub.TOKENIZER)
     elif folder is None:
         folder = next((point.folder for point in points.checkpoints(study) if point.folder.is_dir()), None)
     if folder is None:
         raise RunError(f"the tokenizer of {study.name} is made with its checkpoints: pretune run {study.name}, "
                        "or give one: --tokenizer FOLDER")
-    return AutoTokenizer.from_pretrained(folder), AutoConfig.from_pretrained(folder).max_position_embeddings
+    if not Path(folder).is_dir():  # as the name of a repository it would be fetched, into a cache that is not ours
+        raise StudyError(f"--tokenizer {folder}: it must be a folder with the files of a model's tokenizer")
+    try:
+        return AutoTokenizer.from_pretrained(folder), AutoConfig.from_pretrained(folder).max_position_embeddings
+    except (OSError, ValueError, AttributeError) as error:
+        said = str(error).partition("\n")[0]
+        raise StudyError(f"{folder} holds no tokenizer with a config.json that can be read: {said}") from None
 
 
 def table(study: Study, tokenizer, context: int) -> pd.DataFrame:
