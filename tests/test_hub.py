@@ -21,7 +21,7 @@ from conftest import run_pretune
 from local_hub import LocalHub, mnli, write_parquet
 from pretune import batch, fetching, hub, models, params, paths, pins, records, room, survey
 from pretune.checkpoints import checkpoints
-from pretune.errors import HubError, Outage, StudyError
+from pretune.errors import HubError, Outage, RunError, StudyError
 from running import sabotaged
 
 REPO = "lab/tiny-olmo"
@@ -439,6 +439,62 @@ def test_a_folder_of_checkpoints_is_a_study_and_stays_as_it_is(smoke, tmp_path, 
     shutil.rmtree(tmp_path / "outputs" / "own" / "records")
     done = run_pretune("run", str(file), "--no-notebooks", "--only", "step-38", outputs=tmp_path / "outputs", timeout=200)
     assert done.returncode == 1 and "its weights are not those that were checked" in done.stderr
+
+
+def copies(made, folder, *steps):
+    """Those of the checkpoints `made` at these steps as a user has them, in `folder`."""
+    for one in made:
+        if one.step in steps:
+            shutil.copytree(one.folder, folder / f"step{one.step}", ignore=shutil.ignore_patterns("checkpoint.json"))
+    return {"source": "folder", "folder": str(folder), "steps": "all", "late": 1, "tokens_per_step": 1024}
+
+
+def test_a_folder_is_listed_anew_and_what_is_pinned_is_not_read_again(smoke, tmp_path, monkeypatch, caplog):
+    made = checkpoints(smoke)
+    monkeypatch.setattr(paths, "OUTPUTS", tmp_path / "outputs")
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "outputs" / "cache")
+    hashed, real = [], pins.weights_checksum
+    monkeypatch.setattr(pins, "weights_checksum", lambda folder: hashed.append(folder.name) or real(folder))
+    own = params.load_study(str(own_study(tmp_path, copies(made, tmp_path / "mine", 20, 36))))
+    before = checkpoints(own)
+    assert [point.late for point in before] == [False, True] and hashed == ["step20", "step36"]
+    pins.remember(own, before[0], "0" * 64)
+    copies(made, tmp_path / "mine", 40)
+    after = checkpoints(own)
+    assert [point.step for point in after if point.late] == [40] and hashed == ["step20", "step36", "step40"]
+    assert [point.revision for point in after[:2]] == [point.revision for point in before]
+    assert [cell.model.name for cell in records.missing(own)] == ["step-20.base.0", "step-36.base.0", "step-40.base.0"]
+    assert pins.pinned(own)["checkpoints"][0]["sha256"] == "0" * 64
+    assert [point.step for point in checkpoints(params.load_study(own.file, ("checkpoints.late=2",))) if point.late] == [36, 40]
+    shutil.rmtree(tmp_path / "mine" / "step20")
+    assert [point.step for point in checkpoints(own)] == [36, 40] and len(hashed) == 3
+    assert f"{tmp_path / 'mine' / 'step20'} is gone: step 20 is no part of own any more" in caplog.text
+    with pytest.raises(StudyError, match="no checkpoint at step 20; the nearest are step36, step40"):
+        checkpoints(params.load_study(own.file, ("checkpoints.steps=[20, 40]",)))
+
+
+def test_a_folder_that_is_gone_when_it_is_looked_at_is_named(smoke, tmp_path, monkeypatch):
+    mine = copies(checkpoints(smoke), tmp_path / "mine", 20, 36)
+    monkeypatch.setattr(paths, "OUTPUTS", tmp_path / "outputs")
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "outputs" / "cache")
+    own = params.load_study(str(own_study(tmp_path, mine)))
+    point = checkpoints(own)[0]
+    fetching.fetch_checkpoint(own, point)
+    assert point.exists()
+    shutil.rmtree(point.folder)
+    assert not point.exists()
+    with pytest.raises(RunError, match=f"step-20: {point.folder} is gone; put it back, or take it out of the study"):
+        fetching.fetch_checkpoint(own, point)
+
+
+def test_a_model_whose_shape_is_not_told_is_refused(smoke, tmp_path):
+    file = own_study(tmp_path, copies(checkpoints(smoke), tmp_path / "mine", 20, 36))
+    (tmp_path / "mine" / "step20" / "config.json").write_text('{"model_type": "gpt2"}')
+    done = run_pretune("plan", str(file), outputs=tmp_path / "outputs")
+    assert done.returncode == 2 and "step20: its config.json does not say num_hidden_layers, hidden_size" in done.stderr
+    (tmp_path / "mine" / "step20" / "config.json").unlink()
+    done = run_pretune("plan", str(file), outputs=tmp_path / "outputs")
+    assert done.returncode == 2 and "step20: its config.json cannot be read" in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_several_runs_of_one_family_are_one_study(smoke, tmp_path, monkeypatch):

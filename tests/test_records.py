@@ -127,6 +127,17 @@ def test_a_damaged_record_is_named_set_aside_and_counts_as_missing(study, caplog
     assert len(records.load(study)) == 72
 
 
+def test_what_rows_say_of_their_checkpoint_is_what_the_study_says_now(study):
+    """A checkpoint that was one of the last three is none any more where another one is measured after it."""
+    for cell in bases(study)[2:]:
+        write(study, cell, cell.probes)
+    more = params.load_study("smoke", (*SMALL, "checkpoints.steps=[0, 20, 36, 38, 39, 40]"))
+    old, new = records.load(study), records.load(more)
+    assert set(old.loc[old["late"], "step"]) == {36, 38, 40} and set(new.loc[new["late"], "step"]) == {38, 40}
+    assert records.load(more, where={"late": True})["step"].nunique() == 2
+    assert (old.dtypes == new.dtypes).all() and old.drop(columns="late").equals(new.drop(columns="late"))
+
+
 def test_half_written_files_are_never_read(study):
     cell = bases(study)[0]
     folder = records.record_folder(study, cell.model)

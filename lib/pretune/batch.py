@@ -158,8 +158,9 @@ class _Pool:
         self.has_data = right and points.data_folder(study).is_dir()
         seconds = {} if self.has_data else {DATA: costs.CELL_SECONDS}
         self.progress = Progress(seconds | {cell.model.name: costs.cell_cost(study, cell).seconds for cell in work}, "parts")
+        self.seconds = self._preparing_seconds()  # once: a folder of checkpoints may be filled while they are measured
         for point in self._missing():
-            self.progress.add(self._preparation(point), self._preparing_seconds())
+            self.progress.add(self._preparation(point), self.seconds)
         self.context = multiprocessing.get_context("spawn")
         self._start()
 
@@ -243,7 +244,7 @@ class _Pool:
         self.running[self.pool.submit(_prepare, self.study, point, name)] = name
         self.making = point
         self.begun[name] += 1
-        self.progress.add(name, self._preparing_seconds())
+        self.progress.add(name, self.seconds)
 
     def _missing(self) -> list[Checkpoint]:
         """The checkpoints that cells wait for and that are not there, in the order of the cells."""

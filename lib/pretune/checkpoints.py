@@ -43,7 +43,8 @@ class Checkpoint:
         return (self.apart or self.folder) / ABOUT
 
     def exists(self) -> bool:
-        return self.about.is_file()
+        """Whether it is there and was found to be right."""
+        return self.about.is_file() and self.folder.is_dir()
 
 
 def checkpoints(study: Study) -> tuple[Checkpoint, ...]:

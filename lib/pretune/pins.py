@@ -3,39 +3,77 @@
 - Checkpoints are found by the steps in the names of branches, repositories or folders, and pinned when a study first asks
   for them: `outputs/<study>/checkpoints.json` holds name, step, tokens and commit of each (of a local folder, the checksum
   of its weights), so that a rerun takes the same ones whatever happens to the branch. Another choice is pinned anew.
+- A folder of this machine is listed each time: what is new in it is pinned too, what is gone is dropped, with a line.
 - Datasets of the Hub are pinned in `datasets.json` in the same way, by the commits of their parquet branches.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
+
+from filelock import FileLock
 
 from pretune import hub, paths, revisions, storage
 from pretune.checkpoints import Checkpoint, weights_checksum
+from pretune.errors import HubError
 from pretune.params import Hub, Local, Study
 from pretune.plan import used_datasets
 from pretune.revisions import Revision, RevisionError
 from pretune.tasks.registry import REGISTRY
 
+log = logging.getLogger(__name__)
+SHAPE = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size", "max_position_embeddings", "vocab_size")
+
 
 def pinned(study: Study) -> dict:
     """`checkpoints`, each with run, name, step, tokens, stage, repo, commit and bytes, and the `config` of the model.
 
-    Raises HubError, and StudyError for a checkpoint that is not there.
+    Raises HubError, and StudyError for a checkpoint that is not there or cannot be one.
     """
-    source, file = study.checkpoints, paths.study_folder(study.name) / "checkpoints.json"
-    asked = source.model_dump(mode="json")
-    if file.is_file() and (kept := json.loads(file.read_text()))["asked"] == asked:
+    kept = _kept(study)
+    if kept.get("asked") == _asked(study) and isinstance(study.checkpoints, Hub):
         return kept
+    with _held(study):
+        return _listed(study)
+
+
+def _listed(study: Study) -> dict:
+    """What there is now, written down where it is not what was pinned. Weights that are pinned are not read again."""
+    source, kept, asked = study.checkpoints, _kept(study), _asked(study)
+    old = kept.get("checkpoints", ()) if isinstance(source, Local) else ()
+    known = {(one["repo"], one["bytes"]): one for one in old}
     try:
-        found = [_entry(source, number, one, *place) for number, run in enumerate(getattr(source, "runs", ("",)))
+        found = [_entry(source, known, number, one, *place) for number, run in enumerate(getattr(source, "runs", ("",)))
                  for one, place in chosen(source, run)]
+        now = {"asked": asked, "checkpoints": found, "config": _config(source, found[0])}
     except RevisionError as error:
         raise study.refuse("checkpoints", asked.get("repo") or asked.get("folder") or "repos", str(error)) from None
-    kept = {"asked": asked, "checkpoints": found, "config": _config(source, found[0])}
-    _write(file, kept)
-    return kept
+    for one in old:
+        if not Path(one["repo"]).is_dir():
+            log.warning("%s is gone: step %d is no part of %s any more", one["repo"], one["step"], study.name)
+    if now != kept:
+        storage.write(_file(study), json.dumps(now, indent=1))
+    return now
+
+
+def _file(study: Study) -> Path:
+    return paths.study_folder(study.name) / "checkpoints.json"
+
+
+def _asked(study: Study) -> dict:
+    return study.checkpoints.model_dump(mode="json")
+
+
+def _kept(study: Study) -> dict:
+    """What was written down last, for whatever choice of checkpoints."""
+    return json.loads(_file(study).read_text()) if _file(study).is_file() else {}
+
+
+def _held(study: Study) -> FileLock:
+    """As long as it is held no other process writes down the checkpoints of the study."""
+    return storage.lock(f"{study.name}.pins")
 
 
 def entry_of(study: Study, point: Checkpoint) -> dict:
@@ -65,28 +103,39 @@ def _places(source: Hub | Local, run: str) -> dict[str, tuple[str, str]]:
     return {name: (repo, commit) for name, commit in hub.branches(repo).items()}
 
 
-def _entry(source: Hub | Local, run: int, one: Revision, repo: str, commit: str) -> dict:
+def _entry(source: Hub | Local, known: dict[tuple, dict], run: int, one: Revision, repo: str, commit: str) -> dict:
+    """What is pinned of a checkpoint. `known` are those of folders that were pinned, by folder and bytes."""
     there = _files(source, repo, commit)
     pickled = not any(name.endswith(".safetensors") for name in there)
     if pickled and not (any(name.endswith(".bin") for name in there) and source.allow_pickle_weights):
         raise RevisionError(f"{one.name} holds no *.safetensors; pickled weights are refused unless they are of the Hub and "
                             "checkpoints.allow_pickle_weights is true")
     size = sum(size for name, size in there.items() if pickled or not name.endswith(".bin"))
-    return {"run": run, "name": one.name, "step": one.step, "tokens": tokens(source, one), "stage": one.stage or "pretraining",
-            "repo": repo, "commit": commit or weights_checksum(Path(repo)), "bytes": size, "pickled": pickled}
+    old = known.get((repo, size), {})
+    commit = commit or old.get("commit") or weights_checksum(Path(repo))
+    return old | {"run": run, "name": one.name, "step": one.step, "tokens": tokens(source, one), "bytes": size,
+                  "stage": one.stage or "pretraining", "repo": repo, "commit": commit, "pickled": pickled}
 
 
 def _files(source: Hub | Local, repo: str, commit: str) -> dict[str, int]:
     """Name to bytes of what a checkpoint consists of."""
     if isinstance(source, Local):
-        return {file.name: file.stat().st_size for file in Path(repo).iterdir() if file.suffix != ".bin"}
+        return {file.name: file.stat().st_size for file in Path(repo).iterdir() if file.is_file() and file.suffix != ".bin"}
     return hub.files(repo, commit, hub.MODEL + hub.PICKLED)
 
 
 def _config(source: Hub | Local, first: dict) -> dict:
-    if isinstance(source, Local):
-        return json.loads((Path(first["repo"]) / "config.json").read_text())
-    return hub.config(first["repo"], first["commit"])
+    """The configuration of the model, which costs are reckoned from. Raises RevisionError where it does not say enough."""
+    repo, commit = first["repo"], first["commit"]
+    try:
+        here = isinstance(source, Local)
+        config = json.loads((Path(repo) / "config.json").read_text()) if here else hub.config(repo, commit)
+    except (OSError, ValueError) as error:
+        raise RevisionError(f"{first['name']}: its config.json cannot be read: {error}") from None
+    lacking = [name for name in SHAPE if name not in config]
+    if lacking:
+        raise RevisionError(f"{first['name']}: its config.json does not say {', '.join(lacking)}: such models are not known here")
+    return config
 
 
 def tokens(source: Hub | Local, one: Revision) -> int:
@@ -103,13 +152,15 @@ def tokens(source: Hub | Local, one: Revision) -> int:
 
 def remember(study: Study, point: Checkpoint, checksum: str) -> None:
     """Write down the weights of a checkpoint. Raises HubError where another checkpoint of the study has the same."""
-    kept, file = pinned(study), paths.study_folder(study.name) / "checkpoints.json"
-    for one in kept["checkpoints"]:
-        if one["commit"] != point.revision and one.get("sha256") == checksum:
-            raise hub.HubError(f"{point.name} has the very weights of step {one['step']} ({one['name']}): one branch is wrong")
-        if one["commit"] == point.revision:
-            one["sha256"] = checksum
-    _write(file, kept)
+    with _held(study):
+        kept = _kept(study)
+        for one in kept["checkpoints"]:
+            own = one["commit"] == point.revision
+            if not own and one.get("sha256") == checksum:
+                raise HubError(f"{point.name} has the very weights of step {one['step']} ({one['name']}): one branch is wrong")
+            if own:
+                one["sha256"] = checksum
+        storage.write(_file(study), json.dumps(kept, indent=1))
 
 
 def pinned_data(study: Study) -> dict[str, dict]:
@@ -124,9 +175,5 @@ def pinned_data(study: Study) -> dict[str, dict]:
         repo, config = REGISTRY[name].hub
         commit = said.get(name) or kept.get(name, {}).get("commit") or hub.parquet_commit(repo)
         found[name] = {"repo": repo, "config": config, "commit": commit}
-    _write(file, found)
+    storage.write(file, json.dumps(found, indent=1))
     return found
-
-
-def _write(file: Path, content: dict) -> None:
-    storage.write(file, json.dumps(content, indent=1))

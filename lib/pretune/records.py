@@ -260,9 +260,14 @@ def _read(study: Study, file: str, where: dict) -> pd.DataFrame:
 
 
 def _cell_frames(study: Study, cell: Cell, file: str, wanted: dict) -> Iterable[pd.DataFrame]:
-    """What the records of a cell hold of the probes it is planned with and `wanted` does not rule out."""
-    model = cell.model
-    known = {"checkpoint": model.checkpoint.name, "recipe": model.recipe, "seed": model.seed}
+    """What the records of a cell hold of the probes it is planned with and `wanted` does not rule out.
+
+    What rows say of their checkpoint is what the study says now: another one may be the last, and late, since.
+    """
+    model, point = cell.model, cell.model.checkpoint
+    known = {"checkpoint": point.name, "recipe": model.recipe, "seed": model.seed}
+    about = {"run": np.int32(point.run), "checkpoint": point.name, "step": point.step, "tokens": point.tokens,
+             "stage": point.stage, "late": point.late}
     if any(known[name] not in wanted[name] for name in set(known) & set(wanted)):
         return
     planned = [probe.key for probe in cell.probes if all(
@@ -271,7 +276,7 @@ def _cell_frames(study: Study, cell: Cell, file: str, wanted: dict) -> Iterable[
     done = finished(study, model) if planned else {}
     for part in sorted({part for key, part in done.items() if key in planned}):
         frame = pq.read_table(part / file, filters=[("probe", "in", planned)]).to_pandas()
-        yield frame if file == ROWS else frame.assign(**known)
+        yield frame.assign(**(known if file == TEXTS else about))
 
 
 def _verified_parts(study: Study, model: Model) -> Iterator[tuple[Path, dict]]:
