@@ -487,6 +487,20 @@ def test_a_folder_that_is_gone_when_it_is_looked_at_is_named(smoke, tmp_path, mo
         fetching.fetch_checkpoint(own, point)
 
 
+def test_two_folders_with_the_same_weights_are_refused(smoke, tmp_path):
+    file = own_study(tmp_path, copies(checkpoints(smoke), tmp_path / "mine", 20, 36))
+    shutil.copy(tmp_path / "mine" / "step20" / "model.safetensors", tmp_path / "mine" / "step36")
+    done = run_pretune("plan", str(file), outputs=tmp_path / "outputs")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert f"{str(tmp_path / 'mine')!r} is refused; step20 and step36 hold the same weights" in done.stderr
+
+
+def test_two_branches_of_one_commit_are_refused(served, tmp_path):
+    served.commits[REPO]["step20-tokens2B"] = served.commits[REPO]["step10-tokens1B"]
+    with pytest.raises(StudyError, match="step10-tokens1B and step20-tokens2B hold the same weights"):
+        checkpoints(study(tmp_path, steps=[10, 20]))
+
+
 def test_a_model_whose_shape_is_not_told_is_refused(smoke, tmp_path):
     file = own_study(tmp_path, copies(checkpoints(smoke), tmp_path / "mine", 20, 36))
     (tmp_path / "mine" / "step20" / "config.json").write_text('{"model_type": "gpt2"}')

@@ -47,6 +47,7 @@ def _listed(study: Study) -> dict:
     try:
         found = [_entry(source, known, number, one, *place) for number, run in enumerate(getattr(source, "runs", ("",)))
                  for one, place in chosen(source, run)]
+        _refuse_twins(source, found)
         now = {"asked": asked, "checkpoints": found, "config": _config(source, found[0])}
     except RevisionError as error:
         raise study.refuse("checkpoints", asked.get("repo") or asked.get("folder") or "repos", str(error)) from None
@@ -56,6 +57,15 @@ def _listed(study: Study) -> dict:
     if now != kept:
         storage.write(_file(study), json.dumps(now, indent=1))
     return now
+
+
+def _refuse_twins(source: Hub | Local, found: list[dict]) -> None:
+    """Raises RevisionError for two folders with the same weights, or two branches of one commit."""
+    seen: dict[tuple, dict] = {}
+    for one in found:
+        other = seen.setdefault((one["commit"], "" if isinstance(source, Local) else one["repo"]), one)
+        if other is not one:
+            raise RevisionError(f"{other['name']} and {one['name']} hold the same weights; one of them is wrong: take it out")
 
 
 def _file(study: Study) -> Path:
