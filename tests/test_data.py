@@ -1,14 +1,16 @@
 """Datasets from the Hub and from folders: pinned, whole, held against what they must be before anything is scored."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from conftest import run_pretune
+from conftest import OUTPUTS, run_pretune
 from local_hub import LocalHub, mnli, write_parquet
-from pretune import cells, checkpoints, costs, fetching, hub, lengths, params, paths, pins, plan, survey
+from pretune import cells, checkpoints, costs, datafiles, fetching, hub, lengths, params, paths, pins, plan, survey
 from pretune.checkpoints import Checkpoint
 from pretune.errors import StudyError
 from pretune.tasks import rows
@@ -63,7 +65,7 @@ def test_a_break_while_data_is_fetched_is_taken_up(served, tmp_path):
     served.trouble = lambda method, path: (404, {}) if "validation" in path and "resolve" in path else None
     with pytest.raises(hub.HubError, match="nyu-mll/glue"):
         cells.prepare_data(own)
-    assert not checkpoints.data_folder(own).exists()
+    assert not datafiles.are_ready(own)
     served.trouble, before = lambda method, path: None, len(served.asked)
     cells.prepare_data(own)
     assert not [path for method, path, _ in served.asked[before:] if method == "GET" and "/train/" in path]
@@ -101,14 +103,14 @@ def local(tmp_path, train, scored):
 def test_rows_that_cannot_be_scored_are_refused_before_anything_is(tmp_path, monkeypatch, train, scored, words):
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path / "outputs")
     own = study(tmp_path, local(tmp_path, map(mnli, train), scored))
-    with pytest.raises(rows.RowError, match=words):
+    with pytest.raises(StudyError, match=words):
         cells.prepare_data(own)
 
 
 def test_a_run_on_hidden_labels_ends_in_one_line_and_scores_nothing(tmp_path):
     study(tmp_path, local(tmp_path, map(mnli, range(100)), [mnli(number, -1) for number in range(40)]))
     done = run_pretune("run", str(tmp_path / "own.yaml"), "--no-notebooks", outputs=tmp_path / "outputs")
-    assert done.returncode == 1 and "marks a split with hidden labels" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2 and "marks a split with hidden labels" in done.stderr and "Traceback" not in done.stderr
     assert not list((tmp_path / "outputs" / "own").glob("records/*"))
 
 
@@ -123,15 +125,120 @@ def test_a_stand_in_takes_the_place_of_a_split(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("place", "taken", "words"), [
-    ("mnli/trian", "mnli/train", "allowed: mnli/train, mnli/validation_matched"),
-    ("mnli/train", "mnli/nothing", "it must name a file of"),
-    ("mnli/train", "../../etc/passwd", "it must name a file of"),
+    ("mnli/trian", "mnli/train", "datasets.stand_ins: 'mnli/trian' is refused; allowed: mnli/train, mnli/validation_matched"),
+    ("mnli/train", "mnli/nothing", r"mnli needs rows in mnli/nothing \(in the place of mnli/train\), .jsonl or .parquet"),
+    ("mnli/train", "../../etc/passwd", r"mnli needs rows in ../../etc/passwd \(in the place of mnli/train\)"),
+    ("mnli/train", "/etc/passwd", r"mnli needs rows in /etc/passwd \(in the place of mnli/train\)"),
 ])
-def test_a_stand_in_that_cannot_be_is_refused(tmp_path, monkeypatch, place, taken, words):
+def test_a_stand_in_that_cannot_be_is_refused(tmp_path, place, taken, words):
+    some = [mnli(number) for number in range(100)]
+    own = study(tmp_path, local(tmp_path, some, some) | {"stand_ins": {place: taken}})
+    with pytest.raises(StudyError, match=words) as error:
+        plan.check(own)
+    assert "\n" not in str(error.value)
+
+
+def test_parquet_stands_in_too_whole_and_in_part(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
-    own = study(tmp_path, local(tmp_path, map(mnli, range(100)), []) | {"stand_ins": {place: taken}})
-    with pytest.raises(StudyError, match=words):
-        fetching.fetch_data(own)
+    write_parquet(tmp_path / "mine", "", {"rows": [[mnli(number) for number in range(100)]]})
+    source = {"source": "folder", "folder": str(tmp_path / "mine")}
+    own = study(tmp_path, source | {"stand_ins": {"mnli/train": "rows/0000[40:]", "mnli/validation_matched": "rows/0000[:40]"}})
+    plan.check(own)
+    cells.prepare_data(own)
+    folder = checkpoints.data_folder(own)
+    assert rows.read(folder, REGISTRY["mnli"], "train")[0] == mnli(40) and len(rows.read(folder, REGISTRY["mnli"], "train")) == 60
+    assert list(rows.read(folder, REGISTRY["mnli"], "validation_matched")) == [mnli(number) for number in range(40)]
+
+
+BOTH = {"datasets": ["mnli", "wikitext"]}
+
+
+def test_what_a_folder_of_datasets_lacks_is_refused_by_name_before_anything_else(tmp_path):
+    """One line a dataset: those that are scored, and those that are only tuned on."""
+    source = local(tmp_path, [], map(mnli, range(40)))  # a file that is empty
+    study(tmp_path, source, **BOTH)
+    own = json.loads((tmp_path / "own.yaml").read_text())
+    own["recipes"]["instruct"] = {"dataset": "alpaca"}
+    (tmp_path / "own.yaml").write_text(json.dumps(own))
+    for words in (("plan",), ("run", "--no-notebooks"), ("status",)):
+        done = run_pretune(words[0], str(tmp_path / "own.yaml"), *words[1:], outputs=tmp_path / "outputs")
+        lines = done.stderr.splitlines()
+        assert done.returncode == 2 and len(lines) == 3, done.stderr
+        start = f"pretune: {tmp_path / 'own.yaml'}: datasets.folder: {source['folder']!r} is refused; "
+        assert lines[0].startswith(start + "mnli needs rows in mnli/train, .jsonl or .parquet")
+        assert lines[1].startswith(start + "wikitext needs rows in wikitext/train and wikitext/validation, ")
+        assert lines[2].startswith(start + "alpaca needs rows in alpaca/train, ")
+    assert not (tmp_path / "outputs" / "own").exists()
+
+
+def test_a_fault_of_the_data_ends_a_run_whose_checkpoints_are_all_there(smoke, tmp_path):
+    """It is found before any cell is tried, and told once a dataset."""
+    shutil.copytree(OUTPUTS / "cache" / "pretrained", tmp_path / "outputs" / "cache" / "pretrained")
+    study(tmp_path, local(tmp_path, map(mnli, range(100)), [mnli(100, 3)]), **BOTH)
+    folder = tmp_path / "rows" / "wikitext"
+    folder.mkdir()
+    for split in ("train", "validation"):
+        (folder / f"{split}.jsonl").write_text(json.dumps({"text": "too short"}) + "\n")
+    done = run_pretune("run", str(tmp_path / "own.yaml"), outputs=tmp_path / "outputs")
+    told = [line for line in done.stderr.splitlines() if line.startswith("pretune: ")]
+    assert done.returncode == 2 and "failed" not in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert len(told) == 2 and told[0] == "pretune: mnli: row 0 of validation_matched: label is 3, allowed are 0 to 2"
+    assert "wikitext: " in told[1] and "holds no row that can be used" in told[1]
+    left = {path.name for path in (tmp_path / "outputs" / "own").iterdir()}
+    assert not left & {"records", "failed.json", "data.json", "site"}
+
+
+def test_rows_that_are_only_tuned_on_are_checked_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "OUTPUTS", tmp_path / "outputs")
+    some = [mnli(number) for number in range(140)]
+    own = study(tmp_path, local(tmp_path, some[:100], some[100:]))
+    (tmp_path / "rows" / "alpaca").mkdir()
+    (tmp_path / "rows" / "alpaca" / "train.jsonl").write_text(json.dumps({"instruction": "Say yes.", "output": " "}) + "\n")
+    own = own.model_copy(update={"recipes": own.recipes | {"instruct": params.Recipe(dataset="alpaca")}})
+    with pytest.raises(StudyError, match="^alpaca: row 0 of train: .*empty or missing$"):
+        cells.prepare_data(own)
+
+
+def test_the_data_are_checked_again_when_they_or_what_is_asked_of_them_change(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "OUTPUTS", tmp_path / "outputs")
+    some = [mnli(number) for number in range(140)]
+    own = study(tmp_path, local(tmp_path, some[:100], some[100:]))
+    cells.prepare_data(own)
+    assert datafiles.are_ready(own)
+    published = own.model_copy(update={"protocol": params.PROTOCOLS["published"]})
+    assert not datafiles.are_ready(published)
+    os.utime(tmp_path / "rows" / "mnli" / "train.jsonl", (1, 1))
+    assert not datafiles.are_ready(own)
+
+
+def test_another_split_of_datasets_that_are_there_is_fetched(served, tmp_path):
+    """With another protocol, which scores another one, or another dataset of the same folder."""
+    own = study(tmp_path, {"source": "hub"})
+    cells.prepare_data(own)
+    (checkpoints.data_folder(own) / "mnli" / "validation_matched.parquet").unlink()
+    before = len(served.asked)
+    cells.prepare_data(own)
+    assert datafiles.are_ready(own) and not [path for _, path, _ in served.asked[before:] if "train/0" in path]
+
+
+def test_data_prints_its_table_and_then_every_fault(smoke, tmp_path):
+    study(tmp_path, local(tmp_path, map(mnli, range(100)), []), datasets=["mnli", "wikitext", "rte"])
+    folder = tmp_path / "rows" / "rte"
+    folder.mkdir()
+    pair = {"sentence1": "It rains.", "sentence2": "It is wet.", "label": 0}
+    for split, some in (("train", [pair] * 20), ("validation", [pair | {"sentence1": "It snows."}] * 20)):
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
+    model = str(checkpoints.checkpoints(smoke)[0].folder)
+    done = run_pretune("data", str(tmp_path / "own.yaml"), "--tokenizer", model, outputs=tmp_path / "outputs")
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    shown = done.stdout.splitlines()
+    assert [line.split()[:3] for line in shown[1:4]] == [
+        ["mnli", "validation_matched", "fault"], ["wikitext", "validation", "fault"], ["rte", "validation", "20"]]
+    assert "--- rte, default" in done.stdout
+    assert [line.split(":")[1].strip() for line in done.stderr.splitlines()] == ["mnli", "wikitext"]
+    study(tmp_path, local(tmp_path, map(mnli, range(100)), []), datasets=["nothing"])
+    done = run_pretune("data", str(tmp_path / "own.yaml"), "--tokenizer", model, outputs=tmp_path / "outputs")
+    assert done.returncode == 2 and "'nothing' is refused; allowed datasets: " in done.stderr
 
 
 def test_the_survey_prints_what_fits_and_a_prompt_in_every_format(smoke, tmp_path):
@@ -186,34 +293,7 @@ def test_a_quarter_of_real_summaries_fit_four_shots(real_rows, olmo, tmp_path, m
     assert 0.15 < float(line["fit 4-shot"].strip("%")) / 100 < 0.35 and line["shots"] == 2 and line["in train"] == 0
 
 
-def test_files_that_are_missing_or_empty_are_told_by_the_plan_a_line_a_dataset(tmp_path):
-    """Before anything is done, and all at once."""
-    source = local(tmp_path, map(mnli, range(100)), [])
-    study(tmp_path, source, datasets=["mnli", "rte"])
-    for words in (("plan",), ("run", "--no-notebooks")):
-        done = run_pretune(words[0], str(tmp_path / "own.yaml"), *words[1:], outputs=tmp_path / "outputs")
-        told = done.stderr.splitlines()
-        assert done.returncode == 2 and len(told) == 2 and all(line.startswith("pretune: ") for line in told), done.stderr
-        assert f"mnli: {tmp_path}/rows/mnli/validation_matched.jsonl missing or empty" in told[0]
-        assert f"rte: {tmp_path}/rows/rte/train.jsonl and {tmp_path}/rows/rte/validation.jsonl missing or empty" in told[1]
-    assert not (tmp_path / "outputs").exists()
-    study(tmp_path, source | {"stand_ins": {"mnli/validation_matched": "mnli/train[:40]"}})
-    assert run_pretune("plan", str(tmp_path / "own.yaml"), outputs=tmp_path / "outputs").returncode == 0
-
-
-def test_the_survey_prints_its_table_and_then_every_fault_a_line_each(smoke, tmp_path):
-    """A dataset without usable rows, a fault in its last row, and fewer rows than a recipe tunes on."""
-    data = local(tmp_path, map(mnli, range(60)), [mnli(number) for number in range(100, 139)] + [mnli(139, 7)])
-    (tmp_path / "rows" / "rte").mkdir()
-    for split in ("train", "validation"):
-        (tmp_path / "rows" / "rte" / f"{split}.jsonl").write_text("\n")
-    study(tmp_path, data, datasets=["mnli", "rte"], items=100)
-    model = str(checkpoints.checkpoints(smoke)[0].folder)
-    done = run_pretune("data", str(tmp_path / "own.yaml"), "--tokenizer", model, outputs=tmp_path / "outputs")
-    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
-    assert "label is 7, allowed are 0 to 2" in done.stdout and "--- rte\n(no prompt: rte: " in done.stdout
-    told = [line for line in done.stderr.splitlines() if line.startswith("pretune: ")]
-    assert len(told) == 2 and "mnli: row 39 of validation_matched: label is 7" in told[0] and "rte: " in told[1]
-    local(tmp_path, map(mnli, range(30)), map(mnli, range(100, 140)))
-    own = study(tmp_path, data)
-    assert survey.faults(own) == ["mnli: recipes.mnli.examples is 48, its train split has 27 beside the tenth that is reserved"]
+def test_fewer_rows_than_a_recipe_tunes_on_are_told_before_anything_is_done(tmp_path):
+    own = study(tmp_path, local(tmp_path, map(mnli, range(30)), map(mnli, range(100, 140))))
+    [line] = survey.faults(own)
+    assert line == "mnli: recipes.mnli.examples is 48, its train split has 27 rows beside the tenth that is reserved"

@@ -110,5 +110,5 @@ def test_an_empty_text_is_refused_with_its_row(odd_study, tmp_path):
     lines[1] = json.dumps(pair(1, ODD["nothing but spaces"]))
     file.write_text("\n".join(lines))
     done = run_pretune("run", str(odd_study), "--only", "step-20", "--no-notebooks", outputs=tmp_path / "outputs", timeout=300)
-    assert done.returncode == 1 and "mnli: row 1 of" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2 and "mnli: row 1 of" in done.stderr and "Traceback" not in done.stderr
     assert not list(checkpoints.paths.OUTPUTS.glob("odd/records/*"))

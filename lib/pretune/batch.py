@@ -30,10 +30,10 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from pretune import checkpoints as points
-from pretune import costs, paths, records, storage
+from pretune import costs, datafiles, paths, records, storage
 from pretune.checkpoints import Checkpoint
 from pretune.errors import Damaged, Outage, RunError, StudyError
-from pretune.params import MicroworldData, Saved, Study
+from pretune.params import Saved, Study
 from pretune.plan import Cell
 from pretune.progress import Progress
 
@@ -154,8 +154,7 @@ class _Pool:
         self.begun: Counter[str] = Counter()  # preparations, how often
         self.why: dict[str, str] = {}  # and what became of them
         self.out: set[str] = set()  # those that the Hub did not answer to
-        right = isinstance(study.datasets, MicroworldData) or not self._missing()
-        self.has_data = right and points.data_folder(study).is_dir()
+        self.has_data = datafiles.are_ready(study)
         seconds = {} if self.has_data else {DATA: costs.CELL_SECONDS}
         self.progress = Progress(seconds | {cell.model.name: costs.cell_cost(study, cell).seconds for cell in work}, "parts")
         self.seconds = self._preparing_seconds()  # once: a folder of checkpoints may be filled while they are measured
@@ -384,7 +383,7 @@ def _end_with_parent() -> None:
 
 def _prepare_data(study: Study) -> dict:
     cells, start = importlib.import_module("pretune.cells"), time.perf_counter()
-    cells.prepare_data(study)
+    cells.prepare_data(study, _reporter(DATA))
     return _done({"prepare": time.perf_counter() - start}, {})
 
 

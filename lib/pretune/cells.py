@@ -20,8 +20,23 @@ from pathlib import Path
 import torch
 
 from pretune import checkpoints as points
-from pretune import fetching, memory, models, paths, pretraining, probing, prompts, records, scoring, storage, survey, training
+from pretune import (
+    datafiles,
+    fetching,
+    memory,
+    models,
+    paths,
+    pretraining,
+    probing,
+    prompts,
+    records,
+    scoring,
+    storage,
+    survey,
+    training,
+)
 from pretune.checkpoints import Checkpoint, short_hash
+from pretune.errors import StudyError
 from pretune.microworld.datasets import write_datasets
 from pretune.microworld.text import documents
 from pretune.microworld.world import World, make_world
@@ -34,33 +49,28 @@ from pretune.tasks.registry import REGISTRY
 Report = Callable[[str, float], None]  # what is being done, and the share of the whole that is done
 
 
-def prepare_data(study: Study) -> None:
-    """Have the datasets there, and refuse those that cannot be scored. A microworld's are right by construction."""
-    fetch_data(study)
-    if not isinstance(study.datasets, MicroworldData):
-        _check_data(study)
+def prepare_data(study: Study, report: Report = lambda phase, share: None) -> None:
+    """Have the datasets there and held, once, against what they must be.
+
+    Raises StudyError with a line for each dataset that cannot be scored or tuned on.
+    """
+    fetch_data(study, report)
+    if datafiles.are_ready(study):
+        return
+    if found := survey.faults(study):
+        raise StudyError("\n".join(found))
+    datafiles.note_ready(study)
 
 
-def fetch_data(study: Study) -> None:
-    """Write the datasets of a microworld, or fetch those of the Hub; a folder that exists is whole."""
+def fetch_data(study: Study, report: Report = lambda phase, share: None) -> None:
+    """Write the datasets of a microworld, or fetch what is lacking of those of the Hub."""
     folder = points.data_folder(study)
     with storage.lock(folder.name):
         if not isinstance(study.datasets, MicroworldData):
-            fetching.fetch_data(study)
+            fetching.fetch_data(study, report)
         elif not folder.is_dir():
             with storage.whole(folder) as partial_folder:
                 write_datasets(_world(study.datasets.world), partial_folder)
-
-
-def _check_data(study: Study) -> None:
-    """Hold the datasets against what they must be, once. Raises RowError with all that is wrong."""
-    file, mark = paths.study_folder(study.name) / "data.json", short_hash(points.data_key(study), study.probing.model_dump())
-    if file.is_file() and json.loads(file.read_text()) == mark:
-        return
-    found = survey.faults(study)
-    if found:
-        raise rows.RowError("; ".join(found))
-    storage.write(file, json.dumps(mark))
 
 
 def prepare_checkpoint(study: Study, point: Checkpoint, report: Report = lambda phase, share: None) -> None:

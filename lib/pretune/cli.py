@@ -17,7 +17,7 @@ from pathlib import Path
 from pretune import batch, costs, lengths, params, paths, records, storage
 from pretune.errors import RunError, StudyError
 from pretune.params import Study
-from pretune.plan import cells
+from pretune.plan import cells, check_names
 
 SHOWN = 800  # characters of a prompt that `data` prints
 
@@ -31,7 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return given.command(given)
     except (StudyError, RunError) as error:
-        print(*(f"pretune: {line}" for line in str(error).splitlines()), sep="\n", file=sys.stderr)
+        for line in str(error).splitlines():
+            print(f"pretune: {line}", file=sys.stderr)
         return 2 if isinstance(error, StudyError) else 1
     except BrokenPipeError:  # what it was piped to has read enough
         sys.stdout = None
@@ -206,6 +207,7 @@ def _data(given: argparse.Namespace) -> int:
     from pretune import survey  # noqa: PLC0415
 
     study = _study(given)
+    check_names(study)
     work.fetch_data(study)
     found = survey.table(study, *survey.tokenizer_of(study, given.tokenizer))
     print(found.to_string(index=False))

@@ -2,7 +2,7 @@
 
 
 class StudyError(ValueError):
-    """A study that cannot be: one line naming file, key, value and what is allowed. Exit code 2."""
+    """A study that cannot be: a line naming file, key, value and what is allowed, or one for each bad dataset. Exit code 2."""
 
 
 class Damaged(Exception):

@@ -1,6 +1,6 @@
 """Bringing what exists to this machine: checkpoints beside the cells that use them, and datasets before them.
 
-A checkpoint is fetched into a folder beside its place, checked, and renamed; so is a dataset.
+A checkpoint is fetched into a folder beside its place, checked, and renamed; so is every file of a dataset.
 """
 
 from __future__ import annotations
@@ -8,20 +8,18 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet
 
 from pretune import checkpoints as points
-from pretune import hub, models, storage
+from pretune import datafiles, hub, models, storage
 from pretune.checkpoints import Checkpoint, describe
 from pretune.errors import RunError
-from pretune.params import HubData, Study
+from pretune.params import FolderData, HubData, Study
 from pretune.pins import entry_of, pinned_data, remember
-from pretune.plan import splits, used_datasets
-from pretune.tasks.registry import REGISTRY
 
 log = logging.getLogger(__name__)
 
@@ -55,26 +53,23 @@ def _downloaded(study: Study, point: Checkpoint) -> Path:
     return partial
 
 
-def fetch_data(study: Study) -> None:
-    """The datasets of the Hub, or of a folder where some files stand in for others, in the study's folder of data. A folder
-    that is there is whole. Raises HubError, and StudyError for a file that is not there."""
-    folder = points.data_folder(study)
-    if folder.is_dir():
+def fetch_data(study: Study, report: Callable[[str, float], None] = lambda phase, share: None) -> None:
+    """Bring the datasets of the Hub, or of a folder where some files stand in for others, to the study's folder of data.
+
+    What is there stays, and what a user's folder lacks is left out. Raises HubError, and StudyError for a split that the Hub
+    does not have.
+    """
+    data, folder = study.datasets, points.data_folder(study)
+    entries = pinned_data(study) if isinstance(data, HubData) else {}
+    if not entries and not getattr(data, "stand_ins", None):
         return
-    partial = folder.with_name(folder.name + ".partial")
-    entries = pinned_data(study) if isinstance(study.datasets, HubData) else None
-    places = {f"{REGISTRY[name].folder}/{split}": (name, split)
-              for name in used_datasets(study) for split in splits(study, name)}
-    if entries is None:
-        for place in set(study.datasets.stand_ins) - set(places):
-            raise study.refuse("datasets.stand_ins", place, f"allowed: {', '.join(sorted(places))}")
-    for place, (name, split) in places.items():
-        (partial / place).parent.mkdir(parents=True, exist_ok=True)
-        if entries is None:
-            _copy(study, partial, place, study.datasets.stand_ins.get(place, place))
-        elif not (partial / f"{place}.parquet").is_file():
-            _fetch_split(study, entries[name], split, partial / f"{place}.parquet")
-    partial.replace(folder)
+    wanted = [(name, place, split) for name in datafiles.used(study) for place, split in datafiles.places(study, name).items()]
+    for done, (name, place, split) in enumerate(wanted):
+        report(f"fetching {place}", done / len(wanted))
+        if not entries:
+            _copy(data, place, folder)
+        elif not datafiles.file_of(folder / place):
+            _fetch_split(study, entries[name], split, folder / f"{place}.parquet")
 
 
 def _fetch_split(study: Study, entry: dict, split: str, file: Path) -> None:
@@ -83,6 +78,7 @@ def _fetch_split(study: Study, entry: dict, split: str, file: Path) -> None:
     there = sorted(hub.files(entry["repo"], entry["commit"], (pattern,), "dataset"))
     if not there:
         raise study.refuse("datasets.commits", entry["commit"], f"{entry['repo']} holds no {pattern} there")
+    file.parent.mkdir(parents=True, exist_ok=True)
     raw = file.with_suffix(".raw")
     hub.fetch(entry["repo"], entry["commit"], raw, tuple(there), "dataset")
     whole = raw / "whole"
@@ -91,13 +87,18 @@ def _fetch_split(study: Study, entry: dict, split: str, file: Path) -> None:
     shutil.rmtree(raw)
 
 
-def _copy(study: Study, folder: Path, place: str, taken: str) -> None:
-    """FOLDER/<place>.jsonl from `taken`: a file of the study's folder of data, or lines a to b of it (`file[a:b]`)."""
-    found = re.fullmatch(r"([\w/-]+?)(?:\[(\d*):(\d*)\])?", taken)
-    source = Path(study.datasets.folder) / f"{found[1]}.jsonl" if found else None
-    if source is None or not source.is_file():
-        raise study.refuse(f"datasets.stand_ins.{place}", taken, f"it must name a file of {study.datasets.folder}, without "
-                           ".jsonl, or lines a to b of one: <dataset>/<file>[a:b]")
-    first, last = (int(part) if part else None for part in (found[2], found[3]))
-    with source.open(encoding="utf-8") as lines, (folder / f"{place}.jsonl").open("w", encoding="utf-8") as kept:
-        kept.writelines(itertools.islice(lines, first, last))
+def _copy(data: FolderData, place: str, folder: Path) -> None:
+    """A file of the user's folder, or some of its lines, to its place in the study's folder of data, where it is newer."""
+    found = datafiles.source(data, place)
+    if found is None:
+        return
+    file, lines = found
+    target = folder / f"{place}{file.suffix}"
+    if target.is_file() and target.stat().st_mtime > file.stat().st_mtime:
+        return
+    with storage.whole(target) as partial:
+        if file.suffix == ".parquet":
+            pyarrow.parquet.write_table(pyarrow.parquet.read_table(file)[lines], partial)
+        else:
+            with file.open(encoding="utf-8") as every, partial.open("w", encoding="utf-8") as kept:
+                kept.writelines(itertools.islice(every, lines.start, lines.stop))

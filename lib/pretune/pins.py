@@ -15,11 +15,10 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from pretune import hub, paths, revisions, storage
+from pretune import datafiles, hub, paths, revisions, storage
 from pretune.checkpoints import Checkpoint, weights_checksum
 from pretune.errors import HubError
 from pretune.params import Hub, Local, Study
-from pretune.plan import used_datasets
 from pretune.revisions import Revision, RevisionError
 from pretune.tasks.registry import REGISTRY
 
@@ -175,7 +174,7 @@ def remember(study: Study, point: Checkpoint, checksum: str) -> None:
 
 def pinned_data(study: Study) -> dict[str, dict]:
     """Dataset to repository, configuration and commit. Raises HubError."""
-    file, used = paths.study_folder(study.name) / "datasets.json", used_datasets(study)
+    file, used = paths.study_folder(study.name) / "datasets.json", datafiles.used(study)
     kept = json.loads(file.read_text()) if file.is_file() else {}
     said = study.datasets.commits
     if set(kept) >= set(used) and all(kept[name]["commit"] == commit for name, commit in said.items() if name in kept):

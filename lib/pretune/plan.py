@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pretune import checkpoints as points
+from pretune import datafiles
 from pretune.checkpoints import Checkpoint, short_hash
+from pretune.datafiles import evaluation_split
 from pretune.errors import StudyError
-from pretune.params import FolderData, Saved, Study
+from pretune.params import Saved, Study
 from pretune.tasks.example import FORMATS
-from pretune.tasks.registry import REGISTRY, RESERVE, Dataset
+from pretune.tasks.registry import REGISTRY, RESERVE
 
 SCORING_VERSION = 2  # raise by hand when the meaning of a score changes: all probes are then scored anew
 TRAINING_VERSION = 2  # raise by hand when the meaning of training changes: tuned models are then made anew
@@ -93,7 +95,27 @@ def sweep(study: Study) -> list[Cell]:
 
 
 def check(study: Study, only: tuple[str, ...] = ()) -> None:
-    """Hold a study against what exists: datasets, findings, checkpoints, rates, the folder of a corpus."""
+    """Hold a study against what exists: datasets and their files, findings, checkpoints, rates, the folder of a corpus.
+
+    Raises StudyError, with a line for each dataset that lacks rows.
+    """
+    check_names(study)
+    if lines := datafiles.refused(study):
+        raise StudyError("\n".join(lines))
+    if isinstance(study.checkpoints, Saved):
+        length = study.checkpoints.pretraining.length
+        if length > study.checkpoints.pretraining.architecture.context:
+            raise study.refuse("checkpoints.pretraining.length", length,
+                               "it must not exceed checkpoints.pretraining.architecture.context")
+    _check_rates(study)
+    names = [point.name for point in points.checkpoints(study)]
+    for name in only:
+        if name not in names:
+            raise study.refuse("checkpoint", name, f"allowed: {', '.join(names)}")
+
+
+def check_names(study: Study) -> None:
+    """Hold the names of datasets, findings and folders against what exists. Raises StudyError."""
     asked = {f"recipes.{name}.dataset": r.dataset for name, r in study.recipes.items() if r.dataset}
     asked |= {f"probing.datasets.{i}": name for i, name in enumerate(study.probing.datasets)}
     for key, name in asked.items():
@@ -111,53 +133,6 @@ def check(study: Study, only: tuple[str, ...] = ()) -> None:
         folder = getattr(part, "folder", None)
         if folder is not None and not Path(folder).is_dir():
             raise study.refuse(key, folder, "it must be an existing folder")
-    _check_files(study)
-    if isinstance(study.checkpoints, Saved):
-        length = study.checkpoints.pretraining.length
-        if length > study.checkpoints.pretraining.architecture.context:
-            raise study.refuse("checkpoints.pretraining.length", length,
-                               "it must not exceed checkpoints.pretraining.architecture.context")
-    _check_rates(study)
-    names = [point.name for point in points.checkpoints(study)]
-    for name in only:
-        if name not in names:
-            raise study.refuse("checkpoint", name, f"allowed: {', '.join(names)}")
-
-
-def _check_files(study: Study) -> None:
-    """Every split that a study reads from a folder is there and not empty. All that lack are told, a line a dataset."""
-    if not isinstance(study.datasets, FolderData):
-        return
-    lacking = {name: [str(file) for split in splits(study, name) if not _holds(file := _file(study.datasets, name, split))]
-               for name in used_datasets(study)}
-    told = [f"{study.file}: datasets.folder: {name}: {' and '.join(files)} missing or empty"
-            for name, files in lacking.items() if files]
-    if told:
-        raise StudyError("\n".join(told))
-
-
-def _file(data: FolderData, name: str, split: str) -> Path:
-    """Where a split is read from: what stands in for it, or its own file."""
-    place = f"{REGISTRY[name].folder}/{split}"
-    stem = Path(data.folder) / data.stand_ins.get(place, place).partition("[")[0]
-    parquet = stem.with_name(f"{stem.name}.parquet")
-    return parquet if parquet.is_file() and not data.stand_ins else stem.with_name(f"{stem.name}.jsonl")
-
-
-def _holds(file: Path) -> bool:
-    return file.is_file() and file.stat().st_size > 0
-
-
-def used_datasets(study: Study) -> list[str]:
-    """The datasets that a study scores or tunes on."""
-    tuned = [recipe.dataset for recipe in study.recipes.values() if recipe.dataset]
-    return list(dict.fromkeys([*study.probing.datasets, *tuned]))
-
-
-def splits(study: Study, name: str) -> list[str]:
-    """The splits of a dataset that are read: that which is scored, and the train split, which examples come from."""
-    scored = [evaluation_split(study, REGISTRY[name])] if name in study.probing.datasets else []
-    return list(dict.fromkeys([REGISTRY[name].train, *scored]))
 
 
 def _check_rates(study: Study) -> None:
@@ -205,12 +180,6 @@ def _probes(study: Study, model: Model) -> Iterator[Probe]:
         for draw in draws if view.shots else draws[:1]:
             yield Probe(view.dataset, RESERVE if view.reserve else evaluation_split(study, REGISTRY[view.dataset]),
                         view.format, view.shots, draw, study.probing.items, study.probing.new_tokens, *pins)
-
-
-def evaluation_split(study: Study, dataset: Dataset) -> str:
-    """The split that is scored, which the published protocol chooses otherwise for some datasets."""
-    published = study.protocol.splits == "published" and dataset.published
-    return dataset.published if published else dataset.evaluation
 
 
 def _own(study: Study, recipe: str) -> list[str]:

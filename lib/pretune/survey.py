@@ -7,9 +7,9 @@ How long items are, and the rows that are tuned on, is left for `pretune plan` (
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +17,11 @@ import pandas as pd
 from transformers import AutoConfig, AutoTokenizer
 
 from pretune import checkpoints as points
-from pretune import hub, lengths, prompts
+from pretune import datafiles, hub, lengths, prompts
+from pretune.datafiles import evaluation_split
 from pretune.errors import RunError, StudyError
 from pretune.params import Hub, Study
 from pretune.pins import pinned
-from pretune.plan import evaluation_split, used_datasets
 from pretune.tasks import rows
 from pretune.tasks.example import FORMATS, Example, HiddenLabel, RowError
 from pretune.tasks.registry import REGISTRY, RESERVE, Dataset
@@ -29,7 +29,6 @@ from pretune.tasks.registry import REGISTRY, RESERVE, Dataset
 LOOKED_AT = 500  # rows of a split that are read for faults and lengths
 SHOTS = (0, 1, 2, 4)
 TWICE = 0.01  # share of items that may stand in the train split too
-log = logging.getLogger(__name__)
 
 
 def tokenizer_of(study: Study, folder: str | None):
@@ -55,45 +54,50 @@ def tokenizer_of(study: Study, folder: str | None):
 
 
 def table(study: Study, tokenizer, context: int) -> pd.DataFrame:
-    """One line per dataset: rows, items, labels, faults, lengths, and the share that fits at each number of shots. Lengths are
-    left in the study's folder too."""
+    """One line per dataset: rows, items, labels, lengths, and the share that fits at each number of shots.
+
+    Of a dataset that cannot be scored it says that there is a fault; `faults` says which. Lengths are left in the study's folder
+    too.
+    """
     lengths.note(study, _lengths(study, tokenizer))
     lines = [_line(study, REGISTRY[name], tokenizer, context) for name in study.probing.datasets]
     return pd.DataFrame(lines).convert_dtypes().astype(object).fillna("")
 
 
 def faults(study: Study) -> list[str]:
-    """What stands against scoring the datasets and tuning on them, a line each; nothing where all is well."""
-    return [fault for name in used_datasets(study) if (fault := _fault(study, REGISTRY[name]))]
+    """What stands against scoring the datasets or tuning on them, a line for each; nothing where all is well."""
+    lines = (_fault(study, REGISTRY[name]) for name in datafiles.used(study))
+    return [" ".join(line.split()) for line in lines if line]
 
 
 def _fault(study: Study, dataset: Dataset) -> str:
     try:
-        scored = dataset.name in study.probing.datasets
-        items = _items(study, dataset) if scored else []
-        twice = np.mean(_in_train(study, dataset, items)) if items and study.protocol.shots == "train" else 0.0
-        few = _too_few(study, dataset)
+        _try_tuning(study, dataset)
+        if dataset.name not in study.probing.datasets:
+            return ""
+        items = _items(study, dataset)
+        twice = np.mean(_in_train(study, dataset, items)) if study.protocol.shots == "train" else 0.0
     except RowError as error:
         return str(error)
-    if twice > TWICE:
-        return f"{dataset.name}: {twice:.1%} of its items stand in the train split word for word; at most {TWICE:.0%} may"
-    return few
+    said = f"{dataset.name}: {twice:.1%} of its items stand in the train split word for word; at most {TWICE:.0%} may"
+    return said if twice > TWICE else ""
 
 
-def _too_few(study: Study, dataset: Dataset) -> str:
-    """What recipes ask of the train split beyond what it has; raises RowError for a row that the first seed could not tune on."""
-    wanted = {name: study.tuning_of(name).examples for name, how in study.recipes.items() if how.dataset == dataset.name}
-    if not wanted:
-        return ""
-    folder, most = points.data_folder(study), max(wanted, key=wanted.get)
-    there = rows.chosen(folder, dataset, dataset.train, wanted[most], 0)
-    if dataset.turns:
-        rows.conversations(folder, dataset, there)
-    else:
-        rows.examples(folder, dataset, dataset.train, "default", there)
-    return "" if len(there) == wanted[most] else (
-        f"{dataset.name}: recipes.{most}.examples is {wanted[most]}, its {dataset.train} split has {len(there)} beside the tenth "
-        "that is reserved")
+def _try_tuning(study: Study, dataset: Dataset) -> None:
+    """Make texts of all rows that some recipe tunes on. Raises RowError for one of which none can be made, and where there are
+    too few."""
+    folder = points.data_folder(study)
+    for recipe in (name for name, how in study.recipes.items() if how.dataset == dataset.name):
+        wanted = study.tuning_of(recipe).examples
+        for seed in range(study.tuning.seeds):
+            indices = rows.chosen(folder, dataset, dataset.train, wanted, seed)
+            if dataset.turns:
+                rows.conversations(folder, dataset, indices)
+            else:
+                rows.examples(folder, dataset, dataset.train, "default", indices)
+            if len(indices) < wanted:
+                raise RowError(f"{dataset.name}: recipes.{recipe}.examples is {wanted}, its {dataset.train} split has "
+                               f"{len(indices)} rows beside the tenth that is reserved")
 
 
 def _items(study: Study, dataset: Dataset) -> list[Example]:
@@ -124,14 +128,15 @@ def _in_train(study: Study, dataset: Dataset, items: list[Example]) -> list[bool
 
 
 def _line(study: Study, dataset: Dataset, tokenizer, context: int) -> dict:
-    folder, split, line = points.data_folder(study), evaluation_split(study, dataset), {"dataset": dataset.name}
+    folder, split = points.data_folder(study), evaluation_split(study, dataset)
+    line = {"dataset": dataset.name, "split": split}
     try:
         items = _items(study, dataset)
-        line |= {"split": split, "rows": len(rows.read(folder, dataset, split)), "scored": len(items),
+        line |= {"rows": len(rows.read(folder, dataset, split)), "scored": len(items),
                  "train": len(rows.read(folder, dataset, dataset.train)), "in train": sum(_in_train(study, dataset, items))}
         line |= {"labels": _labels(dataset, items)} | _fits(study, dataset, tokenizer, context, items[:LOOKED_AT])
-    except RowError as error:
-        line["fault"] = str(error)
+    except RowError:
+        line["rows"] = "fault"
     return line
 
 
@@ -156,13 +161,11 @@ def _fits(study: Study, dataset: Dataset, tokenizer, context: int, items: list[E
 
 
 def _lengths(study: Study, tokenizer) -> dict[str, dict[str, int]]:
-    """Tokens of each dataset, as `lengths.note` takes them."""
+    """Tokens of each dataset, as `lengths.note` takes them; nothing of one that has a fault, which `faults` tells."""
     found = {}
-    for dataset in (REGISTRY[name] for name in used_datasets(study)):
-        try:
+    for dataset in (REGISTRY[name] for name in datafiles.used(study)):
+        with suppress(RowError):
             found[dataset.name] = _item_length(study, dataset, tokenizer) | _row_lengths(study, dataset, tokenizer)
-        except RowError as error:
-            log.warning("%s is of unknown length: %s", dataset.name, error)
     return found
 
 
@@ -186,17 +189,16 @@ def _row_lengths(study: Study, dataset: Dataset, tokenizer) -> dict[str, int]:
 
 
 def rendered(study: Study) -> Iterator[tuple[str, str]]:
-    """One prompt per dataset and format, zero-shot, with its answer in brackets: a heading and the text."""
-    folder = points.data_folder(study)
+    """One prompt per dataset and format, zero-shot, with its answer in brackets: a heading and the text. A dataset of which
+    none can be made is passed over; `faults` says why."""
     for dataset in (REGISTRY[name] for name in study.probing.datasets):
-        try:
-            yield from _rendered(folder, dataset, evaluation_split(study, dataset))
-        except RowError as error:
-            yield dataset.name, f"(no prompt: {error})"
+        with suppress(RowError):
+            yield from _rendered(study, dataset)
 
 
-def _rendered(folder: Path, dataset: Dataset, split: str) -> Iterator[tuple[str, str]]:
-    for index in rows.chosen(folder, dataset, split, 1, 0):
-        for form in FORMATS if dataset.kind != "text" else FORMATS[:1]:
-            for example in _unless_hidden(folder, dataset, split, index, form):
-                yield f"{dataset.name}, {form}", f"{example.prompt}[{example.completion}]"
+def _rendered(study: Study, dataset: Dataset) -> Iterator[tuple[str, str]]:
+    folder, split = points.data_folder(study), evaluation_split(study, dataset)
+    [index] = rows.chosen(folder, dataset, split, 1, 0)
+    for form in FORMATS if dataset.kind != "text" else FORMATS[:1]:
+        for example in _unless_hidden(folder, dataset, split, index, form):
+            yield f"{dataset.name}, {form}", f"{example.prompt}[{example.completion}]"

@@ -48,7 +48,13 @@ def read(folder: Path, dataset: Dataset, split: str) -> Table:
         if storage.is_full(error.__cause__ or error):
             raise storage.no_room(paths.CACHE / "arrow", error.__cause__ or error) from None
         raise RowError(f"{dataset.name}: {file} cannot be read: {error.__cause__ or error}") from None
-    return table if dataset.keep is None else table.filter(dataset.keep)
+    try:
+        table = table if dataset.keep is None else table.filter(dataset.keep)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RowError(f"{dataset.name}: {file} lacks what its rows are chosen by: {error}") from None
+    if not len(table):
+        raise RowError(f"{dataset.name}: {file} holds no row that can be used")
+    return table
 
 
 def examples(folder: Path, dataset: Dataset, split: str, form: str, indices: list[int]) -> list[Example]:
@@ -64,7 +70,7 @@ def conversations(folder: Path, dataset: Dataset, indices: list[int]) -> list[Tu
 def _made(folder: Path, dataset: Dataset, split: str, index: int, make: Callable):
     try:
         return make(read(folder, dataset, split)[index])
-    except (RowError, KeyError, IndexError, TypeError, ValueError) as error:
+    except (RowError, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         kind = type(error) if isinstance(error, RowError) else RowError
         raise kind(f"{dataset.name}: row {index} of {split}: {error}") from error
 
