@@ -22,7 +22,7 @@ from local_hub import LocalHub, mnli, write_parquet
 from pretune import batch, fetching, hub, models, params, paths, pins, records, room, survey
 from pretune.checkpoints import checkpoints
 from pretune.errors import HubError, Outage, RunError, StudyError
-from running import sabotaged
+from running import sabotaged, start
 
 REPO = "lab/tiny-olmo"
 ON_HUB = {"source": "hub", "repo": REPO, "steps": [0, 20, 40], "late": 1, "tokens_per_step": 1024}
@@ -134,16 +134,27 @@ def test_what_another_run_at_work_needs_stays_until_it_ends(crowded):
     assert room.make(smaller(crowded, 0.1), third, {third.revision}) == "" and not second.exists()  # the run is over
 
 
-@pytest.mark.parametrize("left", ["damaged", "without its notes"])
+@pytest.mark.parametrize("left", ["damaged", "partial", "without its notes"])
 def test_what_is_no_checkpoint_makes_room_first(crowded, left):
     first, second, third = checkpoints(crowded)
-    if left == "damaged":
-        first.folder.rename(first.folder.with_name(f"{first.folder.name}.damaged"))
-    else:
+    needed = {first.revision, second.revision, third.revision}
+    if left == "without its notes":
         first.about.unlink()
-    needed = {point.revision for point in (first, second, third)}
+    else:
+        first.folder.rename(first.folder.with_name(f"{first.folder.name}.{left}"))
+        needed -= {first.revision} if left == "partial" else set()
     assert room.make(smaller(crowded, 0.9), third, needed) == ""
     assert second.exists() and not list(first.folder.parent.glob(f"{first.folder.name}*"))
+
+
+def test_what_another_run_is_fetching_stays_and_takes_no_room(crowded):
+    """Else two runs could wait for each other."""
+    first, second, third = checkpoints(crowded)
+    partial = first.folder.rename(first.folder.with_name(f"{first.folder.name}.partial"))
+    with batch.alone(paths.study_folder("other")):
+        room.claim(crowded.model_copy(update={"name": "other"}), {first.revision})
+        assert room.make(smaller(crowded, 0.9), third, {second.revision, third.revision}) == "" and partial.is_dir()
+        assert room.claimed(crowded) == set()
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
@@ -406,6 +417,21 @@ def test_a_damaged_checkpoint_is_fetched_again_where_one_fits(of_smoke, tmp_path
     done = run_own(file, tmp_path)
     assert done.returncode == 0 and "set aside, to be made again" in done.stderr, done.stderr
     assert measured(tmp_path) == {"step-0", "step-20", "step-40"}
+
+
+def test_a_run_waits_for_room_that_another_run_holds(of_smoke, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "OUTPUTS", tmp_path / "outputs")
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "outputs" / "cache")
+    file = own_study(tmp_path, ON_HUB, cache=FOR_ONE)
+    own = params.load_study(str(file))
+    first = checkpoints(own)[0]
+    fetching.fetch_checkpoint(own, first)
+    with batch.alone(paths.study_folder("other")):
+        room.claim(own.model_copy(update={"name": "other"}), {first.revision})
+        process = start(tmp_path / "outputs", "run", str(file), "--no-notebooks", "--only", "step-20")
+        said = next(line for line in process.stderr if "waits for room" in line)
+        assert "step-20 waits for room in the cache" in said and first.exists()
+    assert process.wait(60) == 0 and not first.exists() and measured(tmp_path) == {"step-20"}
 
 
 def test_a_disk_without_room_fails_what_waits_with_what_it_needs(of_smoke, tmp_path, monkeypatch):

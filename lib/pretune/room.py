@@ -27,12 +27,8 @@ def claim(study: Study, needed: Collection[str]) -> None:
 
 
 def claimed(study: Study) -> set[str]:
-    """Commits that are there and that runs of other studies on this machine, which are at work, still need."""
-    found: set[str] = set()
-    for file in paths.OUTPUTS.glob(f"*/{NEEDS}"):
-        if file.parent.name != study.name and _is_held(file.with_name("run.lock")):
-            found.update(json.loads(file.read_text()))
-    return found & {folder.name for folder in _folders()}
+    """Commits that are there and that runs of other studies still need: they will make room."""
+    return _claims(study) & {folder.name for folder in _folders()}
 
 
 def make(study: Study, point: Checkpoint, needed: Collection[str]) -> str:
@@ -41,19 +37,31 @@ def make(study: Study, point: Checkpoint, needed: Collection[str]) -> str:
     Returns why it has none even then, and nothing where it has.
     """
     (paths.CACHE / "hub").mkdir(parents=True, exist_ok=True)
-    kept = {*needed, *claimed(study)}
+    kept = {*needed, *_claims(study)}
     for folder in _folders():
-        if not _lack(study, point):
+        if not _lack(study, point, kept):
             break
         if not _is_one_of(folder, kept):
             shutil.rmtree(folder, ignore_errors=True)
-    return _lack(study, point)
+    return _lack(study, point, kept)
 
 
-def _lack(study: Study, point: Checkpoint) -> str:
-    """Why a checkpoint has no room. One that is larger than the whole cache has, where nothing else is there."""
+def _claims(study: Study) -> set[str]:
+    """Commits that runs of other studies on this machine, which are at work, still need."""
+    found: set[str] = set()
+    for file in paths.OUTPUTS.glob(f"*/{NEEDS}"):
+        if file.parent.name != study.name and _is_held(file.with_name("run.lock")):
+            found.update(json.loads(file.read_text()))
+    return found
+
+
+def _lack(study: Study, point: Checkpoint, kept: Collection[str]) -> str:
+    """Why a checkpoint has no room beside what is whole, and beside what is left of others than `kept`.
+
+    One that is larger than the whole cache has room where nothing else is there.
+    """
     home, size = paths.CACHE / "hub", entry_of(study, point)["bytes"]
-    there = sum(_bytes(folder) for folder in _folders() if folder.suffix != ".partial")
+    there = sum(_bytes(folder) for folder in _folders() if folder.suffix != ".partial" or not _is_one_of(folder, kept))
     if there and there + size > study.cache.max_gb * 1e9:
         return (f"{point.name} needs {size / 1e9:.3g} GB in {home}, which holds {there / 1e9:.3g} GB that cannot be removed, and "
                 f"may hold {study.cache.max_gb:g}; remove them, or raise cache.max_gb")
@@ -85,7 +93,7 @@ def _order(folder: Path) -> tuple[bool, float]:
 def _bytes(folder: Path) -> int:
     """Of its files; 0 where it is not there, or is being removed by another run."""
     try:
-        return sum(file.stat().st_size for file in folder.iterdir())
+        return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     except FileNotFoundError:
         return 0
 
