@@ -60,6 +60,15 @@ def test_a_dataset_of_the_hub_is_pinned_and_read_whole(served, tmp_path):
     assert len(served.asked) == before and checkpoints.data_folder(own) == folder
 
 
+def test_a_dataset_that_is_left_out_for_once_keeps_its_pin(served, tmp_path):
+    served.commits["datasets/nyu-mll/glue"] = {"refs/convert/parquet": "1" * 40}
+    two = study(tmp_path, {"source": "hub"}, datasets=["mnli", "rte"])
+    assert pins.pinned_data(two)["rte"]["commit"] == "1" * 40
+    served.commits["datasets/nyu-mll/glue"] = {"refs/convert/parquet": "2" * 40}
+    assert pins.pinned_data(study(tmp_path, {"source": "hub"}, datasets=["mnli", "qqp"]))["qqp"]["commit"] == "2" * 40
+    assert pins.pinned_data(two)["rte"]["commit"] == "1" * 40
+
+
 def test_a_break_while_data_is_fetched_is_taken_up(served, tmp_path):
     own = study(tmp_path, {"source": "hub"})
     served.trouble = lambda method, path: (404, {}) if "validation" in path and "resolve" in path else None

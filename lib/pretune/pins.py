@@ -184,5 +184,5 @@ def pinned_data(study: Study) -> dict[str, dict]:
         repo, config = REGISTRY[name].hub
         commit = said.get(name) or kept.get(name, {}).get("commit") or hub.parquet_commit(repo)
         found[name] = {"repo": repo, "config": config, "commit": commit}
-    storage.write(file, json.dumps(found, indent=1))
+    storage.write(file, json.dumps(kept | found, indent=1))  # one that is left out for once keeps its pin
     return found
