@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from conftest import run_pretune
 from local_hub import LocalHub, mnli, write_parquet
 from pretune import batch, fetching, hub, models, params, paths, pins, records, room, survey
-from pretune.checkpoints import checkpoints
+from pretune.checkpoints import checkpoints, weights_checksum
 from pretune.errors import HubError, Outage, RunError, StudyError
 from running import sabotaged, start
 
@@ -497,6 +497,22 @@ def test_a_folder_is_listed_anew_and_what_is_pinned_is_not_read_again(smoke, tmp
     assert f"{tmp_path / 'mine' / 'step20'} is gone: step 20 is no part of own any more" in caplog.text
     with pytest.raises(StudyError, match="no checkpoint at step 20; the nearest are step36, step40"):
         checkpoints(params.load_study(own.file, ("checkpoints.steps=[20, 40]",)))
+
+
+def test_a_folder_with_other_weights_than_were_pinned_is_a_checkpoint_of_its_own(smoke, tmp_path, monkeypatch):
+    """What was tuned from the old ones is kept under their checksum."""
+    mine = copies(checkpoints(smoke), tmp_path / "mine", 20, 36)
+    monkeypatch.setattr(paths, "OUTPUTS", tmp_path / "outputs")
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "outputs" / "cache")
+    own = params.load_study(str(own_study(tmp_path, mine)))
+    point = checkpoints(own)[0]
+    weights = tmp_path / "mine" / "step20" / "model.safetensors"
+    weights.write_bytes(flipped(weights.read_bytes()))
+    with pytest.raises(RunError, match="step-20: .*step20 holds other weights than when it was pinned; run again"):
+        fetching.fetch_checkpoint(own, point)
+    assert not point.exists()
+    fetching.fetch_checkpoint(own, checkpoints(own)[0])
+    assert checkpoints(own)[0].revision == weights_checksum(weights.parent) != point.revision
 
 
 def test_a_folder_that_is_gone_when_it_is_looked_at_is_named(smoke, tmp_path, monkeypatch):

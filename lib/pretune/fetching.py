@@ -19,7 +19,7 @@ from pretune import datafiles, hub, models, storage
 from pretune.checkpoints import Checkpoint, describe
 from pretune.errors import RunError
 from pretune.params import FolderData, HubData, Study
-from pretune.pins import entry_of, pinned_data, remember
+from pretune.pins import entry_of, forget, pinned_data, remember
 
 log = logging.getLogger(__name__)
 
@@ -27,12 +27,15 @@ log = logging.getLogger(__name__)
 def fetch_checkpoint(study: Study, point: Checkpoint) -> None:
     """Fetch a checkpoint and check it before it counts as there; one in a folder of this machine stays where it is.
 
-    Raises HubError, CheckpointError, and RunError for a folder that is gone.
+    Raises HubError, CheckpointError, and RunError for a folder that is gone or holds other weights than when it was pinned.
     """
     folder = point.folder if study.checkpoints.source == "folder" else _downloaded(study, point)
     if not folder.is_dir():
         raise RunError(f"{point.name}: {folder} is gone; put it back, or take it out of the study")
     checksum = models.check(folder, point)
+    if point.apart and checksum != point.revision:  # tuned models and records of the old ones are kept under its key
+        forget(study, point)
+        raise RunError(f"{point.name}: {folder} holds other weights than when it was pinned; run again to measure these")
     remember(study, point, checksum)
     if point.apart:
         storage.write(point.about, json.dumps({"step": point.step, "tokens": point.tokens, "sha256": checksum}))

@@ -172,6 +172,14 @@ def remember(study: Study, point: Checkpoint, checksum: str) -> None:
         storage.write(_file(study), json.dumps(kept, indent=1))
 
 
+def forget(study: Study, point: Checkpoint) -> None:
+    """Take back what is pinned of a folder: it is read anew when the study asks next."""
+    with _held(study):
+        kept = _kept(study)
+        kept["checkpoints"] = [one for one in kept["checkpoints"] if one["commit"] != point.revision]
+        storage.write(_file(study), json.dumps(kept, indent=1))
+
+
 def pinned_data(study: Study) -> dict[str, dict]:
     """Dataset to repository, configuration and commit. Raises HubError."""
     file, used = paths.study_folder(study.name) / "datasets.json", datafiles.used(study)
