@@ -229,9 +229,12 @@ def test_checkpoints_from_a_corpus_of_ones_own(tmp_path, world):
                        outputs=tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert "step-36.html" in done.stdout or list((tmp_path / "out" / "mine" / "site").glob("*.step-36.html"))
-    (tmp_path / "mine.yaml").write_text(study.replace(str(tmp_path / "text"), "/nowhere"))
-    done = run_pretune("run", str(tmp_path / "mine.yaml"), outputs=tmp_path / "out")
-    assert done.returncode == 2 and "checkpoints.folder" in done.stderr
+    (tmp_path / "empty").mkdir()
+    refused = {"/nowhere": "it must be an existing folder", str(tmp_path / "empty"): "it must hold *.jsonl, *.jsonl.xz, *.txt"}
+    for place, why in refused.items():
+        (tmp_path / "mine.yaml").write_text(study.replace(str(tmp_path / "text"), place))
+        done = run_pretune("run", str(tmp_path / "mine.yaml"), outputs=tmp_path / "out")
+        assert done.returncode == 2 and f"checkpoints.folder: {place!r} is refused; {why}" in done.stderr
 
 
 def test_a_study_needs_no_torch_to_be_read():

@@ -20,6 +20,7 @@ from pretune.params import World as WorldSize
 
 RELEASED_TOKENS = 2048 * 2048  # per optimizer step of OLMo-1B
 ABOUT = "checkpoint.json"
+TEXTS = ("*.jsonl", "*.jsonl.xz", "*.txt")  # what a corpus may consist of
 PRETRAINING_VERSION = 1  # raise by hand when the same settings would give other weights
 
 
@@ -104,6 +105,11 @@ def run_folder(study: Study) -> Path:
         source = ["microworld", world.VERSION, saved.world.model_dump()]
     key = short_hash(PRETRAINING_VERSION, source, saved.pretraining.determining(), saved.steps[-1])
     return paths.CACHE / "pretrained" / f"{saved.source}-{key}"
+
+
+def texts(folder: Path) -> list[Path]:
+    """The files of a corpus, in order of name."""
+    return sorted(path for ending in TEXTS for path in folder.rglob(ending))
 
 
 def data_folder(study: Study) -> Path:

@@ -16,7 +16,7 @@ from pretune import datafiles
 from pretune.checkpoints import Checkpoint, short_hash
 from pretune.datafiles import evaluation_split
 from pretune.errors import StudyError
-from pretune.params import Saved, Study
+from pretune.params import Corpus, Saved, Study
 from pretune.tasks.example import FORMATS
 from pretune.tasks.registry import REGISTRY, RESERVE
 
@@ -133,6 +133,8 @@ def check_names(study: Study) -> None:
         folder = getattr(part, "folder", None)
         if folder is not None and not Path(folder).is_dir():
             raise study.refuse(key, folder, "it must be an existing folder")
+    if isinstance(study.checkpoints, Corpus) and not points.texts(Path(study.checkpoints.folder)):
+        raise study.refuse("checkpoints.folder", study.checkpoints.folder, f"it must hold {', '.join(points.TEXTS)}")
 
 
 def _check_rates(study: Study) -> None:

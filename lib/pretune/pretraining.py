@@ -20,7 +20,7 @@ from tokenizers import ByteLevelBPETokenizer
 from transformers import OlmoConfig, OlmoForCausalLM, PreTrainedTokenizerFast
 
 from pretune import storage, training
-from pretune.checkpoints import describe, weights_checksum
+from pretune.checkpoints import TEXTS, describe, texts, weights_checksum
 from pretune.params import Architecture, Pretraining
 
 END, PAD = "<|endoftext|>", "<|padding|>"
@@ -110,9 +110,9 @@ def save_checkpoint(model, tokenizer, folder: Path, step: int, tokens: int) -> N
 
 def corpus_documents(folder: Path) -> Iterator[str]:
     """The documents of every *.jsonl, *.jsonl.xz and *.txt under `folder`, files taken in turn, in order of name."""
-    files = sorted(path for ending in ("*.jsonl", "*.jsonl.xz", "*.txt") for path in folder.rglob(ending))
+    files = texts(folder)
     if not files:
-        raise FileNotFoundError(f"{folder} holds no *.jsonl, *.jsonl.xz or *.txt")
+        raise FileNotFoundError(f"{folder} holds no {', '.join(TEXTS)}")
     streams = [_documents(path) for path in files]
     while streams:
         for stream in list(streams):
