@@ -96,6 +96,37 @@ def test_a_worker_that_is_killed_with_nothing_to_do_is_replaced(smoke, here, mon
     assert not records.missing(smoke, ("step-36",))
 
 
+SLOW = """
+import os, signal, time
+run_cell = cells.run_cell
+def slow(*asked):
+    time.sleep(3)
+    return run_cell(*asked)
+cells.run_cell = slow
+"""
+
+
+def test_pre_training_that_kills_its_process_each_time_fails_what_waits_for_it(copied):
+    """The cells of the other checkpoint, which is there, are done."""
+    drop(copied, "step-36.base.*", "step-38.base.*")
+    [folder] = (copied / "cache" / "pretrained").glob("*/step-36")
+    shutil.rmtree(folder)
+    code = SLOW + "cells.prepare_checkpoint = lambda *_: os.kill(os.getpid(), signal.SIGKILL)"
+    done = run(copied, "--only", "step-36", "step-38", "--no-notebooks", environment=sabotaged(code))
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    told = [line for line in done.stderr.splitlines() if line.startswith("pretune: ")]
+    assert told == ["pretune: step-36.base.0 failed: its process was killed (out of memory?)"]
+
+
+def test_a_checkpoint_without_its_notes_is_made_again(smoke, copied, monkeypatch):
+    drop(copied, "step-36.base.*")
+    [notes] = (copied / "cache" / "pretrained").glob("*/step-36/checkpoint.json")
+    notes.unlink()
+    done = run(copied, "--only", "step-36", "--no-notebooks")
+    assert done.returncode == 0, done.stderr
+    pd.testing.assert_frame_equal(expected(), rows_in(copied, smoke, monkeypatch))
+
+
 def test_a_suspect_that_waits_for_its_checkpoint_does_not_stop_the_others(smoke, here, monkeypatch):
     """Else the room in a small cache, which they have to leave for it, would never come."""
     drop(here, "step-36.base.*", "step-38.base.*")

@@ -325,13 +325,13 @@ class _Pool:
     def _recover(self) -> None:
         """Go on after a worker was killed: with a new pool, and those that were at work one at a time."""
         names = [name for name in self.running.values() if name in self.cells]
+        alone = len(self.running) == 1 and self.suspects.issuperset(names)
         self.running.clear()
         if self.making:
             self.why[self._preparation(self.making)] = KILLED
         self.making = None
         self.pool.shutdown(wait=True)
         self._start()
-        alone = len(names) == 1 and names[0] in self.suspects
         for name in names:
             cell = self.cells[name]
             if {probe.key for probe in cell.probes} <= set(records.finished(self.study, cell.model)):
