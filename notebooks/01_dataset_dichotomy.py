@@ -113,9 +113,9 @@ common.show_prompts(page, list(page.titles))
 # **Claim 1b.** A flat set is a constant answer rather than a skill. **Rule.** Over the not-learned classification sets, at late: the share of the most frequent
 # prediction within each checkpoint, shot draw and run, averaged; a constant that changes from one checkpoint to the next is still a constant. In the set where its
 # interval reaches lowest, that lies above .95 (supported), below .95 (not supported), else undecided. Balanced accuracy minus chance stands beside it.
-#
-# Intervals join the spread over items, paired between checkpoints, that over shot draws, and the noise floor, the spread over neighbouring checkpoints, by Welch
-# and Satterthwaite's rule. The claims of a page are a family: probabilities are adjusted, and intervals widened, by Holm's rule.
+
+# %%
+say(prose.intervals(page))
 
 # %%
 if page.is_whole:

@@ -84,8 +84,10 @@ common.show_prompts(page, list(latent.recipes(page).values()))
 # **Claim 2c.** More pre-training keeps helping to the end. **Rule.** The slope of the tuned score of not-learned sets per doubling of tokens over the last third of the run lies beyond .05; an interval below 0 is
 # reported as a turn-down. Asked where that third holds four checkpoints.
 #
-# *Early* is the first checkpoint after step 0, *late* the mean over the last neighbouring ones. Intervals join items, seeds and the noise of neighbouring checkpoints.
-# The claims of a page are a family: probabilities are adjusted, and intervals widened, by Holm's rule.
+# *Early* is the first checkpoint after step 0, *late* the mean over the last neighbouring ones.
+
+# %%
+say(prose.intervals(page))
 
 # %%
 if page.is_whole:

@@ -75,7 +75,10 @@ common.show_prompts(page, list(task_format.recipes(page).values()))
 #
 # **Claim 3b.** More pre-training loosens it. **Rule.** The gap at the first checkpoint where the tuned default score beats no skill by .05 with its interval, on half A of the items, minus the gap at late, both on half B, lies beyond .05. Asked where such a checkpoint lies before late.
 #
-# Shots in the other format may teach the format, so the gap is also shown without them. The claims of a page are a family: probabilities are adjusted, and intervals widened, by Holm's rule.
+# Shots in the other format may teach the format, so the gap is also shown without them.
+
+# %%
+say(prose.intervals(page))
 
 # %%
 if page.is_whole:

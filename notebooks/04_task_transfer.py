@@ -79,7 +79,10 @@ common.show_prompts(page, list(transfer.recipes(page).values()))
 #
 # **Claim 4c.** What 4a loses is the habit, not the skill. **Rule.** The change of the log-likelihood per token of the gold output, tuned minus untuned at late, lies above −.05 nats with its interval: not lower. Asked where 4a is supported.
 #
-# The interval of the ratio comes from its linear form (delta method). The claims of a page are a family: probabilities are adjusted, and intervals widened, by Holm's rule.
+# The interval of the ratio comes from its linear form (delta method).
+
+# %%
+say(prose.intervals(page))
 
 # %% [markdown]
 # ## Answer

@@ -54,8 +54,7 @@ else:
 # %% [markdown]
 # ## Why that is not enough
 #
-# A fall on another domain is forgetting only if there was something to forget. Flat, constant answers move by chance from one label to another. So knowledge is counted on sets that the untuned model answers better than no skill by .05, and every
-# loss is paired by item with the untuned model.
+# A fall on another domain is forgetting only if there was something to forget. Flat, constant answers move by chance from one label to another. So knowledge is counted on sets that the untuned model answers better than no skill by .05.
 #
 # Losses are positive here: a score that falls, or the loss on held-out text that rises.
 
@@ -85,7 +84,10 @@ forgetting.show_plane(page)
 #
 # **Claim 5c.** LoRA forgets less at equal gain. **Rule.** Where the interval of the difference of full tuning and LoRA on the same dataset, each at its own rate, lies within ±.05, the loss of knowledge after full tuning minus that after LoRA lies beyond .05.
 #
-# Sets that share their items count once. The claims of a page are a family: probabilities are adjusted, and intervals widened, by Holm's rule.
+# Sets that share their items count once.
+
+# %%
+say(prose.intervals(page))
 
 # %% [markdown]
 # ## Answer

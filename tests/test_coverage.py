@@ -66,9 +66,16 @@ def test_a_95_percent_interval_covers_in_93_to_97_percent_of_trials(datasets, it
     (1, 120, 3, 0.05, 0.04), (4, 1000, 3, 0.02, 0.02), (1, 1000, 1, 0.0, 0.04), (4, 1000, 1, 0.0, 0.0),
 ])
 def test_with_a_mere_pair_of_late_checkpoints_it_covers_at_least_as_often(datasets, items, seeds, seed_sd, checkpoint_sd):
-    """Of few trials, so that 93 % of them stand for 95 %: joined as three are, intervals cover in 81 to 92 %."""
-    found = list(estimates(300, datasets, items, seeds, seed_sd, checkpoint_sd, shift=0.2, late=LATE[1:]))
-    assert sum(one.low <= 0.2 <= one.high for one in found) / len(found) >= 0.93
+    """Of few trials, so that 93 % of them stand for 95 %."""
+    found = estimates(300, datasets, items, seeds, seed_sd, checkpoint_sd, shift=0.2, late=LATE[1:])
+    assert np.mean([one.low <= 0.2 <= one.high for one in found]) >= 0.93
+
+
+def test_joined_as_three_are_a_pair_would_cover_too_rarely():
+    """Why the noise of a pair is kept apart."""
+    found = estimates(300, 1, 1000, 1, 0.0, 0.04, shift=0.2, late=LATE[1:])
+    joined = [statistics.estimate(one.value, [(one.variance, one.freedom), (one.pair, 1)], 1) for one in found]
+    assert np.mean([one.low <= 0.2 <= one.high for one in joined]) < 0.88
 
 
 @pytest.mark.parametrize("truth", [0.0, statistics.MARGIN])

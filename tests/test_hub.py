@@ -475,10 +475,16 @@ def copies(made, folder, *steps):
     return {"source": "folder", "folder": str(folder), "steps": "all", "late": 1, "tokens_per_step": 1024}
 
 
-def test_a_folder_is_listed_anew_and_what_is_pinned_is_not_read_again(smoke, tmp_path, monkeypatch, caplog):
-    made = checkpoints(smoke)
+@pytest.fixture
+def made(smoke, tmp_path, monkeypatch):
+    """The checkpoints of the smoke study, and outputs in a folder of their own."""
+    found = checkpoints(smoke)
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path / "outputs")
     monkeypatch.setattr(paths, "CACHE", tmp_path / "outputs" / "cache")
+    return found
+
+
+def test_a_folder_is_listed_anew_and_what_is_pinned_is_not_read_again(made, tmp_path, monkeypatch, caplog):
     hashed, real = [], pins.weights_checksum
     monkeypatch.setattr(pins, "weights_checksum", lambda folder: hashed.append(folder.name) or real(folder))
     own = params.load_study(str(own_study(tmp_path, copies(made, tmp_path / "mine", 20, 36))))
@@ -499,12 +505,9 @@ def test_a_folder_is_listed_anew_and_what_is_pinned_is_not_read_again(smoke, tmp
         checkpoints(params.load_study(own.file, ("checkpoints.steps=[20, 40]",)))
 
 
-def test_a_folder_with_other_weights_than_were_pinned_is_a_checkpoint_of_its_own(smoke, tmp_path, monkeypatch):
+def test_a_folder_with_other_weights_than_were_pinned_is_a_checkpoint_of_its_own(made, tmp_path):
     """What was tuned from the old ones is kept under their checksum."""
-    mine = copies(checkpoints(smoke), tmp_path / "mine", 20, 36)
-    monkeypatch.setattr(paths, "OUTPUTS", tmp_path / "outputs")
-    monkeypatch.setattr(paths, "CACHE", tmp_path / "outputs" / "cache")
-    own = params.load_study(str(own_study(tmp_path, mine)))
+    own = params.load_study(str(own_study(tmp_path, copies(made, tmp_path / "mine", 20, 36))))
     point = checkpoints(own)[0]
     weights = tmp_path / "mine" / "step20" / "model.safetensors"
     weights.write_bytes(flipped(weights.read_bytes()))
@@ -515,11 +518,8 @@ def test_a_folder_with_other_weights_than_were_pinned_is_a_checkpoint_of_its_own
     assert checkpoints(own)[0].revision == weights_checksum(weights.parent) != point.revision
 
 
-def test_a_folder_that_is_gone_when_it_is_looked_at_is_named(smoke, tmp_path, monkeypatch):
-    mine = copies(checkpoints(smoke), tmp_path / "mine", 20, 36)
-    monkeypatch.setattr(paths, "OUTPUTS", tmp_path / "outputs")
-    monkeypatch.setattr(paths, "CACHE", tmp_path / "outputs" / "cache")
-    own = params.load_study(str(own_study(tmp_path, mine)))
+def test_a_folder_that_is_gone_when_it_is_looked_at_is_named(made, tmp_path):
+    own = params.load_study(str(own_study(tmp_path, copies(made, tmp_path / "mine", 20, 36))))
     point = checkpoints(own)[0]
     fetching.fetch_checkpoint(own, point)
     assert point.exists()
@@ -543,11 +543,19 @@ def test_two_branches_of_one_commit_are_refused(served, tmp_path):
         checkpoints(study(tmp_path, steps=[10, 20]))
 
 
+def test_the_shape_of_a_model_is_read_by_the_names_of_its_family(smoke, tmp_path):
+    file = own_study(tmp_path, copies(checkpoints(smoke), tmp_path / "mine", 20, 36))
+    shape = {"model_type": "gpt2", "n_layer": 3, "n_embd": 64, "n_head": 2, "n_positions": 320, "vocab_size": 512}
+    (tmp_path / "mine" / "step20" / "config.json").write_text(json.dumps(shape))
+    done = run_pretune("plan", str(file), outputs=tmp_path / "outputs")
+    assert done.returncode == 0 and f"{512 * 64 + 3 * 16 * 64**2:,} parameters" in done.stdout, done.stderr
+
+
 def test_a_model_whose_shape_is_not_told_is_refused(smoke, tmp_path):
     file = own_study(tmp_path, copies(checkpoints(smoke), tmp_path / "mine", 20, 36))
     (tmp_path / "mine" / "step20" / "config.json").write_text('{"model_type": "gpt2"}')
     done = run_pretune("plan", str(file), outputs=tmp_path / "outputs")
-    assert done.returncode == 2 and "step20: its config.json does not say num_hidden_layers, hidden_size" in done.stderr
+    assert done.returncode == 2 and "says nothing of layers, width, heads, " in done.stderr and done.stderr.count("\n") == 1
     (tmp_path / "mine" / "step20" / "config.json").unlink()
     done = run_pretune("plan", str(file), outputs=tmp_path / "outputs")
     assert done.returncode == 2 and "step20: its config.json cannot be read" in done.stderr and done.stderr.count("\n") == 1

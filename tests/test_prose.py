@@ -70,5 +70,12 @@ def test_notebooks_say_of_no_study_what_is_true_of_some():
     for file in (ROOT / "notebooks").glob("*.py"):
         text = " ".join(re.sub(r"\n# ?", " ", file.read_text(encoding="utf-8")).split())
         for words in ("never scored", "ends at a newline", "equally many examples;", "One pre-training run is one sample",
-                      "Every label is public", "A generated world shows"):
+                      "Every label is public", "A generated world shows", "paired by item", "Welch"):
             assert words not in text, (file.name, words)
+
+
+def test_intervals_are_said_as_they_are_made():
+    assert "seeds and shot draws" in prose.intervals(of("quick")) and "one degree" not in prose.intervals(of("quick"))
+    assert "over pre-training runs" in prose.intervals(of("polypythias-160m"))
+    tables = prose.intervals(of("published"))
+    assert "not paired" in tables and "one degree of freedom" in tables and "Welch" not in tables

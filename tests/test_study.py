@@ -201,6 +201,8 @@ def test_a_sweep_prints_and_keeps_its_table_and_names_the_better_rates(tmp_path,
     rows = rows_in(tmp_path, study, monkeypatch)
     assert set(rows["split"]) == {"train reserve"} and records.summary(study).empty
     assert run_pretune("run", "smoke", "--sweep", outputs=tmp_path).returncode == 2  # the study as it is has no grid
+    both = run_pretune("run", "smoke", "--sweep", "--only", "step-20", outputs=tmp_path)
+    assert both.returncode == 2 and "--sweep takes no --only" in both.stderr
 
 
 def test_the_published_protocol_runs_and_marks_what_it_lets_pass(tmp_path, monkeypatch):

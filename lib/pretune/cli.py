@@ -148,6 +148,8 @@ def _span(seconds: float) -> str:
 
 def _run(given: argparse.Namespace) -> int:
     study, only, wall = _study(given), tuple(given.only), {}
+    if given.sweep and only:
+        raise StudyError("--sweep takes no --only: a rate is chosen from all checkpoints of the grid (rates.steps)")
     if given.sweep:
         return _sweep(study, given.jobs)
     start = time.perf_counter()

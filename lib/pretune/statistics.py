@@ -7,8 +7,8 @@
   from one checkpoint to the next for no reason of interest. A mean over some checkpoints carries it divided by their number.
 - Items, seeds and neighbouring checkpoints each add a component of variance with its own degrees of freedom; they are
   joined by Welch and Satterthwaite's rule and the interval is Student's. With one seed nothing is known about seeds.
-- A mere pair of late checkpoints has one degree of freedom, with which that rule covers too rarely (81 to 92 % in the
-  designs of `tests/test_coverage.py`): its noise is kept apart, items included, and joined by adding squares of reaches.
+- A mere pair of late checkpoints has one degree of freedom, with which that rule covers too rarely (in one design of
+  `tests/test_coverage.py` in 85 % of trials): its noise is kept apart, items included, and joined by adding squares of reaches.
 - Items that all agree are no certainty: two more are supposed that do not (`_item_variance`).
 """
 

@@ -86,18 +86,18 @@ def _fault(study: Study, dataset: Dataset) -> str:
 def _try_tuning(study: Study, dataset: Dataset) -> None:
     """Make texts of all rows that some recipe tunes on. Raises RowError for one of which none can be made, and where there are
     too few."""
-    folder = points.data_folder(study)
-    for recipe in (name for name, how in study.recipes.items() if how.dataset == dataset.name):
-        wanted = study.tuning_of(recipe).examples
-        for seed in range(study.tuning.seeds):
-            indices = rows.chosen(folder, dataset, dataset.train, wanted, seed)
-            if dataset.turns:
-                rows.conversations(folder, dataset, indices)
-            else:
-                rows.examples(folder, dataset, dataset.train, "default", indices)
-            if len(indices) < wanted:
-                raise RowError(f"{dataset.name}: recipes.{recipe}.examples is {wanted}, its {dataset.train} split has "
-                               f"{len(indices)} rows beside the tenth that is reserved")
+    folder, recipes = points.data_folder(study), [name for name, how in study.recipes.items() if how.dataset == dataset.name]
+    wanted = {name: study.tuning_of(name).examples for name in recipes}
+    most = max(wanted, key=wanted.get, default="")  # with the most rows, among which those of the others are
+    for seed in range(study.tuning.seeds) if most else ():
+        indices = rows.chosen(folder, dataset, dataset.train, wanted[most], seed)
+        if dataset.turns:
+            rows.conversations(folder, dataset, indices)
+        else:
+            rows.examples(folder, dataset, dataset.train, "default", indices)
+        if len(indices) < wanted[most]:
+            raise RowError(f"{dataset.name}: recipes.{most}.examples is {wanted[most]}, its {dataset.train} split has "
+                           f"{len(indices)} rows beside the tenth that is reserved")
 
 
 def _items(study: Study, dataset: Dataset) -> list[Example]:

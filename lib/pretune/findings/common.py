@@ -11,7 +11,7 @@ import pandas as pd
 from pretune import figures, params, plan, published, records, statistics
 from pretune.checkpoints import checkpoints
 from pretune.figures import quote, say, table
-from pretune.findings.claims import CHANGED, FAMILY
+from pretune.findings.claims import CHANGED
 from pretune.findings.page import NO_ITEMS, Page, classifications, told
 from pretune.params import Study
 from pretune.tasks.registry import REGISTRY
@@ -137,7 +137,7 @@ def show_checkpoint(page: Page) -> None:
 def answer(page: Page, finding: ModuleType) -> None:
     """The verdicts of the finding's claims, or for one checkpoint what it shows, which is no verdict."""
     if page.is_whole:
-        return say("\n\n".join([*map(told, finding.verdicts(page)), f"{FAMILY} {CHANGED}"]))
+        return say("\n\n".join([*map(told, finding.verdicts(page)), CHANGED]))
     say(finding.checkpoint_answer(page))
     say("This page shows one checkpoint and gives no verdict: claims are about curves. The page for all checkpoints does.")
 

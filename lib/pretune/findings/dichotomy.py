@@ -177,13 +177,9 @@ def differences(page: Page) -> list[str]:
     """What differs from the reference study, beside its protocol."""
     halves = "on one half of the items and compared on the other" if page.has_items else "on the scores that are compared"
     said = [f"The groups are formed by a rule {halves}; there they were formed by eye."]
-    hole = "Nothing was measured between 75 B and 1,434 B tokens, where most of the change must have happened"
-    return said + [f"{hole}." if page.study.tables else f"{hole} in the reference study; here it stands at {spaced(page)}."]
-
-
-def spaced(page: Page) -> str:
-    """The checkpoints of the page in tokens."""
-    return ", ".join(f"{count:,}" for count in page.tokens.values()) + " tokens"
+    hole = "nothing was measured between 75 B and 1,434 B tokens, where most of the change must have happened"
+    there = f"here there are checkpoints at {', '.join(f'{count:,}' for count in page.tokens.values())} tokens"
+    return said + [f"As there, {hole}." if page.study.tables else f"In the reference study {hole}; {there}."]
 
 
 def checkpoint_answer(page: Page) -> str:

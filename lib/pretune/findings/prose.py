@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
+from pretune.findings.claims import FAMILY
 from pretune.findings.page import Page
-from pretune.params import Study
+from pretune.params import Protocol, Study
 from pretune.tasks.registry import REGISTRY
 
 SAME = "As in the reference study, "
@@ -38,12 +39,24 @@ def bullets(sentences: Iterable[str]) -> str:
 
 def differences(page: Page, options: Iterable[str], *always: str) -> str:
     """What differs from the reference study: by the `options` of its protocol, and `always`, whatever those are."""
-    corrected = type(page.study.protocol)()
-    said = [DIFFERS[name][getattr(page.study.protocol, name) != getattr(corrected, name)] for name in options]
     if page.study.tables:
-        said = ["Nothing was run: these are that study's own scores, by its own prompts, shots and splits. Only what is made of "
-                "them differs."]
+        return bullets(["Nothing was run: these are that study's own scores, by its own prompts, shots and splits. Only what is "
+                        "made of them differs.", *always])
+    said = [DIFFERS[name][getattr(page.study.protocol, name) != getattr(Protocol(), name)] for name in options]
     return bullets([*said, *always])
+
+
+def intervals(page: Page) -> str:
+    """What the intervals of the page are made of, and how its claims are taken together."""
+    if page.study.tables:
+        how = ("Intervals join the released standard errors over items, as if scores were not paired, with what the effect moves "
+               "by between the last two checkpoints, which is one degree of freedom.")
+    else:
+        several = len(getattr(page.study.checkpoints, "runs", ("",))) > 1
+        replicates = "pre-training runs" if several else "seeds and shot draws"
+        how = (f"Intervals join the spread over items, which are the same for all models, over {replicates}, and over "
+               "neighbouring checkpoints (Welch and Satterthwaite).")
+    return f"{how} {FAMILY}"
 
 
 def asked(page: Page) -> str:
