@@ -1,0 +1,41 @@
+"""What a change of layout may not change: keys of models and probes, and the verdicts of the smoke study.
+
+A key that differs sets aside what was measured under it. Where that is meant, a version is raised (`plan`), and the
+digests below are renewed in the same change, with the reason.
+"""
+
+import hashlib
+import json
+
+import pytest
+
+from pretune import params, paths, plan
+
+KEYS = {  # study: digests of the keys of its models and of its probes, and how many there are
+    "smoke": ("f2570a69fffa80ac", 25, "670cd6d383aef323", 320),
+    "quick": ("05175367dc5d28da", 45, "90c16a241a2650a1", 935),
+    "microworld": ("bc1ce34966325586", 278, "deca05fd8c2acfe8", 6209),
+}
+
+
+def keys(name):
+    cells = plan.cells(params.load_study(name))
+    models = sorted({cell.model.key for cell in cells})
+    probes = sorted({f"{cell.model.key} {probe.key}" for cell in cells for probe in cell.probes})
+    return digest(models), len(models), digest(probes), len(probes)
+
+
+def digest(lines):
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_models_and_probes_keep_their_keys(name):
+    assert keys(name) == KEYS[name]
+
+
+def test_the_smoke_study_keeps_its_verdicts(smoke):
+    kept = json.loads((paths.study_folder(smoke.name) / "findings.json").read_text())
+    words = {line["claim"]: line["verdict"] for line in kept}
+    assert len(words) == 17
+    assert {claim: word for claim, word in words.items() if word != "not asked"} == {"5b (text)": "undecided"}
