@@ -10,9 +10,10 @@ STUDY ?= quick
 report: .venv/ready
 	$(BIN)/pretune run $(STUDY)
 
-#   .venv/bin/ruff check && .venv/bin/pytest -n 2 --dist loadfile
+#   .venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/pytest -n 2 --dist loadfile
 test: .venv/ready
 	$(BIN)/ruff check
+	$(BIN)/ruff format --check
 	$(BIN)/pytest -n 2 --dist loadfile
 
 # Thirty kills of the run, its workers and its kernels, spread over one run.

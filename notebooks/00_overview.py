@@ -14,8 +14,12 @@
 # %% [markdown]
 # # Overview: how pre-training and fine-tuning depend on each other
 #
-# A language model is trained twice: first on a great deal of text, then, a little, on the task it is wanted for. This report takes checkpoints saved along pre-training, each as it is and again after fine-tuning it in the same ways, and asks one question a page,
-# listed below. The questions are those of Sun & Dredze, "Amuro & Char: Analyzing the Relationship between Pre-Training and Fine-Tuning of Large Language Models" (arXiv 2408.06663). Every claim is stated with the rule that judges it; the rules stand on the pages.
+# A language model is trained twice: first on a great deal of text, then, a little, on the task it
+# is wanted for. This report takes checkpoints saved along pre-training, each as it is and again
+# after fine-tuning it in the same ways, and asks one question a page, listed below. The questions
+# are those of Sun & Dredze, "Amuro & Char: Analyzing the Relationship between Pre-Training and
+# Fine-Tuning of Large Language Models" (arXiv 2408.06663). Every claim is stated with the rule that
+# judges it; the rules stand on the pages.
 
 # %% tags=["parameters"]
 study = "quick"  # a file under params/, without its ending
@@ -36,9 +40,15 @@ say(overview.contents(study))
 # %% [markdown]
 # ## The claims and their verdicts
 #
-# Where the 95 % interval of the effect lies, widened for the claims of a page as a family (Holm): ▲ *supported*, wholly beyond the margin in the claimed direction; ■ *no effect*, within both margins; ▼ *opposite*, wholly beyond the margin in the other
-# direction; ✖ *not supported*, wholly below the margin and neither; ◇ *undecided*, around the margin. ○ *Not asked*: the condition for asking is not met, and the page says which. With fewer than three seeds or runs a verdict is provisional. An effect is *decidable from* the smallest
-# size that would be found supported in 80 % of trials; p is Holm's. *n* counts items, summed over datasets. The control is the same study on a model pre-trained on a world that shares no name, fact or rule with the datasets: 1a and 2a must not be supported there.
+# Where the 95 % interval of the effect lies, widened for the claims of a page as a family (Holm): ▲
+# *supported*, wholly beyond the margin in the claimed direction; ■ *no effect*, within both
+# margins; ▼ *opposite*, wholly beyond the margin in the other direction; ✖ *not supported*, wholly
+# below the margin and neither; ◇ *undecided*, around the margin. ○ *Not asked*: the condition for
+# asking is not met, and the page says which. With fewer than three seeds or runs a verdict is
+# provisional. An effect is *decidable from* the smallest size that would be found supported in 80 %
+# of trials; p is Holm's. *n* counts items, summed over datasets. The control is the same study on a
+# model pre-trained on a world that shares no name, fact or rule with the datasets: 1a and 2a must
+# not be supported there.
 
 # %%
 overview.show_effects(verdicts)
@@ -47,7 +57,9 @@ overview.show_effects(verdicts)
 table(overview.table(study, verdicts))
 
 # %% [markdown]
-# The numbers of the reference study are recomputed from the score tables its authors released, which is what makes the comparison possible. They rest on one seed and have no interval over seeds.
+# The numbers of the reference study are recomputed from the score tables its authors released,
+# which is what makes the comparison possible. They rest on one seed and have no interval over
+# seeds.
 
 # %%
 say(CHANGED)
@@ -63,5 +75,7 @@ say(overview.against_reference(study, verdicts))
 # %% [markdown]
 # ## How to read this
 #
-# Datasets of a generated world are named "(microworld)". Such a world is a positive control: its effects were known to be obtainable when it was designed, so it shows what the instrument can see, not what is true of language, and a claim that does not come
-# out on it is a result about that model and that world.
+# Datasets of a generated world are named "(microworld)". Such a world is a positive control: its
+# effects were known to be obtainable when it was designed, so it shows what the instrument can see,
+# not what is true of language, and a claim that does not come out on it is a result about that
+# model and that world.

@@ -12,15 +12,18 @@
 # ---
 
 # %% [markdown]
-# # 2. Latent benefits: does more pre-training help a dataset in a way that shows only after fine-tuning?
+# # 2. Latent benefits: does more pre-training help in a way that only fine-tuning shows?
 #
-# Some datasets stay flat along pre-training: asked from a few examples, a late checkpoint answers them no better than an early one. Sun & Dredze ("Amuro &
-# Char", arXiv 2408.06663) report that fine-tuning brings out a difference that was hidden: tuned in the same way, the later checkpoint does better. If so, pre-training
-# taught something that few-shot scores cannot see.
+# Some datasets stay flat along pre-training: asked from a few examples, a late checkpoint answers
+# them no better than an early one. Sun & Dredze ("Amuro & Char", arXiv 2408.06663) report that
+# fine-tuning brings out a difference that was hidden: tuned in the same way, the later checkpoint
+# does better. If so, pre-training taught something that few-shot scores cannot see.
 #
-# **What would count as an answer.** For the claim: on datasets that stay flat, the tuned score rises from the first checkpoint to the last ones by more than
-# .05 beyond whatever the untuned score does. Against it: tuned scores that are as flat as the untuned ones. A high tuned score alone proves nothing: if tuning reaches it from the
-# first checkpoint as well, tuning taught it, not pre-training.
+# **What would count as an answer.** For the claim: on datasets that stay flat, the tuned score
+# rises from the first checkpoint to the last ones by more than .05 beyond whatever the untuned
+# score does. Against it: tuned scores that are as flat as the untuned ones. A high tuned score
+# alone proves nothing: if tuning reaches it from the first checkpoint as well, tuning taught it,
+# not pre-training.
 
 # %% tags=["parameters"]
 study = "quick"  # a file under params/, without its ending
@@ -32,12 +35,15 @@ from pretune.findings import common, latent, prose
 from pretune.findings import page as pages
 
 use_theme()
-page = pages.open_page(study, "02_latent_benefits", checkpoint)  # measures what is missing, nothing else
+page = pages.open_page(
+    study, "02_latent_benefits", checkpoint
+)  # measures what is missing, nothing else
 
 # %% [markdown]
 # ## What was measured
 #
-# Base and tuned models are scored on the same items with the same shots. The groups, *learned* and *not learned* in pre-training, are those of the first finding.
+# Base and tuned models are scored on the same items with the same shots. The groups, *learned* and
+# *not learned* in pre-training, are those of the first finding.
 
 # %%
 say(f"{prose.tuned(page)} {prose.asked(page)}")
@@ -46,7 +52,8 @@ common.introduce(page)
 # %% [markdown]
 # ## A first look: before and after
 #
-# The naive reading compares the tuned score with the untuned one. A wide gap looks like a benefit; whether it is one of *pre-training* depends on whether it widens.
+# The naive reading compares the tuned score with the untuned one. A wide gap looks like a benefit;
+# whether it is one of *pre-training* depends on whether it widens.
 
 # %%
 if page.is_whole:
@@ -57,9 +64,11 @@ else:
 # %% [markdown]
 # ## Why that is not enough
 #
-# A gain can be many things. The model may have learned to stop, to write a label at all, or to lean less on one label; none of these is knowledge. So the gain at
-# late is taken apart: the score; the score when each label's likelihood without the question is subtracted; how likely the gold answer became when the format is forced upon
-# the model (nats per token); and, for generation, how often the output ends by itself.
+# A gain can be many things. The model may have learned to stop, to write a label at all, or to lean
+# less on one label; none of these is knowledge. So the gain at late is taken apart: the score; the
+# score when each label's likelihood without the question is subtracted; how likely the gold answer
+# became when the format is forced upon the model (nats per token); and, for generation, how often
+# the output ends by itself.
 
 # %%
 calibrated = pages.rescored(page, "calibrated")
@@ -67,7 +76,8 @@ if page.is_whole and page.has_items:
     table(latent.parts_of_a_gain(page, calibrated))
 
 # %% [markdown]
-# The first item of each dataset that is tuned on, in the study's fixed order: the prompt, the answer of the untuned model and that after each recipe.
+# The first item of each dataset that is tuned on, in the study's fixed order: the prompt, the
+# answer of the untuned model and that after each recipe.
 
 # %%
 common.show_prompts(page, list(latent.recipes(page).values()))
@@ -75,14 +85,19 @@ common.show_prompts(page, list(latent.recipes(page).values()))
 # %% [markdown]
 # ## The comparison
 #
-# **Claim 2a.** Pre-training helps sets that stay flat, in a way that shows only after tuning. **Rule, fixed before the data.** The mean, over not-learned datasets with training data whose tuned score at
-# late beats no skill by .05, of [tuned late − tuned early] − [base late − base early] lies beyond .05 with its 95 % interval.
+# **Claim 2a.** Pre-training helps sets that stay flat, in a way that shows only after tuning.
+# **Rule, fixed before the data.** The mean, over not-learned datasets with training data whose
+# tuned score at late beats no skill by .05, of [tuned late − tuned early] − [base late − base
+# early] lies beyond .05 with its 95 % interval.
 #
-# **Claim 2b.** Tuning helps not-learned sets more than learned ones, by the same procedure on both. **Rule.** The difference between the groups of the mean change at late, under task tuning, lies beyond .05; shown also as
-# a share of the headroom, and under instruction tuning. Asked where both groups have two sets with training data, and are tuned on equally many examples.
+# **Claim 2b.** Tuning helps not-learned sets more than learned ones, by the same procedure on both.
+# **Rule.** The difference between the groups of the mean change at late, under task tuning, lies
+# beyond .05; shown also as a share of the headroom, and under instruction tuning. Asked where both
+# groups have two sets with training data, and are tuned on equally many examples.
 #
-# **Claim 2c.** More pre-training keeps helping to the end. **Rule.** The slope of the tuned score of not-learned sets per doubling of tokens over the last third of the run lies beyond .05; an interval below 0 is
-# reported as a turn-down. Asked where that third holds four checkpoints.
+# **Claim 2c.** More pre-training keeps helping to the end. **Rule.** The slope of the tuned score
+# of not-learned sets per doubling of tokens over the last third of the run lies beyond .05; an
+# interval below 0 is reported as a turn-down. Asked where that third holds four checkpoints.
 #
 # *Early* is the first checkpoint after step 0, *late* the mean over the last neighbouring ones.
 
@@ -95,7 +110,8 @@ if page.is_whole:
     say(latent.biggest(page))
 
 # %% [markdown]
-# Both groups under both procedures. Learned sets have less headroom, so the change is shown raw and as a share of it.
+# Both groups under both procedures. Learned sets have less headroom, so the change is shown raw and
+# as a share of it.
 
 # %%
 if page.is_whole:
@@ -104,8 +120,10 @@ if page.is_whole:
 # %% [markdown]
 # ## At every learning rate
 #
-# A rate that is too high for a late checkpoint, or too low for an early one, can make or hide a benefit. The difference in differences at each rate of the grid follows (last checkpoint of the grid
-# against its first, one seed, interval over items; the star marks the rate that was chosen on rows of the train split that nothing was tuned on). Empty where the study has no grid.
+# A rate that is too high for a late checkpoint, or too low for an early one, can make or hide a
+# benefit. The difference in differences at each rate of the grid follows (last checkpoint of the
+# grid against its first, one seed, interval over items; the star marks the rate that was chosen on
+# rows of the train split that nothing was tuned on). Empty where the study has no grid.
 
 # %%
 if page.is_whole:
@@ -114,8 +132,9 @@ if page.is_whole:
 # %% [markdown]
 # ## The end of the run
 #
-# Whether the last third of pre-training still helps: the slope of the score, untuned and tuned, per doubling of tokens. A *rise* has its interval above .05, a *turn-down* below 0, a *plateau* within ±.05. Empty where that
-# third holds fewer than four checkpoints.
+# Whether the last third of pre-training still helps: the slope of the score, untuned and tuned, per
+# doubling of tokens. A *rise* has its interval above .05, a *turn-down* below 0, a *plateau* within
+# ±.05. Empty where that third holds fewer than four checkpoints.
 
 # %%
 if page.is_whole:
@@ -137,6 +156,12 @@ say(prose.differences(page, ("shots", "labels", "stop"), *latent.differences(pag
 # ## What this does not show
 
 # %%
-say(prose.limits(
-    page, "A benefit that shows after this much tuning may vanish with more examples: enough tuning teaches a small task from any start.",
-    "Headroom is taken as known when a change is divided by it, so those intervals are too narrow where the base score is uncertain."))
+say(
+    prose.limits(
+        page,
+        "A benefit that shows after this much tuning may vanish with more examples: enough tuning "
+        "teaches a small task from any start.",
+        "Headroom is taken as known when a change is divided by it, so those intervals are too "
+        "narrow where the base score is uncertain.",
+    )
+)

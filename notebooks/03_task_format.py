@@ -12,13 +12,18 @@
 # ---
 
 # %% [markdown]
-# # 3. Task format: does fine-tuning fit the model to one prompt format, and does more pre-training loosen that?
+# # 3. Task format: does fine-tuning fit a model to one format, and pre-training loosen that?
 #
-# A model is tuned on prompts of one form. Asked the same question in other words, it may fail, because what it learned was the form. Sun & Dredze ("Amuro & Char", arXiv 2408.06663) found this strongest for early
-# checkpoints and read it as a benefit of pre-training: later checkpoints, tuned in the same way, cope with other formats.
+# A model is tuned on prompts of one form. Asked the same question in other words, it may fail,
+# because what it learned was the form. Sun & Dredze ("Amuro & Char", arXiv 2408.06663) found this
+# strongest for early checkpoints and read it as a benefit of pre-training: later checkpoints, tuned
+# in the same way, cope with other formats.
 #
-# **What would count as an answer.** For the claim: after tuning, the training format scores more than .05 above another format, beyond the gap that the untuned model already has; and that gap shrinks by more than .05 from the first checkpoint
-# at which tuning works to the last ones. Against it: gaps within ±.05, or gaps that stay. A gap near zero at an early checkpoint is no evidence of flexibility when the tuned model has learned nothing yet.
+# **What would count as an answer.** For the claim: after tuning, the training format scores more
+# than .05 above another format, beyond the gap that the untuned model already has; and that gap
+# shrinks by more than .05 from the first checkpoint at which tuning works to the last ones. Against
+# it: gaps within ±.05, or gaps that stay. A gap near zero at an early checkpoint is no evidence of
+# flexibility when the tuned model has learned nothing yet.
 
 # %% tags=["parameters"]
 study = "quick"  # a file under params/, without its ending
@@ -30,13 +35,17 @@ from pretune.findings import common, prose, task_format
 from pretune.findings import page as pages
 
 use_theme()
-page = pages.open_page(study, "03_task_format", checkpoint)  # measures what is missing, nothing else
+page = pages.open_page(
+    study, "03_task_format", checkpoint
+)  # measures what is missing, nothing else
 
 # %% [markdown]
 # ## What was measured
 #
-# Three formats of the same items: *default*, on which models are tuned; *instruct*, a plain request in a sentence; *io*, the bare inputs without a word of instruction. Each with the study's shots, which are shown in the same format, and
-# without any. The datasets are those that a recipe tunes on, and their companions in the same domain.
+# Three formats of the same items: *default*, on which models are tuned; *instruct*, a plain request
+# in a sentence; *io*, the bare inputs without a word of instruction. Each with the study's shots,
+# which are shown in the same format, and without any. The datasets are those that a recipe tunes
+# on, and their companions in the same domain.
 
 # %%
 say(f"{prose.tuned(page)} {prose.asked(page)}")
@@ -45,7 +54,8 @@ common.introduce(page)
 # %% [markdown]
 # ## A first look
 #
-# The tuned score in each format. The naive reading compares the curves; solid lines are tuned, dashed ones untuned, and the dotted one is the score of the best answer that needs no skill.
+# The tuned score in each format. The naive reading compares the curves; solid lines are tuned,
+# dashed ones untuned, and the dotted one is the score of the best answer that needs no skill.
 
 # %%
 if page.is_whole:
@@ -57,8 +67,10 @@ table(task_format.by_format(page))
 # %% [markdown]
 # ## Why that is not enough
 #
-# A low score in another format can mean that the skill is bound to the format, or merely that the model gives one answer to everything there. The share of the most frequent prediction tells the two apart. And part of the gap is not tuning's doing: the
-# untuned model, too, finds some formats harder. So the untuned gap is subtracted.
+# A low score in another format can mean that the skill is bound to the format, or merely that the
+# model gives one answer to everything there. The share of the most frequent prediction tells the
+# two apart. And part of the gap is not tuning's doing: the untuned model, too, finds some formats
+# harder. So the untuned gap is subtracted.
 
 # %%
 if page.has_items:
@@ -70,10 +82,14 @@ common.show_prompts(page, list(task_format.recipes(page).values()))
 # %% [markdown]
 # ## The comparison
 #
-# **Claim 3a.** Tuning fits the model to the training format. **Rule, fixed before the data.** Over the datasets whose tuned default score at late beats no skill by .05, the mean of [default − other] after tuning minus the same before lies beyond .05 with its
-# 95 % interval; *instruct* and *io* apart.
+# **Claim 3a.** Tuning fits the model to the training format. **Rule, fixed before the data.** Over
+# the datasets whose tuned default score at late beats no skill by .05, the mean of [default −
+# other] after tuning minus the same before lies beyond .05 with its 95 % interval; *instruct* and
+# *io* apart.
 #
-# **Claim 3b.** More pre-training loosens it. **Rule.** The gap at the first checkpoint where the tuned default score beats no skill by .05 with its interval, on half A of the items, minus the gap at late, both on half B, lies beyond .05. Asked where such a checkpoint lies before late.
+# **Claim 3b.** More pre-training loosens it. **Rule.** The gap at the first checkpoint where the
+# tuned default score beats no skill by .05 with its interval, on half A of the items, minus the gap
+# at late, both on half B, lies beyond .05. Asked where such a checkpoint lies before late.
 #
 # Shots in the other format may teach the format, so the gap is also shown without them.
 
@@ -104,4 +120,10 @@ say(prose.differences(page, ("prompt_end", "shots", "labels"), *task_format.diff
 # ## What this does not show
 
 # %%
-say(prose.limits(page, "Two other formats are not all formats; a template that nobody thought of may be harder or easier than both."))
+say(
+    prose.limits(
+        page,
+        "Two other formats are not all formats; a template that nobody thought of may be harder "
+        "or easier than both.",
+    )
+)

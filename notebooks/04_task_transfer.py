@@ -12,13 +12,18 @@
 # ---
 
 # %% [markdown]
-# # 4. Task transfer: what happens to generation after tuning on classification, and the other way round?
+# # 4. Task transfer: what does tuning on classification do to generation, and the reverse?
 #
-# Fine-tuning on one task changes what a model does on others. Sun & Dredze ("Amuro & Char", arXiv 2408.06663) report that tuning on classification destroys generation (a mean relative change of −61.4 %) while tuning on
-# generation leaves classification alone (+0.3 %). The first number is a mean of ratios, one of which can carry it; the second is about scores that were a constant answer before tuning and had nothing to lose.
+# Fine-tuning on one task changes what a model does on others. Sun & Dredze ("Amuro & Char", arXiv
+# 2408.06663) report that tuning on classification destroys generation (a mean relative change of
+# −61.4 %) while tuning on generation leaves classification alone (+0.3 %). The first number is a
+# mean of ratios, one of which can carry it; the second is about scores that were a constant answer
+# before tuning and had nothing to lose.
 #
-# **What would count as an answer.** For the claim: over generation sets and checkpoints, the summed score after tuning on classification is more than a fifth below that of the untuned model. Against it: a smaller change. For the other
-# direction, a set counts only if the untuned model answers it better than no skill: else there is nothing to lose.
+# **What would count as an answer.** For the claim: over generation sets and checkpoints, the summed
+# score after tuning on classification is more than a fifth below that of the untuned model. Against
+# it: a smaller change. For the other direction, a set counts only if the untuned model answers it
+# better than no skill: else there is nothing to lose.
 
 # %% tags=["parameters"]
 study = "quick"  # a file under params/, without its ending
@@ -30,12 +35,15 @@ from pretune.findings import common, prose, transfer
 from pretune.findings import page as pages
 
 use_theme()
-page = pages.open_page(study, "04_task_transfer", checkpoint)  # measures what is missing, nothing else
+page = pages.open_page(
+    study, "04_task_transfer", checkpoint
+)  # measures what is missing, nothing else
 
 # %% [markdown]
 # ## What was measured
 #
-# Every model that was tuned on one dataset is scored on all datasets that any recipe tunes on. Questions with given answers count as classification: an answer is chosen, not written.
+# Every model that was tuned on one dataset is scored on all datasets that any recipe tunes on.
+# Questions with given answers count as classification: an answer is chosen, not written.
 
 # %%
 say(f"{prose.tuned(page)} {prose.asked(page)}")
@@ -44,7 +52,8 @@ common.introduce(page)
 # %% [markdown]
 # ## A first look
 #
-# The change of score, tuned minus untuned, for every training set and test set. The diagonal is the gain on the own task; the blocks off it are transfer.
+# The change of score, tuned minus untuned, for every training set and test set. The diagonal is the
+# gain on the own task; the blocks off it are transfer.
 
 # %%
 transfer.show_matrix(page)
@@ -56,9 +65,12 @@ if not page.is_whole:
 # %% [markdown]
 # ## Why that is not enough
 #
-# Ratios of small numbers are wild. A generation score of .02 that falls to .01 is a loss of half, and a mean of such ratios says little. The table shows, beside the mean of ratios as published, their median and the ratio of sums, which one cell cannot
-# carry. And a score of zero can be a model that has lost the skill, or one that has only picked up the habit of answering with a single label. Length, what ends the output, and the likelihood of the gold text when it is forced upon the model
-# tell habit and skill apart.
+# Ratios of small numbers are wild. A generation score of .02 that falls to .01 is a loss of half,
+# and a mean of such ratios says little. The table shows, beside the mean of ratios as published,
+# their median and the ratio of sums, which one cell cannot carry. And a score of zero can be a
+# model that has lost the skill, or one that has only picked up the habit of answering with a single
+# label. Length, what ends the output, and the likelihood of the gold text when it is forced upon
+# the model tell habit and skill apart.
 
 # %%
 table(transfer.over_checkpoints(page))
@@ -73,11 +85,18 @@ common.show_prompts(page, list(transfer.recipes(page).values()))
 # %% [markdown]
 # ## The comparison
 #
-# **Claim 4a.** Tuning on classification destroys generation. **Rule, fixed before the data.** One minus the ratio of sums of scores, tuned over untuned, over checkpoints and the generation sets that the untuned model answers better than no skill by .05 at late, lies beyond .2 with its 95 % interval. Where there is no such set: nothing to lose.
+# **Claim 4a.** Tuning on classification destroys generation. **Rule, fixed before the data.** One
+# minus the ratio of sums of scores, tuned over untuned, over checkpoints and the generation sets
+# that the untuned model answers better than no skill by .05 at late, lies beyond .2 with its 95 %
+# interval. Where there is no such set: nothing to lose.
 #
-# **Claim 4b.** Tuning on generation leaves classification. **Rule.** The mean change at late of sets on which the untuned model beats no skill by .05 lies above −.05 with its interval. Where it beats no skill nowhere: nothing to lose.
+# **Claim 4b.** Tuning on generation leaves classification. **Rule.** The mean change at late of
+# sets on which the untuned model beats no skill by .05 lies above −.05 with its interval. Where it
+# beats no skill nowhere: nothing to lose.
 #
-# **Claim 4c.** What 4a loses is the habit, not the skill. **Rule.** The change of the log-likelihood per token of the gold output, tuned minus untuned at late, lies above −.05 nats with its interval: not lower. Asked where 4a is supported.
+# **Claim 4c.** What 4a loses is the habit, not the skill. **Rule.** The change of the
+# log-likelihood per token of the gold output, tuned minus untuned at late, lies above −.05 nats
+# with its interval: not lower. Asked where 4a is supported.
 #
 # The interval of the ratio comes from its linear form (delta method).
 
@@ -100,4 +119,8 @@ say(prose.differences(page, ("stop", "shots", "labels"), *transfer.differences(p
 # ## What this does not show
 
 # %%
-say(prose.limits(page, "ROUGE-L counts shared words in order. It does not know whether a sentence is true."))
+say(
+    prose.limits(
+        page, "ROUGE-L counts shared words in order. It does not know whether a sentence is true."
+    )
+)

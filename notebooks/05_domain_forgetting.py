@@ -12,13 +12,18 @@
 # ---
 
 # %% [markdown]
-# # 5. Domain forgetting: what happens to other domains of the same task, and to knowledge the task does not need?
+# # 5. Domain forgetting: what happens to other domains of a task, and to unneeded knowledge?
 #
-# A model tuned on one dataset of a task may get better at the whole task, or only at that dataset and worse elsewhere. Sun & Dredze ("Amuro & Char", arXiv 2408.06663) report losses on other domains of the same task; their largest one, for
-# paraphrase, rests on test splits whose labels are hidden. Beside the domains there is what the task does not need at all: facts, continuation of stories, the language itself.
+# A model tuned on one dataset of a task may get better at the whole task, or only at that dataset
+# and worse elsewhere. Sun & Dredze ("Amuro & Char", arXiv 2408.06663) report losses on other
+# domains of the same task; their largest one, for paraphrase, rests on test splits whose labels are
+# hidden. Beside the domains there is what the task does not need at all: facts, continuation of
+# stories, the language itself.
 #
-# **What would count as an answer.** For the claim: scores on other domains fall by more than .05 from untuned to tuned; knowledge that the untuned model has falls by more than .05. Against it: smaller changes, or gains. A set on which the untuned
-# model gives a constant answer cannot be forgotten.
+# **What would count as an answer.** For the claim: scores on other domains fall by more than .05
+# from untuned to tuned; knowledge that the untuned model has falls by more than .05. Against it:
+# smaller changes, or gains. A set on which the untuned model gives a constant answer cannot be
+# forgotten.
 
 # %% tags=["parameters"]
 study = "quick"  # a file under params/, without its ending
@@ -30,13 +35,17 @@ from pretune.findings import common, forgetting, prose
 from pretune.findings import page as pages
 
 use_theme()
-page = pages.open_page(study, "05_domain_forgetting", checkpoint)  # measures what is missing, nothing else
+page = pages.open_page(
+    study, "05_domain_forgetting", checkpoint
+)  # measures what is missing, nothing else
 
 # %% [markdown]
 # ## What was measured
 #
-# For every dataset that is tuned on: its companions in the domain (the same style and topic family) and out of it (another topic, another style, or both); sets that ask for what pre-training teaches; closed-book recall of facts; and
-# the loss on text. LoRA, which trains small adapters in place of all weights, stands beside full tuning where the study has it.
+# For every dataset that is tuned on: its companions in the domain (the same style and topic family)
+# and out of it (another topic, another style, or both); sets that ask for what pre-training
+# teaches; closed-book recall of facts; and the loss on text. LoRA, which trains small adapters in
+# place of all weights, stands beside full tuning where the study has it.
 
 # %%
 say(f"{prose.tuned(page)} {prose.asked(page)} {prose.seen(page)}")
@@ -54,7 +63,9 @@ else:
 # %% [markdown]
 # ## Why that is not enough
 #
-# A fall on another domain is forgetting only if there was something to forget. Flat, constant answers move by chance from one label to another. So knowledge is counted on sets that the untuned model answers better than no skill by .05.
+# A fall on another domain is forgetting only if there was something to forget. Flat, constant
+# answers move by chance from one label to another. So knowledge is counted on sets that the untuned
+# model answers better than no skill by .05.
 #
 # Losses are positive here: a score that falls, or the loss on held-out text that rises.
 
@@ -70,7 +81,9 @@ else:
 # %% [markdown]
 # ## Forgetting against gain
 #
-# A recipe that changes the model little forgets little. Only at equal gain is less forgetting a virtue, so each recipe is a point: what it gains on its own dataset, and what it loses of knowledge.
+# A recipe that changes the model little forgets little. Only at equal gain is less forgetting a
+# virtue, so each recipe is a point: what it gains on its own dataset, and what it loses of
+# knowledge.
 
 # %%
 forgetting.show_plane(page)
@@ -78,11 +91,18 @@ forgetting.show_plane(page)
 # %% [markdown]
 # ## The comparison
 #
-# **Claim 5a.** Tuning on one domain hurts other domains of the task. **Rule, fixed before the data.** Per task, the mean loss at late on the out-of-domain sets that the untuned model answers better than no skill by .05 lies beyond .05 with its 95 % interval; public labels only. Where there is no such set: nothing to lose.
+# **Claim 5a.** Tuning on one domain hurts other domains of the task. **Rule, fixed before the
+# data.** Per task, the mean loss at late on the out-of-domain sets that the untuned model answers
+# better than no skill by .05 lies beyond .05 with its 95 % interval; public labels only. Where
+# there is no such set: nothing to lose.
 #
-# **Claim 5b.** Tuning hurts knowledge the task does not need. **Rule.** The mean loss over recipes and knowledge sets, fact recall among them, lies beyond .05; and, apart, the rise of the loss on held-out text lies beyond .05 nats per token. Asked where the untuned model beats no skill by .05.
+# **Claim 5b.** Tuning hurts knowledge the task does not need. **Rule.** The mean loss over recipes
+# and knowledge sets, fact recall among them, lies beyond .05; and, apart, the rise of the loss on
+# held-out text lies beyond .05 nats per token. Asked where the untuned model beats no skill by .05.
 #
-# **Claim 5c.** LoRA forgets less at equal gain. **Rule.** Where the interval of the difference of full tuning and LoRA on the same dataset, each at its own rate, lies within ±.05, the loss of knowledge after full tuning minus that after LoRA lies beyond .05.
+# **Claim 5c.** LoRA forgets less at equal gain. **Rule.** Where the interval of the difference of
+# full tuning and LoRA on the same dataset, each at its own rate, lies within ±.05, the loss of
+# knowledge after full tuning minus that after LoRA lies beyond .05.
 #
 # Sets that share their items count once.
 
@@ -105,6 +125,12 @@ say(prose.differences(page, ("splits", "shots", "stop"), *forgetting.differences
 # ## What this does not show
 
 # %%
-say(prose.limits(
-    page, "In and out of domain are as the real datasets' partners differ: in topic, in style, or in both. The two are not separated here.",
-    "Forgetting is what a prompt no longer brings out. Whether it is gone from the weights is another question."))
+say(
+    prose.limits(
+        page,
+        "In and out of domain are as the real datasets' partners differ: in topic, in style, or "
+        "in both. The two are not separated here.",
+        "Forgetting is what a prompt no longer brings out. Whether it is gone from the weights is "
+        "another question.",
+    )
+)

@@ -1,4 +1,6 @@
-"""Shared by all tests: outputs in a folder of their own, a small model, the smoke study run once."""
+"""Shared by all tests: outputs in a folder of their own, a small model, the smoke study run
+once.
+"""
 
 import atexit
 import os
@@ -23,14 +25,19 @@ from pretune.microworld.world import make_world  # noqa: E402
 torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parents[1]
 REAL_ROWS = Path(os.environ.get("PRETUNE_REAL_ROWS", ROOT.parent / "shared" / "data"))
-OLMO = Path(os.environ.get("PRETUNE_OLMO_TOKENIZER", ROOT.parent / "shared" / "olmo-1b"))  # tokenizer, branch names
+# tokenizer, branch names
+OLMO = Path(os.environ.get("PRETUNE_OLMO_TOKENIZER", ROOT.parent / "shared" / "olmo-1b"))
 
 
-def run_pretune(*words: str, outputs: Path = OUTPUTS, environment=os.environ, **options) -> subprocess.CompletedProcess:
+def run_pretune(
+    *words: str, outputs: Path = OUTPUTS, environment=os.environ, **options
+) -> subprocess.CompletedProcess:
     """`pretune ...` as a user would run it."""
     command = [sys.executable, "-m", "pretune.cli", *words]
     environment = environment | {"PRETUNE_OUTPUTS": str(outputs)}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, **options)
+    return subprocess.run(
+        command, capture_output=True, text=True, env=environment, check=False, **options
+    )
 
 
 @pytest.fixture(scope="session")
@@ -46,8 +53,12 @@ def tokenizer(world):
 
 @pytest.fixture
 def model(tokenizer):
-    """An untrained model, anew for each test; its weights are widened so that its outputs differ."""
-    shape = params.Architecture(layers=2, width=32, heads=2, intermediate=64, context=256, vocabulary=512)
+    """An untrained model, anew for each test; its weights are widened so that its outputs
+    differ.
+    """
+    shape = params.Architecture(
+        layers=2, width=32, heads=2, intermediate=64, context=256, vocabulary=512
+    )
     network = pretraining.new_model(shape, tokenizer, seed=0).eval()
     with torch.no_grad():
         for weight in network.parameters():
@@ -71,8 +82,13 @@ def olmo():
 
 @pytest.fixture(scope="session")
 def smoke():
-    """The smoke study, run to its end once through the command line; processes of one test run share what it left."""
-    shared = Path(tempfile.gettempdir(), f"pretune-smoke-{os.environ.get('PYTEST_XDIST_TESTRUNUID', os.getpid())}")
+    """The smoke study, run to its end once through the command line; processes of one test run
+    share what it left.
+    """
+    shared = Path(
+        tempfile.gettempdir(),
+        f"pretune-smoke-{os.environ.get('PYTEST_XDIST_TESTRUNUID', os.getpid())}",
+    )
     with FileLock(f"{shared}.lock"):
         if shared.is_dir():
             shutil.copytree(shared, OUTPUTS, dirs_exist_ok=True)

@@ -1,8 +1,10 @@
-"""A server that speaks the part of the Hub's protocol that we use, for local folders, and can misbehave.
+"""A server that speaks the part of the Hub's protocol that we use, for local folders, and can
+misbehave.
 
-`GET /api/models/REPO/refs`, `GET /api/models/REPO/tree/COMMIT`, `HEAD` and `GET /REPO/resolve/COMMIT/FILE` with ETag and
-ranges, and the same of datasets, which have one branch, the Hub's conversion to parquet. `trouble` is asked before each
-answer: what it returns (status, headers and perhaps a body) is sent in its place, or, if it can be called, answers itself.
+`GET /api/models/REPO/refs`, `GET /api/models/REPO/tree/COMMIT`, `HEAD` and `GET
+/REPO/resolve/COMMIT/FILE` with ETag and ranges, and the same of datasets, which have one branch,
+the Hub's conversion to parquet. `trouble` is asked before each answer: what it returns (status,
+headers and perhaps a body) is sent in its place, or, if it can be called, answers itself.
 """
 
 import hashlib
@@ -23,13 +25,20 @@ PARQUET = "refs/convert/parquet"
 def commit_of(folder: Path) -> str:
     """A name of forty digits for the content of a folder."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return hashlib.sha1(b"".join(path.name.encode() + path.read_bytes() for path in files)).hexdigest()
+    return hashlib.sha1(
+        b"".join(path.name.encode() + path.read_bytes() for path in files)
+    ).hexdigest()
 
 
 def mnli(number, label=None):
     """A row of MNLI."""
     label = number % 3 if label is None else label
-    return {"premise": f"Number {number} sleeps.", "hypothesis": f"Number {number} is awake.", "label": label, "idx": number}
+    return {
+        "premise": f"Number {number} sleeps.",
+        "hypothesis": f"Number {number} is awake.",
+        "label": label,
+        "idx": number,
+    }
 
 
 def write_parquet(folder, config, splits):
@@ -42,12 +51,25 @@ def write_parquet(folder, config, splits):
 
 
 class LocalHub:
-    """`models` maps a repository to its branches, and those to folders; `datasets` a repository to the folder of its parquet."""
+    """`models` maps a repository to its branches, and those to folders; `datasets` a repository
+    to the folder of its parquet.
+    """
 
-    def __init__(self, models: dict[str, dict[str, Path]], datasets: dict[str, Path] = MappingProxyType({})):
-        repositories = models | {f"datasets/{repo}": {PARQUET: folder} for repo, folder in datasets.items()}
-        self.commits = {repo: {name: commit_of(folder) for name, folder in some.items()} for repo, some in repositories.items()}
-        self.folders = {commit: repositories[repo][name] for repo, some in self.commits.items() for name, commit in some.items()}
+    def __init__(
+        self, models: dict[str, dict[str, Path]], datasets: dict[str, Path] = MappingProxyType({})
+    ):
+        repositories = models | {
+            f"datasets/{repo}": {PARQUET: folder} for repo, folder in datasets.items()
+        }
+        self.commits = {
+            repo: {name: commit_of(folder) for name, folder in some.items()}
+            for repo, some in repositories.items()
+        }
+        self.folders = {
+            commit: repositories[repo][name]
+            for repo, some in self.commits.items()
+            for name, commit in some.items()
+        }
         self.trouble: Callable[[str, str], tuple[int, dict] | None] = lambda method, path: None
         self.asked: list[tuple[str, str, dict]] = []
 
@@ -77,7 +99,9 @@ class LocalHub:
     def answer(self, request):
         path = unquote(urlsplit(request.path).path)
         self.asked.append((request.command, path, dict(request.headers)))
-        found = self.trouble(request.command, path) or self.found(path, request.headers.get("Range"))
+        found = self.trouble(request.command, path) or self.found(
+            path, request.headers.get("Range")
+        )
         if callable(found):
             found(request)
             return
@@ -106,8 +130,14 @@ class LocalHub:
         if repo not in self.commits:
             return 404, {"X-Error-Code": "RepoNotFound"}
         if what == ["refs"]:
-            named = [{"name": name.rpartition("/")[2], "ref": name if "/" in name else f"refs/heads/{name}",
-                      "targetCommit": commit} for name, commit in self.commits[repo].items()]
+            named = [
+                {
+                    "name": name.rpartition("/")[2],
+                    "ref": name if "/" in name else f"refs/heads/{name}",
+                    "targetCommit": commit,
+                }
+                for name, commit in self.commits[repo].items()
+            ]
             kind = "converts" if repo.startswith("datasets/") else "branches"
             return self.as_json({"branches": [], "tags": [], "converts": []} | {kind: named})
         if what[0] == "tree" and what[1] in self.folders:
@@ -122,7 +152,11 @@ class LocalHub:
         about = {"type": "file", "path": str(file.relative_to(folder)), "size": len(content)}
         about["oid"] = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
         if file.suffix == ".safetensors":
-            about["lfs"] = {"oid": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 100}
+            about["lfs"] = {
+                "oid": hashlib.sha256(content).hexdigest(),
+                "size": len(content),
+                "pointerSize": 100,
+            }
         return about
 
     @staticmethod
@@ -133,8 +167,16 @@ class LocalHub:
     def file(file: Path, commit: str, asked: str | None) -> tuple:
         content = file.read_bytes()
         sum_ = hashlib.sha256 if file.suffix == ".safetensors" else hashlib.sha1
-        headers = {"ETag": f'"{sum_(content).hexdigest()}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes"}
+        headers = {
+            "ETag": f'"{sum_(content).hexdigest()}"',
+            "X-Repo-Commit": commit,
+            "Accept-Ranges": "bytes",
+        }
         if asked:
             start = int(asked.removeprefix("bytes=").split("-")[0])
-            return 206, headers | {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"}, content[start:]
+            return (
+                206,
+                headers | {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"},
+                content[start:],
+            )
         return 200, headers, content

@@ -1,4 +1,6 @@
-"""Runs of the smoke study as processes of their own, to be watched, interrupted and killed, and what they left."""
+"""Runs of the smoke study as processes of their own, to be watched, interrupted and killed, and
+what they left.
+"""
 
 import os
 import signal
@@ -16,10 +18,18 @@ WHO = ["checkpoint", "recipe", "seed", "dataset", "split", "format", "shots_aske
 
 
 def start(outputs, *words):
-    """`pretune ...` in a process group of its own, where Ctrl-C works also if the tests run where it is ignored."""
+    """`pretune ...` in a process group of its own, where Ctrl-C works also if the tests run
+    where it is ignored.
+    """
     environment = os.environ | {"PRETUNE_OUTPUTS": str(outputs)}
-    return subprocess.Popen([sys.executable, "-m", "pretune.cli", *words], env=environment, stderr=subprocess.PIPE,
-                            text=True, start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    return subprocess.Popen(
+        [sys.executable, "-m", "pretune.cli", *words],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def sabotaged(code):

@@ -16,8 +16,12 @@ READ_WRONGLY = {  # what they do, and how they are refused
     "cohere2": ({"logit_scale": 0.0625}, r"[\d.]+ nats a token"),
     "nemotron": (GROUPS, "RuntimeError: The size of tensor"),  # its layers hand no prefix on
     "bert": ({"is_decoder": False}, r"[\d.]+ nats a token"),  # sees what comes after
-    "qwen2": (GROUPS | {"layer_types": ["chunked_attention"] * 4}, "its layers are of the kind chunked_attention; known are"),
-    "llama": ({"sliding_window": 24}, r"[\d.]+ nats a token"),  # has no window, whatever its configuration says
+    "qwen2": (
+        GROUPS | {"layer_types": ["chunked_attention"] * 4},
+        "its layers are of the kind chunked_attention; known are",
+    ),
+    # has no window, whatever its configuration says
+    "llama": ({"sliding_window": 24}, r"[\d.]+ nats a token"),
 }
 
 
@@ -34,7 +38,9 @@ def test_an_architecture_that_would_be_read_wrongly_is_refused_by_name(tokenizer
     model = small(family, **changes)
     point = kept(model, tokenizer, tmp_path / "step-1")
     for load in (lambda: models.load_checkpoint(point), lambda: models.check(point.folder, point)):
-        with pytest.raises(models.CheckpointError, match=f"step-1: {type(model).__name__} cannot be used: .*{why}"):
+        with pytest.raises(
+            models.CheckpointError, match=f"step-1: {type(model).__name__} cannot be used: .*{why}"
+        ):
             load()
 
 
@@ -51,11 +57,16 @@ def test_a_checkpoint_whose_weights_are_not_numbers_is_named(model, tokenizer, t
     with torch.no_grad():
         next(model.parameters())[:] = float("nan")
     point = kept(model, tokenizer, tmp_path / "step-1")
-    with pytest.raises(models.CheckpointError, match="step-1: OlmoForCausalLM .* its own log-probabilities are not finite"):
+    with pytest.raises(
+        models.CheckpointError,
+        match="step-1: OlmoForCausalLM .* its own log-probabilities are not finite",
+    ):
         models.load_checkpoint(point)
 
 
 def test_what_is_left_to_chance_in_training_is_seen(model):
     assert agreement.difference(model) < 1e-4
-    model.model.layers[0].mlp.down_proj = torch.nn.Sequential(model.model.layers[0].mlp.down_proj, torch.nn.Dropout(0.3))
+    model.model.layers[0].mlp.down_proj = torch.nn.Sequential(
+        model.model.layers[0].mlp.down_proj, torch.nn.Dropout(0.3)
+    )
     assert agreement.difference(model) > 0.01

@@ -1,6 +1,8 @@
-"""The estimand of every claim on a table made by hand, where the answer is known, and the conditions for asking.
+"""The estimand of every claim on a table made by hand, where the answer is known, and the
+conditions for asking.
 
-All items of a score agree, seeds and neighbouring checkpoints too, so an effect is exact and its interval is narrow.
+All items of a score agree, seeds and neighbouring checkpoints too, so an effect is exact and its
+interval is narrow.
 """
 
 import itertools
@@ -16,26 +18,57 @@ from pretune.tasks.registry import REGISTRY
 STEPS = (10, 700, 800, 900, 1000)  # the last three are late, the last four make the last third
 ITEMS, SEEDS = 100, 3
 CHANGES = (
-    f"checkpoints.steps={list(STEPS)}", "rates=null", "probing.datasets=[xsum, cnn_dailymail, social_i_qa, mnli, rte, gpt3_nli, "
-    "paws, arc_easy, openbookqa, hellaswag, sciq, sciq_closed, fact_recall, held_out_text]",
+    f"checkpoints.steps={list(STEPS)}",
+    "rates=null",
+    "probing.datasets=[xsum, cnn_dailymail, social_i_qa, mnli, rte, gpt3_nli, paws, arc_easy, "
+    "openbookqa, hellaswag, sciq, sciq_closed, fact_recall, held_out_text]",
 )
-NO_SKILL = {"xsum": 0.3, "cnn_dailymail": 0.3, "social_i_qa": 0.3, "mnli": 0.35, "rte": 0.5, "gpt3_nli": 0.35, "paws": 0.55,
-            "held_out_text": np.nan}
+NO_SKILL = {
+    "xsum": 0.3,
+    "cnn_dailymail": 0.3,
+    "social_i_qa": 0.3,
+    "mnli": 0.35,
+    "rte": 0.5,
+    "gpt3_nli": 0.35,
+    "paws": 0.55,
+    "held_out_text": np.nan,
+}
 
 
-def rows_of(dataset, recipe, levels, form="default", shots=4, gold=-1.0, said=lambda step, draw, item: 0):
-    """Rows of one score at each step. `levels` is one number or one a step; `gold` is the log-likelihood of the gold answer,
-    two tokens long; `said` is the number of the label that is predicted."""
+def rows_of(
+    dataset, recipe, levels, form="default", shots=4, gold=-1.0, said=lambda step, draw, item: 0
+):
+    """Rows of one score at each step. `levels` is one number or one a step; `gold` is the
+    log-likelihood of the gold answer, two tokens long; `said` is the number of the label that is
+    predicted.
+    """
     levels = levels if isinstance(levels, (list, tuple)) else [levels] * len(STEPS)
-    draws = 1 if recipe == "base" and not shots else SEEDS  # without examples there is nothing to draw
-    frame = pd.DataFrame(itertools.product(STEPS, range(draws), range(ITEMS)), columns=["step", "draw", "item"])
+    # without examples there is nothing to draw
+    draws = 1 if recipe == "base" and not shots else SEEDS
+    frame = pd.DataFrame(
+        itertools.product(STEPS, range(draws), range(ITEMS)), columns=["step", "draw", "item"]
+    )
     labels = [said(*line) for line in frame.itertuples(index=False)]
     return frame.assign(
-        run=0, checkpoint="step-" + frame["step"].astype(str), tokens=frame["step"] * 1000, late=frame["step"] >= 800,
-        recipe=recipe, seed=0 if recipe == "base" else frame["draw"], dataset=dataset, split="", format=form, shots_asked=shots,
-        shots=shots, flag="", gold=frame["item"] % 2, prediction=labels,
-        score=frame["step"].map(dict(zip(STEPS, levels, strict=True))), baseline=NO_SKILL.get(dataset, 0.25),
-        log_likelihood=[[gold, gold]] * len(frame), choice_tokens=[[2, 2]] * len(frame))
+        run=0,
+        checkpoint="step-" + frame["step"].astype(str),
+        tokens=frame["step"] * 1000,
+        late=frame["step"] >= 800,
+        recipe=recipe,
+        seed=0 if recipe == "base" else frame["draw"],
+        dataset=dataset,
+        split="",
+        format=form,
+        shots_asked=shots,
+        shots=shots,
+        flag="",
+        gold=frame["item"] % 2,
+        prediction=labels,
+        score=frame["step"].map(dict(zip(STEPS, levels, strict=True))),
+        baseline=NO_SKILL.get(dataset, 0.25),
+        log_likelihood=[[gold, gold]] * len(frame),
+        choice_tokens=[[2, 2]] * len(frame),
+    )
 
 
 def judged(finding, *tables, changes=()):
@@ -54,23 +87,44 @@ RISES = [0.25, 0.5, 0.75, 0.75, 0.75]
 
 def test_1a_is_the_difference_of_mean_gains_where_what_shares_its_items_counts_once():
     less = [0.25, 0.3, 0.45, 0.45, 0.45]
-    found = judged(dichotomy, flat("hellaswag", RISES), flat("arc_easy", RISES), flat("sciq", less), flat("sciq_closed", less),
-                   flat("mnli", 0.33), flat("paws", [0.5, 0.5, 0.52, 0.52, 0.52]),
-                   flat("openbookqa", [0.6, 0.7, 0.9, 0.9, 0.9]))["1a"]  # learned before
+    found = judged(
+        dichotomy,
+        flat("hellaswag", RISES),
+        flat("arc_easy", RISES),
+        flat("sciq", less),
+        flat("sciq_closed", less),
+        flat("mnli", 0.33),
+        flat("paws", [0.5, 0.5, 0.52, 0.52, 0.52]),
+        flat("openbookqa", [0.6, 0.7, 0.9, 0.9, 0.9]),
+    )["1a"]  # learned before
     assert found.effect.value == pytest.approx((0.5 + 0.5 + 0.2) / 3 - (0 + 0.02) / 2)
-    assert found.verdict == "supported" and "3 learned, 2 not learned, 1 learned before" in found.why
-    alone = judged(dichotomy, flat("hellaswag", RISES), flat("sciq", less), flat("sciq_closed", less), flat("mnli", 0.33))
+    assert (
+        found.verdict == "supported" and "3 learned, 2 not learned, 1 learned before" in found.why
+    )
+    alone = judged(
+        dichotomy,
+        flat("hellaswag", RISES),
+        flat("sciq", less),
+        flat("sciq_closed", less),
+        flat("mnli", 0.33),
+    )
     assert alone["1a"].verdict == "not asked"
 
 
 def test_1b_is_the_share_of_one_answer_within_each_model():
-    """At each late checkpoint and draw another label throughout: constant. Three of ten items with another answer: not."""
+    """At each late checkpoint and draw another label throughout: constant. Three of ten items
+    with another answer: not.
+    """
     changing = flat("mnli", 0.33, said=lambda step, draw, item: (step // 100 + draw) % 3)
     found = judged(dichotomy, changing, flat("hellaswag", RISES))["1b"]
     assert found.effect.value == 1 and found.verdict == "supported"
     mixed = flat("paws", 0.5, said=lambda step, draw, item: int(item % 10 >= 7))
     found = judged(dichotomy, changing, mixed, flat("hellaswag", RISES))["1b"]
-    assert found.effect.value == pytest.approx(0.7) and found.verdict == "not supported" and "on PAWS" in found.why
+    assert (
+        found.effect.value == pytest.approx(0.7)
+        and found.verdict == "not supported"
+        and "on PAWS" in found.why
+    )
 
 
 def test_balanced_accuracy_is_over_gold_labels_minus_chance():
@@ -84,33 +138,55 @@ def test_balanced_accuracy_is_over_gold_labels_minus_chance():
 def tuned():
     """MNLI and PAWS flat and tuned, HellaSwag and ARC-Easy learned and tuned."""
     late = [0.4, 0.5, 0.7, 0.7, 0.7]
-    return [flat("mnli", 0.33), rows_of("mnli", "mnli", late), flat("paws", [0.5, 0.5, 0.52, 0.52, 0.52]),
-            rows_of("paws", "paws", [0.6, 0.6, 0.7, 0.7, 0.7]), flat("hellaswag", RISES), rows_of("hellaswag", "hellaswag", 0.8),
-            flat("arc_easy", RISES), rows_of("arc_easy", "arc_easy", 0.7)]
+    return [
+        flat("mnli", 0.33),
+        rows_of("mnli", "mnli", late),
+        flat("paws", [0.5, 0.5, 0.52, 0.52, 0.52]),
+        rows_of("paws", "paws", [0.6, 0.6, 0.7, 0.7, 0.7]),
+        flat("hellaswag", RISES),
+        rows_of("hellaswag", "hellaswag", 0.8),
+        flat("arc_easy", RISES),
+        rows_of("arc_easy", "arc_easy", 0.7),
+    ]
 
 
 def test_2a_is_what_tuning_reveals_beyond_what_base_shows(tuned):
     found = judged(latent, *tuned)["2a"]
-    assert found.effect.value == pytest.approx((0.3 + (0.1 - 0.02)) / 2) and found.verdict == "supported"
-    weak = [flat("mnli", 0.33), rows_of("mnli", "mnli", [0.1, 0.2, 0.36, 0.36, 0.36])]  # never better than no skill
+    assert (
+        found.effect.value == pytest.approx((0.3 + (0.1 - 0.02)) / 2)
+        and found.verdict == "supported"
+    )
+    # never better than no skill
+    weak = [flat("mnli", 0.33), rows_of("mnli", "mnli", [0.1, 0.2, 0.36, 0.36, 0.36])]
     assert judged(latent, *weak, *tuned[2:])["2a"].effect.value == pytest.approx(0.08)
 
 
 def test_2b_is_the_difference_of_changes_and_asked_of_equally_many_examples(tuned):
     found = judged(latent, *tuned)["2b"]
-    assert found.effect.value == pytest.approx((0.37 + 0.18) / 2 - (0.05 - 0.05) / 2) and found.verdict == "supported"
+    assert (
+        found.effect.value == pytest.approx((0.37 + 0.18) / 2 - (0.05 - 0.05) / 2)
+        and found.verdict == "supported"
+    )
     unlike = judged(latent, *tuned, changes=("recipes.arc_easy.examples=200",))["2b"]
-    assert unlike.verdict == "not asked" and "ARC-Easy (microworld) 200" in unlike.why and "800" in unlike.why
+    assert (
+        unlike.verdict == "not asked"
+        and "ARC-Easy (microworld) 200" in unlike.why
+        and "800" in unlike.why
+    )
 
 
 def test_2c_is_the_slope_per_doubling_of_tokens_over_the_last_third():
     levels = [0.2, *(0.4 + 0.2 * np.log2(step / 700) for step in STEPS[1:])]
-    found = judged(latent, flat("mnli", 0.33), rows_of("mnli", "mnli", levels), flat("hellaswag", RISES))["2c"]
+    found = judged(
+        latent, flat("mnli", 0.33), rows_of("mnli", "mnli", levels), flat("hellaswag", RISES)
+    )["2c"]
     assert found.effect.value == pytest.approx(0.2)
 
 
 def formats(base, tuned, first=None):
-    """MNLI in three formats, untuned and tuned; `first` are the tuned scores at the first checkpoint."""
+    """MNLI in three formats, untuned and tuned; `first` are the tuned scores at the first
+    checkpoint.
+    """
     first = first or tuned
     both = [(form, "base", [one] * 5) for form, one in base.items()]
     both += [(form, "mnli", [first[form], *[one] * 4]) for form, one in tuned.items()]
@@ -118,30 +194,58 @@ def formats(base, tuned, first=None):
 
 
 def test_3a_is_the_gap_that_tuning_adds_by_format():
-    base, tuned = {"default": 0.4, "instruct": 0.4, "io": 0.35}, {"default": 0.8, "instruct": 0.77, "io": 0.5}
+    base, tuned = (
+        {"default": 0.4, "instruct": 0.4, "io": 0.35},
+        {"default": 0.8, "instruct": 0.77, "io": 0.5},
+    )
     found = judged(task_format, *formats(base, tuned))
-    assert found["3a (instruct)"].effect.value == pytest.approx(0.03) and found["3a (instruct)"].verdict != "supported"
-    assert found["3a (io)"].effect.value == pytest.approx(0.3 - 0.05) and found["3a (io)"].verdict == "supported"
+    assert (
+        found["3a (instruct)"].effect.value == pytest.approx(0.03)
+        and found["3a (instruct)"].verdict != "supported"
+    )
+    assert (
+        found["3a (io)"].effect.value == pytest.approx(0.3 - 0.05)
+        and found["3a (io)"].verdict == "supported"
+    )
 
 
 def test_3b_is_the_first_gap_minus_the_last():
-    base, late = {"default": 0.4, "instruct": 0.4, "io": 0.4}, {"default": 0.8, "instruct": 0.8, "io": 0.7}
+    base, late = (
+        {"default": 0.4, "instruct": 0.4, "io": 0.4},
+        {"default": 0.8, "instruct": 0.8, "io": 0.7},
+    )
     found = judged(task_format, *formats(base, late, {"default": 0.7, "instruct": 0.5, "io": 0.55}))
-    assert found["3b (instruct)"].effect.value == pytest.approx(0.2) and found["3b (io)"].effect.value == pytest.approx(0.05)
-    barely = judged(task_format, *formats(base, late, {"default": 0.41, "instruct": 0.0, "io": 0.0}))  # not with its interval
-    assert barely["3b (instruct)"].effect.value == pytest.approx(0) and "from step 700" in barely["3b (instruct)"].why
+    assert found["3b (instruct)"].effect.value == pytest.approx(0.2) and found[
+        "3b (io)"
+    ].effect.value == pytest.approx(0.05)
+    # not with its interval
+    barely = judged(
+        task_format, *formats(base, late, {"default": 0.41, "instruct": 0.0, "io": 0.0})
+    )
+    assert (
+        barely["3b (instruct)"].effect.value == pytest.approx(0)
+        and "from step 700" in barely["3b (instruct)"].why
+    )
     never = judged(task_format, *formats(base, dict.fromkeys(late, 0.36)))
     assert never["3b (io)"].verdict == "not asked"
 
 
 def test_3b_takes_the_first_checkpoint_from_one_half_and_the_gap_from_the_other():
-    """Half A beats no skill at the second checkpoint, half B at none before late; what half B says is what counts."""
-    tables = formats({"default": 0.3, "instruct": 0.3, "io": 0.3}, {"default": 0.8, "instruct": 0.8, "io": 0.8})
+    """Half A beats no skill at the second checkpoint, half B at none before late; what half B
+    says is what counts.
+    """
+    tables = formats(
+        {"default": 0.3, "instruct": 0.3, "io": 0.3}, {"default": 0.8, "instruct": 0.8, "io": 0.8}
+    )
     here, a = (tables[3]["step"] == 700), tables[3]["item"] % 2 == 1
     tables[3].loc[tables[3]["step"] == 10, "score"] = 0.2
     tables[3].loc[here & ~a, "score"] = 0.1
     found = judged(task_format, *tables)["3b (io)"]
-    assert found.effect.value == pytest.approx(0.1 - 0.8) and "from step 700" in found.why and found.effect.n == ITEMS // 2
+    assert (
+        found.effect.value == pytest.approx(0.1 - 0.8)
+        and "from step 700" in found.why
+        and found.effect.n == ITEMS // 2
+    )
     assert judging.half(tables[3], "A")["item"].mod(2).eq(1).all()
 
 
@@ -149,18 +253,30 @@ TWO = ("recipes={base: {}, xsum: {dataset: xsum}, mnli: {dataset: mnli}}",)
 
 
 def test_4a_is_the_lost_share_of_sums_of_what_there_is_to_lose():
-    tables = [flat("xsum", 0.5), rows_of("xsum", "mnli", 0.3), flat("social_i_qa", 0.1), rows_of("social_i_qa", "mnli", 0.0),
-              flat("mnli", 0.33)]
+    tables = [
+        flat("xsum", 0.5),
+        rows_of("xsum", "mnli", 0.3),
+        flat("social_i_qa", 0.1),
+        rows_of("social_i_qa", "mnli", 0.0),
+        flat("mnli", 0.33),
+    ]
     found = judged(transfer, *tables)["4a"]
     assert found.effect.value == pytest.approx(1 - 0.3 / 0.5) and found.verdict == "supported"
     assert "does not beat no skill by the margin: SocialIQa" in found.why
-    nothing = judged(transfer, flat("xsum", 0.2), rows_of("xsum", "mnli", 0.0), flat("mnli", 0.33))["4a"]
+    nothing = judged(transfer, flat("xsum", 0.2), rows_of("xsum", "mnli", 0.0), flat("mnli", 0.33))[
+        "4a"
+    ]
     assert nothing.verdict == "not asked" and "Nothing to lose" in nothing.why
 
 
 def test_4b_is_the_change_of_what_there_is_to_lose_held_against_minus_the_margin():
-    tables = [flat("xsum", 0.2), flat("mnli", 0.6), rows_of("mnli", "xsum", 0.58), flat("paws", 0.5),
-              rows_of("paws", "xsum", 0.1)]
+    tables = [
+        flat("xsum", 0.2),
+        flat("mnli", 0.6),
+        rows_of("mnli", "xsum", 0.58),
+        flat("paws", 0.5),
+        rows_of("paws", "xsum", 0.1),
+    ]
     found = judged(transfer, *tables, changes=TWO)["4b"]
     assert found.effect.value == pytest.approx(-0.02) and found.verdict == "supported"
     less = judged(transfer, *tables[:2], rows_of("mnli", "xsum", 0.4), changes=TWO)["4b"]
@@ -172,37 +288,56 @@ def test_4c_is_supported_where_the_skill_is_exactly_kept_and_asked_where_4a_is_s
     same = judged(transfer, *base, rows_of("xsum", "mnli", 0.2, gold=-2.0), changes=TWO)["4c"]
     assert same.effect.value == pytest.approx(0) and same.verdict == "supported"
     lost = judged(transfer, *base, rows_of("xsum", "mnli", 0.2, gold=-3.0), changes=TWO)["4c"]
-    assert lost.effect.value == pytest.approx(-0.5) and lost.verdict == "not supported"  # nats per token, of two tokens
+    # nats per token, of two tokens
+    assert lost.effect.value == pytest.approx(-0.5) and lost.verdict == "not supported"
     kept = judged(transfer, *base, rows_of("xsum", "mnli", 0.5, gold=-3.0), changes=TWO)
     assert (kept["4a"].verdict, kept["4c"].verdict) == ("no effect", "not asked")
 
 
 def test_5a_is_the_loss_on_other_domains_that_there_is_to_lose():
-    tables = [flat("mnli", 0.33), rows_of("mnli", "mnli", 0.7), flat("rte", 0.8), rows_of("rte", "mnli", 0.6),
-              flat("gpt3_nli", 0.3), rows_of("gpt3_nli", "mnli", 0.0)]
+    tables = [
+        flat("mnli", 0.33),
+        rows_of("mnli", "mnli", 0.7),
+        flat("rte", 0.8),
+        rows_of("rte", "mnli", 0.6),
+        flat("gpt3_nli", 0.3),
+        rows_of("gpt3_nli", "mnli", 0.0),
+    ]
     found = judged(forgetting, *tables)["5a (MNLI)"]
     assert found.effect.value == pytest.approx(0.2) and found.verdict == "supported"
     only = judged(forgetting, *tables[:2], *tables[4:])["5a (MNLI)"]
     assert only.verdict == "not asked" and "Nothing to lose" in only.why
-    gains = judged(forgetting, *tables[:2], flat("rte", 0.7), rows_of("rte", "mnli", 0.9))["5a (MNLI)"]
+    gains = judged(forgetting, *tables[:2], flat("rte", 0.7), rows_of("rte", "mnli", 0.9))[
+        "5a (MNLI)"
+    ]
     assert gains.effect.value == pytest.approx(-0.2) and gains.verdict == "opposite"
 
 
-def test_5b_is_the_mean_loss_of_knowledge_where_what_shares_its_items_counts_once_and_of_text_apart():
+def test_5b_is_the_mean_loss_of_knowledge_and_of_text_apart_and_shared_items_count_once():
     names = {"hellaswag": 0.1, "sciq": 0.3, "sciq_closed": 0.3, "fact_recall": 0.0}
     tables = [flat("mnli", 0.33), rows_of("mnli", "mnli", 0.7), flat("held_out_text", 1.0, shots=0)]
     for name, loss in names.items():
         tables += [flat(name, 0.75), rows_of(name, "mnli", 0.75 - loss)]
     changes = ("recipes={base: {}, mnli: {dataset: mnli}}",)
-    found = judged(forgetting, *tables, rows_of("held_out_text", "mnli", 1.4, shots=0), changes=changes)
-    assert found["5b"].effect.value == pytest.approx((0.1 + 0.3 + 0.0) / 3) and found["5b"].verdict == "supported"
+    found = judged(
+        forgetting, *tables, rows_of("held_out_text", "mnli", 1.4, shots=0), changes=changes
+    )
+    assert (
+        found["5b"].effect.value == pytest.approx((0.1 + 0.3 + 0.0) / 3)
+        and found["5b"].verdict == "supported"
+    )
     assert found["5b (text)"].effect.value == pytest.approx(0.4)
     assert REGISTRY["sciq"].folder == REGISTRY["sciq_closed"].folder
 
 
 def test_5c_is_what_lora_keeps_where_the_interval_of_own_scores_lies_within_the_margin():
-    tables = [flat("mnli", 0.33), rows_of("mnli", "mnli", 0.7), flat("hellaswag", 0.75), rows_of("hellaswag", "mnli", 0.5),
-              rows_of("hellaswag", "lora_mnli", 0.7)]
+    tables = [
+        flat("mnli", 0.33),
+        rows_of("mnli", "mnli", 0.7),
+        flat("hellaswag", 0.75),
+        rows_of("hellaswag", "mnli", 0.5),
+        rows_of("hellaswag", "lora_mnli", 0.7),
+    ]
     found = judged(forgetting, *tables, rows_of("mnli", "lora_mnli", 0.69))["5c"]
     assert found.effect.value == pytest.approx(0.2) and found.verdict == "supported"
     apart = judged(forgetting, *tables, rows_of("mnli", "lora_mnli", 0.64))["5c"]
@@ -210,11 +345,16 @@ def test_5c_is_what_lora_keeps_where_the_interval_of_own_scores_lies_within_the_
 
 
 def test_a_seed_that_is_lacking_blanks_what_rests_on_it_and_nothing_else(tuned):
-    """Three seeds, one model of which failed: its effect is blank, the other's stands, and no verdict rests on the rest."""
+    """Three seeds, one model of which failed: its effect is blank, the other's stands, and no
+    verdict rests on the rest.
+    """
     lacking = [*tuned[:1], tuned[1][tuned[1]["seed"] != 1], *tuned[2:]]
     study = params.load_study("microworld", CHANGES)
-    made = page.Page(study, "", "all", pd.concat(lacking, ignore_index=True), {"step-1000.mnli.1": "killed"}, 9)
+    made = page.Page(
+        study, "", "all", pd.concat(lacking, ignore_index=True), {"step-1000.mnli.1": "killed"}, 9
+    )
     shown = latent.benefits(made, None)["difference in differences"]
     assert shown["MNLI (microworld)"] == "–" and shown["PAWS (microworld)"].startswith("+0.08")
     assert {verdict.verdict for verdict in latent.verdicts(made)} == {"not asked"}
-    assert judged(latent, *lacking)["2a"].verdict == "not asked"  # also where nobody noted the failure
+    # also where nobody noted the failure
+    assert judged(latent, *lacking)["2a"].verdict == "not asked"

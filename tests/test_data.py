@@ -1,4 +1,6 @@
-"""Datasets from the Hub and from folders: pinned, whole, held against what they must be before anything is scored."""
+"""Datasets from the Hub and from folders: pinned, whole, held against what they must be before
+anything is scored.
+"""
 
 import json
 import os
@@ -10,7 +12,20 @@ import pytest
 
 from conftest import OUTPUTS, run_pretune
 from local_hub import LocalHub, mnli, write_parquet
-from pretune import cells, checkpoints, costs, datafiles, fetching, hub, lengths, params, paths, pins, plan, survey
+from pretune import (
+    cells,
+    checkpoints,
+    costs,
+    datafiles,
+    fetching,
+    hub,
+    lengths,
+    params,
+    paths,
+    pins,
+    plan,
+    survey,
+)
 from pretune.checkpoints import Checkpoint
 from pretune.errors import StudyError
 from pretune.tasks import rows
@@ -33,9 +48,14 @@ def study(tmp_path, source, **changes):
 
 @pytest.fixture
 def served(tmp_path, monkeypatch):
-    """MNLI behind a local Hub, its train split in two files, and outputs in a folder of their own."""
+    """MNLI behind a local Hub, its train split in two files, and outputs in a folder of their
+    own.
+    """
     glue = tmp_path / "glue"
-    train, scored = [mnli(number) for number in range(100)], [mnli(number) for number in range(100, 140)]
+    train, scored = (
+        [mnli(number) for number in range(100)],
+        [mnli(number) for number in range(100, 140)],
+    )
     write_parquet(glue, "mnli", {"train": [train[:60], train[60:]], "validation_matched": [scored]})
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path / "outputs")
     monkeypatch.setattr(paths, "CACHE", tmp_path / "outputs" / "cache")
@@ -51,11 +71,23 @@ def test_a_dataset_of_the_hub_is_pinned_and_read_whole(served, tmp_path):
     cells.prepare_data(own)
     folder = checkpoints.data_folder(own)
     table = rows.read(folder, REGISTRY["mnli"], "train")
-    assert len(table) == 100 and table[99] == mnli(99) and len(rows.read(folder, REGISTRY["mnli"], "validation_matched")) == 40
+    assert (
+        len(table) == 100
+        and table[99] == mnli(99)
+        and len(rows.read(folder, REGISTRY["mnli"], "validation_matched")) == 40
+    )
     assert not [path for path in folder.rglob("*") if "raw" in path.name or "partial" in path.name]
-    commit, before = served.commits["datasets/nyu-mll/glue"]["refs/convert/parquet"], len(served.asked)
-    assert pins.pinned_data(own)["mnli"] == {"repo": "nyu-mll/glue", "config": "mnli", "commit": commit}
-    served.commits["datasets/nyu-mll/glue"] = {"refs/convert/parquet": "0" * 40}  # the branch moves on
+    commit, before = (
+        served.commits["datasets/nyu-mll/glue"]["refs/convert/parquet"],
+        len(served.asked),
+    )
+    assert pins.pinned_data(own)["mnli"] == {
+        "repo": "nyu-mll/glue",
+        "config": "mnli",
+        "commit": commit,
+    }
+    # the branch moves on
+    served.commits["datasets/nyu-mll/glue"] = {"refs/convert/parquet": "0" * 40}
     cells.prepare_data(own)
     assert len(served.asked) == before and checkpoints.data_folder(own) == folder
 
@@ -65,19 +97,28 @@ def test_a_dataset_that_is_left_out_for_once_keeps_its_pin(served, tmp_path):
     two = study(tmp_path, {"source": "hub"}, datasets=["mnli", "rte"])
     assert pins.pinned_data(two)["rte"]["commit"] == "1" * 40
     served.commits["datasets/nyu-mll/glue"] = {"refs/convert/parquet": "2" * 40}
-    assert pins.pinned_data(study(tmp_path, {"source": "hub"}, datasets=["mnli", "qqp"]))["qqp"]["commit"] == "2" * 40
+    assert (
+        pins.pinned_data(study(tmp_path, {"source": "hub"}, datasets=["mnli", "qqp"]))["qqp"][
+            "commit"
+        ]
+        == "2" * 40
+    )
     assert pins.pinned_data(two)["rte"]["commit"] == "1" * 40
 
 
 def test_a_break_while_data_is_fetched_is_taken_up(served, tmp_path):
     own = study(tmp_path, {"source": "hub"})
-    served.trouble = lambda method, path: (404, {}) if "validation" in path and "resolve" in path else None
+    served.trouble = lambda method, path: (
+        (404, {}) if "validation" in path and "resolve" in path else None
+    )
     with pytest.raises(hub.HubError, match="nyu-mll/glue"):
         cells.prepare_data(own)
     assert not datafiles.are_ready(own)
     served.trouble, before = lambda method, path: None, len(served.asked)
     cells.prepare_data(own)
-    assert not [path for method, path, _ in served.asked[before:] if method == "GET" and "/train/" in path]
+    assert not [
+        path for method, path, _ in served.asked[before:] if method == "GET" and "/train/" in path
+    ]
 
 
 def test_a_commit_that_is_given_is_taken(served, tmp_path):
@@ -89,7 +130,9 @@ def test_a_commit_that_is_given_is_taken(served, tmp_path):
 
 def test_a_dataset_without_parquet_is_refused_with_a_way_out(served, tmp_path):
     served.commits["datasets/nyu-mll/glue"] = {"refs/convert/duckdb": "0" * 40}
-    with pytest.raises(hub.HubError, match="holds no refs/convert/parquet of it; put its rows into a folder"):
+    with pytest.raises(
+        hub.HubError, match="holds no refs/convert/parquet of it; put its rows into a folder"
+    ):
         cells.prepare_data(study(tmp_path, {"source": "hub"}))
 
 
@@ -98,18 +141,41 @@ def local(tmp_path, train, scored):
     folder = tmp_path / "rows"
     (folder / "mnli").mkdir(parents=True, exist_ok=True)
     for split, some in (("train", train), ("validation_matched", scored)):
-        (folder / "mnli" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
+        (folder / "mnli" / f"{split}.jsonl").write_text(
+            "".join(json.dumps(row) + "\n" for row in some)
+        )
     return {"source": "folder", "folder": str(folder)}
 
 
-@pytest.mark.parametrize(("train", "scored", "words"), [
-    (range(100), [mnli(number, -1) for number in range(40)], "validation_matched: label is -1, which marks a split with hidden"),
-    (range(100), [mnli(number, 3) for number in range(40)], "label is 3, allowed are 0 to 2"),
-    (range(100), [mnli(number) | {"hypothesis": " "} for number in range(40)], "hypothesis is empty or missing"),
-    (range(100), [{"text": "no columns"} for number in range(40)], "premise is empty or missing|label"),
-    (range(100), [mnli(number) for number in range(40)], "mnli: .*% of its items stand in the train split word for word"),
-])
-def test_rows_that_cannot_be_scored_are_refused_before_anything_is(tmp_path, monkeypatch, train, scored, words):
+@pytest.mark.parametrize(
+    ("train", "scored", "words"),
+    [
+        (
+            range(100),
+            [mnli(number, -1) for number in range(40)],
+            "validation_matched: label is -1, which marks a split with hidden",
+        ),
+        (range(100), [mnli(number, 3) for number in range(40)], "label is 3, allowed are 0 to 2"),
+        (
+            range(100),
+            [mnli(number) | {"hypothesis": " "} for number in range(40)],
+            "hypothesis is empty or missing",
+        ),
+        (
+            range(100),
+            [{"text": "no columns"} for number in range(40)],
+            "premise is empty or missing|label",
+        ),
+        (
+            range(100),
+            [mnli(number) for number in range(40)],
+            "mnli: .*% of its items stand in the train split word for word",
+        ),
+    ],
+)
+def test_rows_that_cannot_be_scored_are_refused_before_anything_is(
+    tmp_path, monkeypatch, train, scored, words
+):
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path / "outputs")
     own = study(tmp_path, local(tmp_path, map(mnli, train), scored))
     with pytest.raises(StudyError, match=words):
@@ -117,28 +183,68 @@ def test_rows_that_cannot_be_scored_are_refused_before_anything_is(tmp_path, mon
 
 
 def test_a_run_on_hidden_labels_ends_in_one_line_and_scores_nothing(tmp_path):
-    study(tmp_path, local(tmp_path, map(mnli, range(100)), [mnli(number, -1) for number in range(40)]))
-    done = run_pretune("run", str(tmp_path / "own.yaml"), "--no-notebooks", outputs=tmp_path / "outputs")
-    assert done.returncode == 2 and "marks a split with hidden labels" in done.stderr and "Traceback" not in done.stderr
+    study(
+        tmp_path, local(tmp_path, map(mnli, range(100)), [mnli(number, -1) for number in range(40)])
+    )
+    done = run_pretune(
+        "run", str(tmp_path / "own.yaml"), "--no-notebooks", outputs=tmp_path / "outputs"
+    )
+    assert (
+        done.returncode == 2
+        and "marks a split with hidden labels" in done.stderr
+        and "Traceback" not in done.stderr
+    )
     assert not list((tmp_path / "outputs" / "own").glob("records/*"))
 
 
 def test_a_stand_in_takes_the_place_of_a_split(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
     data = local(tmp_path, map(mnli, range(100)), [])
-    own = study(tmp_path, data | {"stand_ins": {"mnli/train": "mnli/train[40:]", "mnli/validation_matched": "mnli/train[:40]"}})
+    own = study(
+        tmp_path,
+        data
+        | {
+            "stand_ins": {
+                "mnli/train": "mnli/train[40:]",
+                "mnli/validation_matched": "mnli/train[:40]",
+            }
+        },
+    )
     fetching.fetch_data(own)
     folder = checkpoints.data_folder(own)
-    sizes = {split: len(rows.read(folder, REGISTRY["mnli"], split)) for split in ("train", "validation_matched")}
+    sizes = {
+        split: len(rows.read(folder, REGISTRY["mnli"], split))
+        for split in ("train", "validation_matched")
+    }
     assert sizes == {"train": 60, "validation_matched": 40} and survey.faults(own) == []
 
 
-@pytest.mark.parametrize(("place", "taken", "words"), [
-    ("mnli/trian", "mnli/train", "datasets.stand_ins: 'mnli/trian' is refused; allowed: mnli/train, mnli/validation_matched"),
-    ("mnli/train", "mnli/nothing", r"mnli needs rows in mnli/nothing \(in the place of mnli/train\), .jsonl or .parquet"),
-    ("mnli/train", "../../etc/passwd", r"mnli needs rows in ../../etc/passwd \(in the place of mnli/train\)"),
-    ("mnli/train", "/etc/passwd", r"mnli needs rows in /etc/passwd \(in the place of mnli/train\)"),
-])
+@pytest.mark.parametrize(
+    ("place", "taken", "words"),
+    [
+        (
+            "mnli/trian",
+            "mnli/train",
+            "datasets.stand_ins: 'mnli/trian' is refused; allowed: mnli/train, "
+            "mnli/validation_matched",
+        ),
+        (
+            "mnli/train",
+            "mnli/nothing",
+            r"mnli needs rows in mnli/nothing \(in the place of mnli/train\), .jsonl or .parquet",
+        ),
+        (
+            "mnli/train",
+            "../../etc/passwd",
+            r"mnli needs rows in ../../etc/passwd \(in the place of mnli/train\)",
+        ),
+        (
+            "mnli/train",
+            "/etc/passwd",
+            r"mnli needs rows in /etc/passwd \(in the place of mnli/train\)",
+        ),
+    ],
+)
 def test_a_stand_in_that_cannot_be_is_refused(tmp_path, place, taken, words):
     some = [mnli(number) for number in range(100)]
     own = study(tmp_path, local(tmp_path, some, some) | {"stand_ins": {place: taken}})
@@ -151,12 +257,26 @@ def test_parquet_stands_in_too_whole_and_in_part(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
     write_parquet(tmp_path / "mine", "", {"rows": [[mnli(number) for number in range(100)]]})
     source = {"source": "folder", "folder": str(tmp_path / "mine")}
-    own = study(tmp_path, source | {"stand_ins": {"mnli/train": "rows/0000[40:]", "mnli/validation_matched": "rows/0000[:40]"}})
+    own = study(
+        tmp_path,
+        source
+        | {
+            "stand_ins": {
+                "mnli/train": "rows/0000[40:]",
+                "mnli/validation_matched": "rows/0000[:40]",
+            }
+        },
+    )
     plan.check(own)
     cells.prepare_data(own)
     folder = checkpoints.data_folder(own)
-    assert rows.read(folder, REGISTRY["mnli"], "train")[0] == mnli(40) and len(rows.read(folder, REGISTRY["mnli"], "train")) == 60
-    assert list(rows.read(folder, REGISTRY["mnli"], "validation_matched")) == [mnli(number) for number in range(40)]
+    assert (
+        rows.read(folder, REGISTRY["mnli"], "train")[0] == mnli(40)
+        and len(rows.read(folder, REGISTRY["mnli"], "train")) == 60
+    )
+    assert list(rows.read(folder, REGISTRY["mnli"], "validation_matched")) == [
+        mnli(number) for number in range(40)
+    ]
 
 
 BOTH = {"datasets": ["mnli", "wikitext"]}
@@ -170,12 +290,18 @@ def test_what_a_folder_of_datasets_lacks_is_refused_by_name_before_anything_else
     own["recipes"]["instruct"] = {"dataset": "alpaca"}
     (tmp_path / "own.yaml").write_text(json.dumps(own))
     for words in (("plan",), ("run", "--no-notebooks"), ("status",)):
-        done = run_pretune(words[0], str(tmp_path / "own.yaml"), *words[1:], outputs=tmp_path / "outputs")
+        done = run_pretune(
+            words[0], str(tmp_path / "own.yaml"), *words[1:], outputs=tmp_path / "outputs"
+        )
         lines = done.stderr.splitlines()
         assert done.returncode == 2 and len(lines) == 3, done.stderr
-        start = f"pretune: {tmp_path / 'own.yaml'}: datasets.folder: {source['folder']!r} is refused; "
+        start = (
+            f"pretune: {tmp_path / 'own.yaml'}: datasets.folder: {source['folder']!r} is refused; "
+        )
         assert lines[0].startswith(start + "mnli needs rows in mnli/train, .jsonl or .parquet")
-        assert lines[1].startswith(start + "wikitext needs rows in wikitext/train and wikitext/validation, ")
+        assert lines[1].startswith(
+            start + "wikitext needs rows in wikitext/train and wikitext/validation, "
+        )
         assert lines[2].startswith(start + "alpaca needs rows in alpaca/train, ")
     assert not (tmp_path / "outputs" / "own").exists()
 
@@ -190,8 +316,13 @@ def test_a_fault_of_the_data_ends_a_run_whose_checkpoints_are_all_there(smoke, t
         (folder / f"{split}.jsonl").write_text(json.dumps({"text": "too short"}) + "\n")
     done = run_pretune("run", str(tmp_path / "own.yaml"), outputs=tmp_path / "outputs")
     told = [line for line in done.stderr.splitlines() if line.startswith("pretune: ")]
-    assert done.returncode == 2 and "failed" not in done.stderr and "Traceback" not in done.stderr, done.stderr
-    assert len(told) == 2 and told[0] == "pretune: mnli: row 0 of validation_matched: label is 3, allowed are 0 to 2"
+    assert (
+        done.returncode == 2 and "failed" not in done.stderr and "Traceback" not in done.stderr
+    ), done.stderr
+    assert (
+        len(told) == 2
+        and told[0] == "pretune: mnli: row 0 of validation_matched: label is 3, allowed are 0 to 2"
+    )
     assert "wikitext: " in told[1] and "holds no row that can be used" in told[1]
     left = {path.name for path in (tmp_path / "outputs" / "own").iterdir()}
     assert not left & {"records", "failed.json", "data.json", "site"}
@@ -202,13 +333,19 @@ def test_rows_that_are_only_tuned_on_are_checked_too(tmp_path, monkeypatch):
     some = [mnli(number) for number in range(140)]
     own = study(tmp_path, local(tmp_path, some[:100], some[100:]))
     (tmp_path / "rows" / "alpaca").mkdir()
-    (tmp_path / "rows" / "alpaca" / "train.jsonl").write_text(json.dumps({"instruction": "Say yes.", "output": " "}) + "\n")
-    own = own.model_copy(update={"recipes": own.recipes | {"instruct": params.Recipe(dataset="alpaca")}})
+    (tmp_path / "rows" / "alpaca" / "train.jsonl").write_text(
+        json.dumps({"instruction": "Say yes.", "output": " "}) + "\n"
+    )
+    own = own.model_copy(
+        update={"recipes": own.recipes | {"instruct": params.Recipe(dataset="alpaca")}}
+    )
     with pytest.raises(StudyError, match="^alpaca: row 0 of train: .*empty or missing$"):
         cells.prepare_data(own)
 
 
-def test_the_data_are_checked_again_when_they_or_what_is_asked_of_them_change(tmp_path, monkeypatch):
+def test_the_data_are_checked_again_when_they_or_what_is_asked_of_them_change(
+    tmp_path, monkeypatch
+):
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path / "outputs")
     some = [mnli(number) for number in range(140)]
     own = study(tmp_path, local(tmp_path, some[:100], some[100:]))
@@ -227,26 +364,40 @@ def test_another_split_of_datasets_that_are_there_is_fetched(served, tmp_path):
     (checkpoints.data_folder(own) / "mnli" / "validation_matched.parquet").unlink()
     before = len(served.asked)
     cells.prepare_data(own)
-    assert datafiles.are_ready(own) and not [path for _, path, _ in served.asked[before:] if "train/0" in path]
+    assert datafiles.are_ready(own) and not [
+        path for _, path, _ in served.asked[before:] if "train/0" in path
+    ]
 
 
 def test_data_prints_its_table_and_then_every_fault(smoke, tmp_path):
-    study(tmp_path, local(tmp_path, map(mnli, range(100)), []), datasets=["mnli", "wikitext", "rte"])
+    study(
+        tmp_path, local(tmp_path, map(mnli, range(100)), []), datasets=["mnli", "wikitext", "rte"]
+    )
     folder = tmp_path / "rows" / "rte"
     folder.mkdir()
     pair = {"sentence1": "It rains.", "sentence2": "It is wet.", "label": 0}
-    for split, some in (("train", [pair] * 20), ("validation", [pair | {"sentence1": "It snows."}] * 20)):
+    for split, some in (
+        ("train", [pair] * 20),
+        ("validation", [pair | {"sentence1": "It snows."}] * 20),
+    ):
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
     model = str(checkpoints.checkpoints(smoke)[0].folder)
-    done = run_pretune("data", str(tmp_path / "own.yaml"), "--tokenizer", model, outputs=tmp_path / "outputs")
+    done = run_pretune(
+        "data", str(tmp_path / "own.yaml"), "--tokenizer", model, outputs=tmp_path / "outputs"
+    )
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
     shown = done.stdout.splitlines()
     assert [line.split()[:3] for line in shown[1:4]] == [
-        ["mnli", "validation_matched", "fault"], ["wikitext", "validation", "fault"], ["rte", "validation", "20"]]
+        ["mnli", "validation_matched", "fault"],
+        ["wikitext", "validation", "fault"],
+        ["rte", "validation", "20"],
+    ]
     assert "--- rte, default" in done.stdout
     assert [line.split(":")[1].strip() for line in done.stderr.splitlines()] == ["mnli", "wikitext"]
     study(tmp_path, local(tmp_path, map(mnli, range(100)), []), datasets=["nothing"])
-    done = run_pretune("data", str(tmp_path / "own.yaml"), "--tokenizer", model, outputs=tmp_path / "outputs")
+    done = run_pretune(
+        "data", str(tmp_path / "own.yaml"), "--tokenizer", model, outputs=tmp_path / "outputs"
+    )
     assert done.returncode == 2 and "'nothing' is refused; allowed datasets: " in done.stderr
 
 
@@ -254,7 +405,9 @@ def test_the_survey_prints_what_fits_and_a_prompt_in_every_format(smoke, tmp_pat
     data = local(tmp_path, map(mnli, range(100)), map(mnli, range(100, 140)))
     study(tmp_path, data, shots=2)
     model = str(checkpoints.checkpoints(smoke)[0].folder)
-    done = run_pretune("data", str(tmp_path / "own.yaml"), "--tokenizer", model, outputs=tmp_path / "outputs")
+    done = run_pretune(
+        "data", str(tmp_path / "own.yaml"), "--tokenizer", model, outputs=tmp_path / "outputs"
+    )
     assert done.returncode == 0, done.stderr
     early = run_pretune("data", str(tmp_path / "own.yaml"), outputs=tmp_path / "outputs")
     assert early.returncode == 1 and "or give one: --tokenizer FOLDER" in early.stderr
@@ -268,7 +421,9 @@ def test_the_survey_leaves_how_long_items_and_training_rows_are(tokenizer, tmp_p
     """Of conversations too, which are tuned on and not scored; and what is planned goes by it."""
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path)
     monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
-    own = params.load_study("smoke", ("probing.datasets=[mnli, xsum]", "recipes.instruct.examples=90"))
+    own = params.load_study(
+        "smoke", ("probing.datasets=[mnli, xsum]", "recipes.instruct.examples=90")
+    )
     cells.prepare_data(own)
     survey.table(own, tokenizer, 320)
     found = lengths.noted(own)
@@ -276,9 +431,16 @@ def test_the_survey_leaves_how_long_items_and_training_rows_are(tokenizer, tmp_p
     for recipe in ("mnli", "xsum", "instruct"):
         made, _ = cells._training_rows(own, plan.Model(POINT, recipe, 0, "none"), 10**6, tokenizer)
         sizes, own_dataset = [len(row.ids) for row in made], own.recipe(recipe).dataset
-        assert found[own_dataset]["longest"] == max(sizes) and found[own_dataset]["row"] == int(np.median(sizes))
-    items = rows.examples(checkpoints.data_folder(own), REGISTRY["mnli"], "validation_matched", "default", rows.chosen(
-        checkpoints.data_folder(own), REGISTRY["mnli"], "validation_matched", 12, 0))
+        assert found[own_dataset]["longest"] == max(sizes) and found[own_dataset]["row"] == int(
+            np.median(sizes)
+        )
+    items = rows.examples(
+        checkpoints.data_folder(own),
+        REGISTRY["mnli"],
+        "validation_matched",
+        "default",
+        rows.chosen(checkpoints.data_folder(own), REGISTRY["mnli"], "validation_matched", 12, 0),
+    )
     sizes = [len(tokenizer(one.prompt + one.completion)["input_ids"]) for one in items]
     assert found["mnli"]["item"] == int(np.median(sizes)) and lengths.basis(own) == "measured"
     cell = next(cell for cell in plan.cells(own) if cell.model.recipe == "instruct")
@@ -288,21 +450,51 @@ def test_the_survey_leaves_how_long_items_and_training_rows_are(tokenizer, tmp_p
 @pytest.mark.parametrize("folder", ["gpt2", "."])
 def test_a_tokenizer_that_is_no_folder_of_one_is_refused(tmp_path, folder):
     study(tmp_path, local(tmp_path, map(mnli, range(100)), map(mnli, range(100, 140))))
-    done = run_pretune("data", str(tmp_path / "own.yaml"), "--tokenizer", folder, outputs=tmp_path / "outputs", cwd=tmp_path)
-    assert done.returncode == 2 and done.stderr.startswith("pretune: ") and done.stderr.count("\n") == 1, done.stderr
+    done = run_pretune(
+        "data",
+        str(tmp_path / "own.yaml"),
+        "--tokenizer",
+        folder,
+        outputs=tmp_path / "outputs",
+        cwd=tmp_path,
+    )
+    assert (
+        done.returncode == 2
+        and done.stderr.startswith("pretune: ")
+        and done.stderr.count("\n") == 1
+    ), done.stderr
 
 
 def test_a_quarter_of_real_summaries_fit_four_shots(real_rows, olmo, tmp_path, monkeypatch):
-    """XSum with OLMo's tokenizer and context: 4 shots fit a fifth to a third of the items, so two are used."""
+    """XSum with OLMo's tokenizer and context: 4 shots fit a fifth to a third of the items, so
+    two are used.
+    """
     monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
-    own = study(tmp_path, {"source": "folder", "folder": str(real_rows), "stand_ins": {"xsum/train": "xsum/extra_from_test"}},
-                datasets=["xsum"], items=500, shots=4, new_tokens=60)
+    own = study(
+        tmp_path,
+        {
+            "source": "folder",
+            "folder": str(real_rows),
+            "stand_ins": {"xsum/train": "xsum/extra_from_test"},
+        },
+        datasets=["xsum"],
+        items=500,
+        shots=4,
+        new_tokens=60,
+    )
     fetching.fetch_data(own)
     [line] = survey.table(own, *survey.tokenizer_of(own, str(olmo))).to_dict("records")
-    assert 0.15 < float(line["fit 4-shot"].strip("%")) / 100 < 0.35 and line["shots"] == 2 and line["in train"] == 0
+    assert (
+        0.15 < float(line["fit 4-shot"].strip("%")) / 100 < 0.35
+        and line["shots"] == 2
+        and line["in train"] == 0
+    )
 
 
 def test_fewer_rows_than_a_recipe_tunes_on_are_told_before_anything_is_done(tmp_path):
     own = study(tmp_path, local(tmp_path, map(mnli, range(30)), map(mnli, range(100, 140))))
     [line] = survey.faults(own)
-    assert line == "mnli: recipes.mnli.examples is 48, its train split has 27 rows beside the tenth that is reserved"
+    assert line == (
+        "mnli: recipes.mnli.examples is 48, its train split has 27 rows beside the tenth that is "
+        "reserved"
+    )

@@ -1,4 +1,6 @@
-"""The studies of public families: every params file finds its checkpoints under the names that family uses, and has a cost."""
+"""The studies of public families: every params file finds its checkpoints under the names that
+family uses, and has a cost.
+"""
 
 import json
 
@@ -11,27 +13,48 @@ from pretune import paths, pins
 from pretune.params import load_study
 from pretune.tasks.registry import REGISTRY
 
-SHAPES = {  # layers, width, heads, inner width, vocabulary, context: as the families' configurations have them
-    "olmo-1b": (16, 2048, 16, 8192, 50304, 2048), "olmo-1b-published": (16, 2048, 16, 8192, 50304, 2048),
-    "olmo-2-1b": (16, 2048, 16, 8192, 100352, 4096), "olmo-3-7b": (32, 4096, 32, 11008, 100278, 8192),
-    "pythia-160m": (12, 768, 12, 3072, 50304, 2048), "polypythias-160m": (12, 768, 12, 3072, 50304, 2048),
+# layers, width, heads, inner width, vocabulary, context: as the families' configurations have them
+SHAPES = {
+    "olmo-1b": (16, 2048, 16, 8192, 50304, 2048),
+    "olmo-1b-published": (16, 2048, 16, 8192, 50304, 2048),
+    "olmo-2-1b": (16, 2048, 16, 8192, 100352, 4096),
+    "olmo-3-7b": (32, 4096, 32, 11008, 100278, 8192),
+    "pythia-160m": (12, 768, 12, 3072, 50304, 2048),
+    "polypythias-160m": (12, 768, 12, 3072, 50304, 2048),
     "smollm3-3b": (36, 2048, 16, 11008, 128256, 65536),
 }
 NAMES = {  # how branches are called, and of which steps there are some
-    "olmo-1b": ("step{step}-tokens{tokens}B", ()), "olmo-1b-published": ("step{step}-tokens{tokens}B", ()),
-    "olmo-2-1b": ("stage1-step{step}-tokens{tokens}B", ()), "olmo-3-7b": ("stage1-step{step}", ()),
-    "pythia-160m": ("step{step}", ()), "polypythias-160m": ("step{step}", ()),
+    "olmo-1b": ("step{step}-tokens{tokens}B", ()),
+    "olmo-1b-published": ("step{step}-tokens{tokens}B", ()),
+    "olmo-2-1b": ("stage1-step{step}-tokens{tokens}B", ()),
+    "olmo-3-7b": ("stage1-step{step}", ()),
+    "pythia-160m": ("step{step}", ()),
+    "polypythias-160m": ("step{step}", ()),
     "smollm3-3b": ("stage1-step-{step}", range(40_000, 3_440_001, 40_000)),
 }
 
 
 @pytest.fixture
 def family(request, tmp_path):
-    """A local Hub with what a study's file names: branches without weights to speak of, and datasets."""
+    """A local Hub with what a study's file names: branches without weights to speak of, and
+    datasets.
+    """
     raw, name = yaml.safe_load((paths.PARAMS / f"{request.param}.yaml").read_text()), request.param
     source, (form, steps) = raw["checkpoints"], NAMES[name]
-    shape = dict(zip(("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size", "vocab_size",
-                      "max_position_embeddings"), SHAPES[name], strict=True))
+    shape = dict(
+        zip(
+            (
+                "num_hidden_layers",
+                "hidden_size",
+                "num_attention_heads",
+                "intermediate_size",
+                "vocab_size",
+                "max_position_embeddings",
+            ),
+            SHAPES[name],
+            strict=True,
+        )
+    )
     branches = {}
     for step in [0, *(source.get("steps") or steps)]:
         branch = form.format(step=step, tokens=step * 4 // 1000)
@@ -41,8 +64,13 @@ def family(request, tmp_path):
         (branches[branch] / "model.safetensors").write_text(branch)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "README.md").write_text("parquet")
-    repos = {source["repo"].replace("{run}", run): branches | {"main": branches[branch]} for run in source.get("runs", [""])}
-    with LocalHub(repos, {one.hub[0]: tmp_path / "data" for one in REGISTRY.values() if one.hub[0]}) as server:
+    repos = {
+        source["repo"].replace("{run}", run): branches | {"main": branches[branch]}
+        for run in source.get("runs", [""])
+    }
+    with LocalHub(
+        repos, {one.hub[0]: tmp_path / "data" for one in REGISTRY.values() if one.hub[0]}
+    ) as server:
         yield name, server
 
 
@@ -54,13 +82,18 @@ def test_a_study_of_a_public_family_is_planned(family, tmp_path, monkeypatch):
     done = run_pretune("plan", name, outputs=tmp_path / "outputs")
     assert done.returncode == 0, done.stderr
     assert "hours of one H200" in done.stdout and "GB" in done.stdout
-    assert "(at 15% of their peak, which is assumed; row lengths: registered medians, guessed for xlsum" in done.stdout
+    assert (
+        "(at 15% of their peak, which is assumed; row lengths: registered medians, guessed for "
+        "xlsum"
+    ) in done.stdout
     assert "(batches of 8 rows of 2,048 tokens, the longest that may come)" in done.stdout
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path / "outputs")
     study = load_study(name)
     taken = pins.pinned(study)["checkpoints"]
     assert len({one["commit"] for one in taken}) * len(study.checkpoints.runs) == len(taken)
-    assert all(one["tokens"] > 0 for one in taken) and not any(one["name"] == "main" for one in taken)
+    assert all(one["tokens"] > 0 for one in taken) and not any(
+        one["name"] == "main" for one in taken
+    )
 
 
 def test_every_study_of_the_hub_is_tested_here():

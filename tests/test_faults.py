@@ -1,4 +1,6 @@
-"""A bad day, on the smoke study: workers that die, losses that run away, full disks, damaged files, and two machines."""
+"""A bad day, on the smoke study: workers that die, losses that run away, full disks, damaged
+files, and two machines.
+"""
 
 import json
 import os
@@ -67,8 +69,13 @@ def test_a_worker_that_is_killed_is_replaced_and_its_cell_done_again(copied, tmp
     drop(copied, "step-36.*")
     code = KILL.format(mark=str(tmp_path / "mark"), name="step-36.mnli.0", always=False)
     done = run(copied, "--no-notebooks", environment=sabotaged(code))
-    assert done.returncode == 0 and "its process was killed (out of memory?); it is tried again" in done.stderr, done.stderr
-    pd.testing.assert_frame_equal(expected(), rows_in(copied, params.load_study("smoke"), monkeypatch))
+    assert (
+        done.returncode == 0
+        and "its process was killed (out of memory?); it is tried again" in done.stderr
+    ), done.stderr
+    pd.testing.assert_frame_equal(
+        expected(), rows_in(copied, params.load_study("smoke"), monkeypatch)
+    )
 
 
 @pytest.fixture
@@ -112,7 +119,9 @@ def test_pre_training_that_kills_its_process_each_time_fails_what_waits_for_it(c
     [folder] = (copied / "cache" / "pretrained").glob("*/step-36")
     shutil.rmtree(folder)
     code = SLOW + "cells.prepare_checkpoint = lambda *_: os.kill(os.getpid(), signal.SIGKILL)"
-    done = run(copied, "--only", "step-36", "step-38", "--no-notebooks", environment=sabotaged(code))
+    done = run(
+        copied, "--only", "step-36", "step-38", "--no-notebooks", environment=sabotaged(code)
+    )
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     told = [line for line in done.stderr.splitlines() if line.startswith("pretune: ")]
     assert told == ["pretune: step-36.base.0 failed: its process was killed (out of memory?)"]
@@ -132,7 +141,9 @@ def test_a_suspect_that_waits_for_its_checkpoint_does_not_stop_the_others(smoke,
     drop(here, "step-36.base.*", "step-38.base.*")
     [folder] = (here / "cache" / "pretrained").glob("*/step-36")
     shutil.rmtree(folder)
-    monkeypatch.setattr(batch, "ProcessPoolExecutor", lambda *_: SimpleNamespace(submit=lambda *_: Future()))
+    monkeypatch.setattr(
+        batch, "ProcessPoolExecutor", lambda *_: SimpleNamespace(submit=lambda *_: Future())
+    )
     pool = batch._Pool(smoke, records.missing(smoke), 2, batch.Outcome())
     pool.suspects.add("step-36.base.0")
     pool._submit()
@@ -141,40 +152,66 @@ def test_a_suspect_that_waits_for_its_checkpoint_does_not_stop_the_others(smoke,
 
 def test_a_cell_that_kills_its_process_fails_and_the_others_and_the_pages_go_on(copied, tmp_path):
     drop(copied, "step-36.mnli.*", "step-36.xsum.*", "step-38.xsum.*")
-    code, words = KILL.format(mark=str(tmp_path / "mark"), name="step-36.mnli.0", always=True), ("--set", ONE)
+    code, words = (
+        KILL.format(mark=str(tmp_path / "mark"), name="step-36.mnli.0", always=True),
+        ("--set", ONE),
+    )
     done = run(copied, "--only", "step-36", "step-38", *words, environment=sabotaged(code))
     assert done.returncode == 1 and "step-36.mnli.0 failed: its process was killed" in done.stderr
     assert "xsum.0 failed" not in done.stderr and "Traceback" not in done.stderr
     state = json.loads(run_pretune("status", "smoke", "--json", *words, outputs=copied).stdout)
     assert state["cells"]["missing"] == ["step-36.mnli.0"]
-    assert {f"02_latent_benefits{which}" for which in ("", ".step-36", ".step-38")}.isdisjoint(state["pages"]["stale"])
+    assert {f"02_latent_benefits{which}" for which in ("", ".step-36", ".step-38")}.isdisjoint(
+        state["pages"]["stale"]
+    )
     page = (copied / "smoke" / "site" / "02_latent_benefits.html").read_text()
     assert "This page is partial and gives no verdict" in page and "its process was killed" in page
     assert "The grid is partial" in page
     done = run(copied, "--only", "step-36", *words)  # what it was killed for is gone
-    assert done.returncode == 0 and "partial and gives no verdict" not in (
-        copied / "smoke" / "site" / "02_latent_benefits.html").read_text()
+    assert (
+        done.returncode == 0
+        and "partial and gives no verdict"
+        not in (copied / "smoke" / "site" / "02_latent_benefits.html").read_text()
+    )
     assert not json.loads((copied / "smoke" / "failed.json").read_text())
 
 
 def test_a_loss_that_runs_away_fails_with_step_and_values_and_leaves_a_hole(copied):
     done = run(copied, "--only", "step-36", "--set", "recipes.xsum.learning_rate=1.0", "--set", ONE)
-    assert done.returncode == 1 and done.stderr.count("step-36.xsum.0 failed: TrainingFailed: loss") == 2  # said, and listed
-    assert re.search(r"at step \d \(first [\d.]+, .*learning rate", done.stderr) and "Traceback" not in done.stderr
+    # said, and listed
+    assert (
+        done.returncode == 1
+        and done.stderr.count("step-36.xsum.0 failed: TrainingFailed: loss") == 2
+    )
+    assert (
+        re.search(r"at step \d \(first [\d.]+, .*learning rate", done.stderr)
+        and "Traceback" not in done.stderr
+    )
     page = (copied / "smoke" / "site" / "02_latent_benefits.step-36.html").read_text()
     assert "step-36.xsum.0" in page and "TrainingFailed: loss" in page
 
 
-@pytest.mark.parametrize(("gone", "limit", "named"), [
-    ("cache/pretrained", 150_000, "cache/pretrained"), ("cache/tuned", 150_000, "cache/arrow"),
-    ("smoke/site", 60_000, "smoke/site"),
-], ids=["checkpoints", "datasets", "pages"])
-def test_a_full_disk_stops_the_run_names_the_place_and_damages_nothing(smoke, copied, gone, limit, named, monkeypatch):
+@pytest.mark.parametrize(
+    ("gone", "limit", "named"),
+    [
+        ("cache/pretrained", 150_000, "cache/pretrained"),
+        ("cache/tuned", 150_000, "cache/arrow"),
+        ("smoke/site", 60_000, "smoke/site"),
+    ],
+    ids=["checkpoints", "datasets", "pages"],
+)
+def test_a_full_disk_stops_the_run_names_the_place_and_damages_nothing(
+    smoke, copied, gone, limit, named, monkeypatch
+):
     """With the largest size of a file as a full disk."""
     shutil.rmtree(copied / gone)
     if named != "smoke/site":
         drop(copied, "step-36.mnli.*")
-    before = {path: path.read_bytes() for path in (copied / "smoke").rglob("*") if path.is_file() and path.name != "failed.json"}
+    before = {
+        path: path.read_bytes()
+        for path in (copied / "smoke").rglob("*")
+        if path.is_file() and path.name != "failed.json"
+    }
 
     def full():
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
@@ -189,7 +226,9 @@ def test_a_full_disk_stops_the_run_names_the_place_and_damages_nothing(smoke, co
 
 
 def test_what_is_damaged_in_the_cache_is_named_set_aside_and_made_again(smoke, copied, monkeypatch):
-    """A checkpoint, and a tuned model of another one; what else can be wrong with them is in test_models."""
+    """A checkpoint, and a tuned model of another one; what else can be wrong with them is in
+    test_models.
+    """
     drop(copied, "step-36.mnli.*", "step-36.base.*", "step-38.mnli.*")
     [folder] = (copied / "cache" / "pretrained").glob("*/step-36")
     flip(folder / "model.safetensors")
@@ -198,7 +237,9 @@ def test_what_is_damaged_in_the_cache_is_named_set_aside_and_made_again(smoke, c
     done = run(copied, "--no-notebooks")
     assert done.returncode == 0, done.stderr
     assert "step-36: a file is not what was written: set aside, to be made again" in done.stderr
-    assert f"{model.key}: a file is not what was written: set aside, to be tuned again" in done.stderr
+    assert (
+        f"{model.key}: a file is not what was written: set aside, to be tuned again" in done.stderr
+    )
     assert folder.with_name("step-36.damaged").is_dir()
     pd.testing.assert_frame_equal(expected(), rows_in(copied, smoke, monkeypatch))
 
@@ -218,12 +259,24 @@ def test_ctrl_c_twice_stops_at_once_and_leaves_no_process(copied):
 
 def test_two_machines_in_one_folder_do_no_harm(smoke, tmp_path, monkeypatch):
     """Locks do not reach the other machine: both do all the work, and each row is there once."""
-    apart = ("import contextlib, os; from pretune import storage; storage.lock = lambda name: contextlib.nullcontext();"
-             "storage._machine = lambda: os.environ['MACHINE']")
-    code = (f"{apart}; import sys; from pretune import batch, cli; batch.alone = lambda folder: contextlib.nullcontext();"
-            "sys.exit(cli.main(['run', 'smoke', '--only', 'step-20', '--no-notebooks']))")
-    both = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, env=sabotaged(apart) | {
-        "PRETUNE_OUTPUTS": str(tmp_path), "MACHINE": name}) for name in ("one", "two")]
+    apart = (
+        "import contextlib, os; from pretune import storage; storage.lock = lambda name: "
+        "contextlib.nullcontext();storage._machine = lambda: os.environ['MACHINE']"
+    )
+    code = (
+        f"{apart}; import sys; from pretune import batch, cli; batch.alone = lambda folder: "
+        "contextlib.nullcontext();sys.exit(cli.main(['run', 'smoke', '--only', 'step-20', "
+        "'--no-notebooks']))"
+    )
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=sabotaged(apart) | {"PRETUNE_OUTPUTS": str(tmp_path), "MACHINE": name},
+        )
+        for name in ("one", "two")
+    ]
     for process in both:
         _, said = process.communicate(timeout=200)
         assert process.returncode == 0, said
@@ -242,18 +295,33 @@ def test_another_number_of_processes_gives_the_same_rows(smoke, copied, monkeypa
     shutil.rmtree(copied / "cache" / "tuned")
     done = run(copied, "--only", "step-20", "--jobs", "1", "--no-notebooks")
     assert done.returncode == 0, done.stderr
-    wanted, there = (records.scored(of_step_20(smoke, outputs, monkeypatch)) for outputs in (OUTPUTS, copied))
+    wanted, there = (
+        records.scored(of_step_20(smoke, outputs, monkeypatch)) for outputs in (OUTPUTS, copied)
+    )
     assert wanted["prediction"].equals(there["prediction"])
     for one, other in zip(wanted["log_likelihood"], there["log_likelihood"], strict=True):
         assert list(one) == pytest.approx(list(other), abs=1e-3)
 
 
-def test_it_runs_without_a_home_in_a_plain_locale_under_an_odd_path_and_writes_nowhere_else(tmp_path):
+def test_it_runs_without_a_home_in_a_plain_locale_under_an_odd_path_and_writes_nowhere_else(
+    tmp_path,
+):
     outputs = tmp_path / "Münch en {x}"
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    tracked = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     before = {ROOT / name: (ROOT / name).stat().st_mtime_ns for name in tracked.split("\0") if name}
     bare = {"PATH": os.environ["PATH"], "LC_ALL": "C", "PRETUNE_OUTPUTS": str(outputs)}
-    words = ("run", "smoke", "--only", "step-20", "--set", "findings=[01_dataset_dichotomy]", "--set", "recipes={base: {}}")
+    words = (
+        "run",
+        "smoke",
+        "--only",
+        "step-20",
+        "--set",
+        "findings=[01_dataset_dichotomy]",
+        "--set",
+        "recipes={base: {}}",
+    )
     done = run_pretune(*words, outputs=outputs, environment=bare)
     assert done.returncode == 0, done.stderr
     assert Path(done.stdout.strip().splitlines()[-1]).is_file()
@@ -264,5 +332,9 @@ def test_it_runs_without_a_home_in_a_plain_locale_under_an_odd_path_and_writes_n
 def test_where_nothing_can_be_written_it_says_so(place, tmp_path):
     (tmp_path / "file").touch()
     done = run_pretune("run", "smoke", outputs=Path(tmp_path, place))
-    assert done.returncode == 1 and str(Path(tmp_path, place)) in done.stderr and "PRETUNE_OUTPUTS" in done.stderr
+    assert (
+        done.returncode == 1
+        and str(Path(tmp_path, place)) in done.stderr
+        and "PRETUNE_OUTPUTS" in done.stderr
+    )
     assert done.stderr.count("\n") == 1

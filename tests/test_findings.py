@@ -1,4 +1,6 @@
-"""Findings on the rows of the smoke study: every claim is judged, also where several pre-training runs are replicated."""
+"""Findings on the rows of the smoke study: every claim is judged, also where several
+pre-training runs are replicated.
+"""
 
 from dataclasses import replace
 
@@ -17,12 +19,18 @@ def open_page(smoke, monkeypatch):
 
 
 def with_runs(page, count):
-    """The page as if `count` pre-training runs had been measured: a tenth of the scores differ from run to run."""
+    """The page as if `count` pre-training runs had been measured: a tenth of the scores differ
+    from run to run.
+    """
     draw, frames = np.random.default_rng(0), []
     for run in range(count):
         moved = draw.random(len(page.rows)) < 0.1
         score = np.where(moved, 1 - page.rows["score"], page.rows["score"])
-        frames.append(page.rows.assign(run=run, score=score, checkpoint=f"run{run}-" + page.rows["checkpoint"]))
+        frames.append(
+            page.rows.assign(
+                run=run, score=score, checkpoint=f"run{run}-" + page.rows["checkpoint"]
+            )
+        )
     return replace(page, rows=pd.concat(frames, ignore_index=True))
 
 
@@ -39,7 +47,9 @@ def test_tables_of_all_findings_take_several_runs(open_page):
     one = with_runs(open_page("01_dataset_dichotomy"), 2)
     assert len(dichotomy.sorting(one)) == len(dichotomy.first_look(one)) == len(one.titles)
     two = with_runs(open_page("02_latent_benefits"), 2)
-    assert set(latent.benefits(two, None).index) == {two.title(name) for name in latent.recipes(two).values()}
+    assert set(latent.benefits(two, None).index) == {
+        two.title(name) for name in latent.recipes(two).values()
+    }
     assert not task_format.gaps(with_runs(open_page("03_task_format"), 2)).empty
     assert transfer.matrix(with_runs(open_page("04_task_transfer"), 2), ()).notna().all().all()
     assert not forgetting.changes(with_runs(open_page("05_domain_forgetting"), 2)).empty
@@ -55,14 +65,22 @@ def test_datasets_are_named_in_the_order_of_the_study_whatever_order_they_come_i
 def test_a_verdict_is_told_with_its_mark_its_adjusted_p_and_what_could_have_been_decided():
     found = statistics.estimate(0.3, [(0.0004, 1000)], 90, 2)
     said = pages.told(judging.holm([judging.judge("2a", found, True, "Because.")])[0])
-    assert said.startswith("**Claim 2a: ▲ supported, provisional: fewer than three seeds or runs.** Effect +0.30 (95 % interval")
-    assert "p below .001 after Holm's adjustment. An effect of +0.11 or more would be found supported in 80 %" in said
+    assert said.startswith(
+        "**Claim 2a: ▲ supported, provisional: fewer than three seeds or runs.** Effect +0.30 (95 "
+        "% interval"
+    )
+    assert (
+        "p below .001 after Holm's adjustment. An effect of +0.11 or more would be found "
+        "supported in 80 %"
+    ) in said
     unasked = pages.told(judging.judge("2a", None, True, "Nothing to ask."))
     assert unasked == "**Claim 2a: ○ not asked.** Nothing to ask."
 
 
 def test_marks_and_colours_tell_every_verdict_and_group_apart():
-    assert set(figures.MARKS) == set(judging.VERDICTS) and len(set(figures.MARKS.values())) == len(judging.VERDICTS)
+    assert set(figures.MARKS) == set(judging.VERDICTS) and len(set(figures.MARKS.values())) == len(
+        judging.VERDICTS
+    )
     assert set(judging.VERDICTS) | set(dichotomy.GROUPS) <= set(figures.COLOURS)
     drawn = set(judging.VERDICTS) - {"not asked"}
     assert set(figures.MARKERS) == drawn and len(set(figures.MARKERS.values())) == len(drawn)
@@ -71,28 +89,57 @@ def test_marks_and_colours_tell_every_verdict_and_group_apart():
 def with_seeds(page, count):
     """The page as if so many seeds had been run, with the same rows."""
     drawn = (page.rows["recipe"] != "base") | (page.rows["shots_asked"] > 0)
-    more = [page.rows[drawn].assign(draw=seed, seed=seed * (page.rows["recipe"] != "base")) for seed in range(1, count)]
+    more = [
+        page.rows[drawn].assign(draw=seed, seed=seed * (page.rows["recipe"] != "base"))
+        for seed in range(1, count)
+    ]
     return replace(page, rows=pd.concat([page.rows, *more], ignore_index=True))
 
 
 SHOWN = {
-    "01_dataset_dichotomy": (dichotomy.show_curves, dichotomy.first_look, dichotomy.constant_answers, dichotomy.show_gains,
-                             dichotomy.sorting, common.show_label_shares),
-    "02_latent_benefits": (latent.show_curves, lambda page: latent.benefits(page, page), latent.biggest, latent.end_of_run,
-                           lambda page: latent.parts_of_a_gain(page, page), lambda page: latent.procedures(page, page)),
-    "03_task_format": (task_format.show_formats, task_format.by_format, task_format.label_shares_other, task_format.gaps,
-                       task_format.show_trend),
+    "01_dataset_dichotomy": (
+        dichotomy.show_curves,
+        dichotomy.first_look,
+        dichotomy.constant_answers,
+        dichotomy.show_gains,
+        dichotomy.sorting,
+        common.show_label_shares,
+    ),
+    "02_latent_benefits": (
+        latent.show_curves,
+        lambda page: latent.benefits(page, page),
+        latent.biggest,
+        latent.end_of_run,
+        lambda page: latent.parts_of_a_gain(page, page),
+        lambda page: latent.procedures(page, page),
+    ),
+    "03_task_format": (
+        task_format.show_formats,
+        task_format.by_format,
+        task_format.label_shares_other,
+        task_format.gaps,
+        task_format.show_trend,
+    ),
     "04_task_transfer": (transfer.show_matrix, transfer.over_checkpoints, transfer.outputs),
-    "05_domain_forgetting": (forgetting.show_domains, forgetting.changes, forgetting.show_losses, forgetting.show_plane),
+    "05_domain_forgetting": (
+        forgetting.show_domains,
+        forgetting.changes,
+        forgetting.show_losses,
+        forgetting.show_plane,
+    ),
 }
 
 
 @pytest.mark.parametrize("finding", SHOWN)
-def test_a_page_on_three_seeds_of_which_one_failed_shows_all_the_rest_and_gives_no_verdict(open_page, finding):
+def test_a_page_on_three_seeds_of_which_one_failed_shows_all_the_rest_and_gives_no_verdict(
+    open_page, finding
+):
     page = with_seeds(open_page(finding), 3)
     lacking = (page.rows["recipe"] == "mnli") & (page.rows["seed"] == 1) & (page.rows["step"] == 38)
     page = replace(page, rows=page.rows[~lacking], missing={"step-38.mnli.1": "killed"})
     assert lacking.any()
     for show in SHOWN[finding]:
         show(page)
-    assert {verdict.verdict for verdict in overview.FINDINGS[finding].verdicts(page)} == {"not asked"}
+    assert {verdict.verdict for verdict in overview.FINDINGS[finding].verdicts(page)} == {
+        "not asked"
+    }

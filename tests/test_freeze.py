@@ -1,7 +1,8 @@
-"""What a change of layout may not change: keys of models and probes, and the verdicts of the smoke study.
+"""What a change of layout may not change: keys of models and probes, and the verdicts of the smoke
+study.
 
-A key that differs sets aside what was measured under it. Where that is meant, a version is raised (`plan`), and the
-digests below are renewed in the same change, with the reason.
+A key that differs sets aside what was measured under it. Where that is meant, a version is
+raised (`plan`), and the digests below are renewed in the same change, with the reason.
 """
 
 import hashlib
@@ -38,4 +39,6 @@ def test_the_smoke_study_keeps_its_verdicts(smoke):
     kept = json.loads((paths.study_folder(smoke.name) / "findings.json").read_text())
     words = {line["claim"]: line["verdict"] for line in kept}
     assert len(words) == 17
-    assert {claim: word for claim, word in words.items() if word != "not asked"} == {"5b (text)": "undecided"}
+    assert {claim: word for claim, word in words.items() if word != "not asked"} == {
+        "5b (text)": "undecided"
+    }

@@ -1,4 +1,6 @@
-"""Checkpoints on the Hub: listed, pinned, fetched whole, against a local server that speaks its protocol."""
+"""Checkpoints on the Hub: listed, pinned, fetched whole, against a local server that speaks its
+protocol.
+"""
 
 import errno
 import hashlib
@@ -33,7 +35,12 @@ FOR_ONE = {"max_gb": 0.0008}  # a cache that holds one checkpoint of the smoke s
 def served(model, tokenizer, tmp_path, monkeypatch):
     """Four branches of a small model behind a local Hub, and outputs in a folder of their own."""
     folders = {}
-    for name, shift in (("main", 4), ("step10-tokens1B", 1), ("step20-tokens2B", 2), ("step30-tokens3B", 3)):
+    for name, shift in (
+        ("main", 4),
+        ("step10-tokens1B", 1),
+        ("step20-tokens2B", 2),
+        ("step30-tokens3B", 3),
+    ):
         for weight in model.parameters():
             weight.data += 0.001 * shift
         folders[name] = tmp_path / "repo" / name
@@ -63,8 +70,12 @@ def test_branches_are_found_by_step_and_pinned_to_commits(served, tmp_path):
     own = study(tmp_path, steps=[10, 30])
     found = checkpoints(own)
     assert [(one.name, one.step, one.tokens, one.late) for one in found] == [
-        ("step-10", 10, 10**9, False), ("step-30", 30, 3 * 10**9, True)]
-    assert [one.revision for one in found] == [served.commits[REPO][f"step{step}-tokens{step // 10}B"] for step in (10, 30)]
+        ("step-10", 10, 10**9, False),
+        ("step-30", 30, 3 * 10**9, True),
+    ]
+    assert [one.revision for one in found] == [
+        served.commits[REPO][f"step{step}-tokens{step // 10}B"] for step in (10, 30)
+    ]
     before = len(served.asked)
     moved = served.commits[REPO].pop("step10-tokens1B")  # the branch goes, or moves on
     assert checkpoints(own) == found and len(served.asked) == before
@@ -74,7 +85,10 @@ def test_branches_are_found_by_step_and_pinned_to_commits(served, tmp_path):
 
 
 def test_a_step_that_is_not_there_names_the_nearest(served, tmp_path):
-    with pytest.raises(StudyError, match="no checkpoint at step 25; the nearest are step10-tokens1B, step20-tokens2B, step30"):
+    with pytest.raises(
+        StudyError,
+        match="no checkpoint at step 25; the nearest are step10-tokens1B, step20-tokens2B, step30",
+    ):
         checkpoints(study(tmp_path, steps=[10, 25]))
 
 
@@ -86,10 +100,16 @@ def test_a_commit_is_fetched_and_a_break_taken_up(served, tmp_path):
         hub.fetch(REPO, commit, target)
     served.trouble, before = lambda method, path: None, len(served.asked)
     hub.fetch(REPO, commit, target)
-    assert not [path for method, path, _ in served.asked[before:] if method == "GET" and path.endswith(".safetensors")]
+    assert not [
+        path
+        for method, path, _ in served.asked[before:]
+        if method == "GET" and path.endswith(".safetensors")
+    ]
     there = {file.name for file in target.iterdir()}
     assert {"model.safetensors", "config.json", "tokenizer.json"} <= there
-    assert (target / "model.safetensors").read_bytes() == (served.folders[commit] / "model.safetensors").read_bytes()
+    assert (target / "model.safetensors").read_bytes() == (
+        served.folders[commit] / "model.safetensors"
+    ).read_bytes()
 
 
 def fetch(own):
@@ -101,7 +121,11 @@ def fetch(own):
 def crowded(served, tmp_path):
     """A study whose cache holds two checkpoints, and both of them are there."""
     own = study(tmp_path, steps=[10, 20, 30])
-    own = own.model_copy(update={"cache": params.Cache(max_gb=2.5 * pins.pinned(own)["checkpoints"][0]["bytes"] / 1e9)})
+    own = own.model_copy(
+        update={
+            "cache": params.Cache(max_gb=2.5 * pins.pinned(own)["checkpoints"][0]["bytes"] / 1e9)
+        }
+    )
     for point in checkpoints(own)[:2]:
         hub.fetch(REPO, point.revision, point.folder)
         point.about.write_text("{}")
@@ -112,9 +136,14 @@ def test_what_earlier_runs_left_makes_room_and_what_is_needed_stays(crowded):
     first, second, third = checkpoints(crowded)
     assert room.make(crowded, third, {second.revision, third.revision}) == ""
     assert not first.exists() and second.exists()
-    assert room.make(crowded, third, {third.revision}) == "" and second.exists()  # one fits beside the next
+    # one fits beside the next
+    assert room.make(crowded, third, {third.revision}) == "" and second.exists()
     why = room.make(smaller(crowded, 0.1), third, {second.revision, third.revision})
-    assert re.fullmatch("step-30 needs .* GB in .*, which holds .* GB that cannot be removed, .* raise cache.max_gb", why)
+    assert re.fullmatch(
+        "step-30 needs .* GB in .*, which holds .* GB that cannot be removed, .* raise "
+        "cache.max_gb",
+        why,
+    )
     assert second.exists()
 
 
@@ -128,10 +157,19 @@ def test_what_another_run_at_work_needs_stays_until_it_ends(crowded):
     with batch.alone(paths.study_folder("other")):
         room.claim(other, {first.revision, second.revision})
         assert "cannot be removed" in room.make(crowded, third, {third.revision})
-        assert first.exists() and second.exists() and room.claimed(crowded) == {first.revision, second.revision}
+        assert (
+            first.exists()
+            and second.exists()
+            and room.claimed(crowded) == {first.revision, second.revision}
+        )
         room.claim(other, {second.revision})
-        assert room.make(crowded, third, {third.revision}) == "" and not first.exists() and second.exists()
-    assert room.make(smaller(crowded, 0.1), third, {third.revision}) == "" and not second.exists()  # the run is over
+        assert (
+            room.make(crowded, third, {third.revision}) == ""
+            and not first.exists()
+            and second.exists()
+        )
+    # the run is over
+    assert room.make(smaller(crowded, 0.1), third, {third.revision}) == "" and not second.exists()
 
 
 @pytest.mark.parametrize("left", ["damaged", "partial", "without its notes"])
@@ -153,14 +191,19 @@ def test_what_another_run_is_fetching_stays_and_takes_no_room(crowded):
     partial = first.folder.rename(first.folder.with_name(f"{first.folder.name}.partial"))
     with batch.alone(paths.study_folder("other")):
         room.claim(crowded.model_copy(update={"name": "other"}), {first.revision})
-        assert room.make(smaller(crowded, 0.9), third, {second.revision, third.revision}) == "" and partial.is_dir()
+        assert (
+            room.make(smaller(crowded, 0.9), third, {second.revision, third.revision}) == ""
+            and partial.is_dir()
+        )
         assert room.claimed(crowded) == set()
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_passing_trouble_is_tried_again_and_said(served, status, caplog):
     left = [status] * 2
-    served.trouble = lambda method, path: (left.pop(), {"Retry-After": "0"}) if left and path.endswith("refs") else None
+    served.trouble = lambda method, path: (
+        (left.pop(), {"Retry-After": "0"}) if left and path.endswith("refs") else None
+    )
     assert "step10-tokens1B" in hub.branches(REPO)
     assert caplog.text.count("trying again in") == 2 and str(status) in caplog.text
 
@@ -171,7 +214,9 @@ def test_fetching_has_an_hour_of_patience_and_a_list_half_a_minute(served, tmp_p
     slept = []
     monkeypatch.setattr(hub, "time", SimpleNamespace(sleep=slept.append))
     monkeypatch.setenv("HF_ENDPOINT", served.endpoint)
-    served.trouble = lambda method, path: (503, {}) if method == "GET" and path.endswith(("refs", ".safetensors")) else None
+    served.trouble = lambda method, path: (
+        (503, {}) if method == "GET" and path.endswith(("refs", ".safetensors")) else None
+    )
     with pytest.raises(Outage, match="lab/tiny-olmo: .*503.*; try again later"):
         hub.branches(REPO)
     assert slept == list(hub.PAUSES)
@@ -181,7 +226,10 @@ def test_fetching_has_an_hour_of_patience_and_a_list_half_a_minute(served, tmp_p
     assert slept == list(hub.PATIENCE)
 
 
-@pytest.mark.parametrize(("status", "code"), [(404, "RevisionNotFound"), (404, "EntryNotFound"), (403, "GatedRepo"), (401, "")])
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(404, "RevisionNotFound"), (404, "EntryNotFound"), (403, "GatedRepo"), (401, "")],
+)
 def test_what_is_final_is_no_outage_and_is_not_tried_again(served, tmp_path, status, code, caplog):
     served.trouble = lambda method, path: (status, {"X-Error-Code": code})
     with pytest.raises(HubError) as error:
@@ -212,12 +260,19 @@ def test_a_full_disk_is_no_trouble_of_the_hub(served, tmp_path, monkeypatch, cap
     assert "trying again" not in caplog.text
 
 
-@pytest.mark.parametrize(("repo", "trouble", "words"), [
-    ("lab/none", None, "lab/none: .*; is the name right"),
-    (REPO, (401, {}), "lab/tiny-olmo: .*"),
-    (REPO, (403, {"X-Error-Code": "GatedRepo"}), "gated; accept its terms on the Hub and set HF_TOKEN"),
-    (REPO, (500, {}), "lab/tiny-olmo: HfHubHTTPError: .*500"),
-])
+@pytest.mark.parametrize(
+    ("repo", "trouble", "words"),
+    [
+        ("lab/none", None, "lab/none: .*; is the name right"),
+        (REPO, (401, {}), "lab/tiny-olmo: .*"),
+        (
+            REPO,
+            (403, {"X-Error-Code": "GatedRepo"}),
+            "gated; accept its terms on the Hub and set HF_TOKEN",
+        ),
+        (REPO, (500, {}), "lab/tiny-olmo: HfHubHTTPError: .*500"),
+    ],
+)
 def test_what_does_not_pass_is_one_line(served, repo, trouble, words):
     served.trouble = lambda method, path: trouble
     with pytest.raises(HubError, match=words) as error:
@@ -232,20 +287,42 @@ def test_no_server_is_one_line(served, monkeypatch):
 
 
 def test_a_branch_that_does_not_say_its_tokens_asks_for_the_size_of_a_step(served, tmp_path):
-    served.commits[REPO] = {"step10": served.commits[REPO]["main"], "step20": served.commits[REPO]["step20-tokens2B"]}
-    with pytest.raises(StudyError, match="step10 does not say how many tokens it has read; give checkpoints.tokens_per_step"):
+    served.commits[REPO] = {
+        "step10": served.commits[REPO]["main"],
+        "step20": served.commits[REPO]["step20-tokens2B"],
+    }
+    with pytest.raises(
+        StudyError,
+        match="step10 does not say how many tokens it has read; give checkpoints.tokens_per_step",
+    ):
         checkpoints(study(tmp_path, steps=[10, 20]))
-    assert [one.tokens for one in checkpoints(study(tmp_path, steps=[10, 20], tokens_per_step=512))] == [5120, 10240]
+    assert [
+        one.tokens for one in checkpoints(study(tmp_path, steps=[10, 20], tokens_per_step=512))
+    ] == [5120, 10240]
 
 
-def test_a_study_on_the_hub_gives_the_rows_of_the_same_checkpoints_made_here(smoke, tmp_path, monkeypatch):
-    """The smoke study's own checkpoints under branch names, in a cache that holds but one of them at a time."""
+def test_a_study_on_the_hub_gives_the_rows_of_the_same_checkpoints_made_here(
+    smoke, tmp_path, monkeypatch
+):
+    """The smoke study's own checkpoints under branch names, in a cache that holds but one of
+    them at a time.
+    """
     made = checkpoints(smoke)
     raw = params.yaml.safe_load((paths.PARAMS / "smoke.yaml").read_text())
     raw["datasets"] = {"source": "microworld", "world": raw["checkpoints"]["world"]}
-    raw["checkpoints"] = {"source": "hub", "repo": REPO, "steps": [0, 20, 40], "late": 1, "tokens_per_step": 1024}
+    raw["checkpoints"] = {
+        "source": "hub",
+        "repo": REPO,
+        "steps": [0, 20, 40],
+        "late": 1,
+        "tokens_per_step": 1024,
+    }
     raw["recipes"] = {"base": {}, "mnli": {"dataset": "mnli"}}
-    raw |= {"findings": ["01_dataset_dichotomy"], "cache": FOR_ONE, "probing": raw["probing"] | {"datasets": ["mnli"]}}
+    raw |= {
+        "findings": ["01_dataset_dichotomy"],
+        "cache": FOR_ONE,
+        "probing": raw["probing"] | {"datasets": ["mnli"]},
+    }
     file = tmp_path / "own.yaml"
     file.write_text(json.dumps(raw))
     branches = {f"step{one.step}": one.folder for one in made} | {"main": made[-1].folder}
@@ -254,16 +331,35 @@ def test_a_study_on_the_hub_gives_the_rows_of_the_same_checkpoints_made_here(smo
         monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
         plan = run_pretune("plan", str(file), outputs=tmp_path / "outputs")
         assert plan.returncode == 0 and "139,264 parameters" in plan.stdout, plan.stderr
-        done = run_pretune("run", str(file), "--jobs", "1", "--no-notebooks", outputs=tmp_path / "outputs", timeout=200)
+        done = run_pretune(
+            "run",
+            str(file),
+            "--jobs",
+            "1",
+            "--no-notebooks",
+            outputs=tmp_path / "outputs",
+            timeout=200,
+        )
         assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "outputs" / "cache" / "hub").glob("*/*"))) == 1
-    about = json.loads(next((tmp_path / "outputs" / "own" / "records").glob("step-20.mnli.0.*/*/record.json")).read_text())
-    assert about["checkpoint_sha256"] == json.loads((made[1].folder / "checkpoint.json").read_text())["sha256"]
+    about = json.loads(
+        next(
+            (tmp_path / "outputs" / "own" / "records").glob("step-20.mnli.0.*/*/record.json")
+        ).read_text()
+    )
+    assert (
+        about["checkpoint_sha256"]
+        == json.loads((made[1].folder / "checkpoint.json").read_text())["sha256"]
+    )
     names = ["step-0", "step-20", "step-40"]
-    here = records.load(smoke, where={"recipe": ["base", "mnli"], "dataset": "mnli", "checkpoint": names})
+    here = records.load(
+        smoke, where={"recipe": ["base", "mnli"], "dataset": "mnli", "checkpoint": names}
+    )
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path / "outputs")
     there = records.load(params.load_study(str(file)), where={"dataset": "mnli"})
-    both = there.merge(here, on=["recipe", "step", "item", "format", "shots_asked", "draw"], suffixes=("", "_here"))
+    both = there.merge(
+        here, on=["recipe", "step", "item", "format", "shots_asked", "draw"], suffixes=("", "_here")
+    )
     assert len(both) == len(there) == 2 * 3 * 12
     assert (both["log_likelihood"].map(list) == both["log_likelihood_here"].map(list)).all()
 
@@ -271,8 +367,18 @@ def test_a_study_on_the_hub_gives_the_rows_of_the_same_checkpoints_made_here(smo
 def test_two_branches_with_the_same_weights_are_refused(smoke, tmp_path, monkeypatch):
     made, raw = checkpoints(smoke), params.yaml.safe_load((paths.PARAMS / "smoke.yaml").read_text())
     raw["datasets"] = {"source": "microworld", "world": raw["checkpoints"]["world"]}
-    raw["checkpoints"] = {"source": "hub", "repo": REPO, "steps": [20, 30], "late": 1, "tokens_per_step": 1024}
-    raw |= {"recipes": {"base": {}}, "findings": ["01_dataset_dichotomy"], "probing": raw["probing"] | {"datasets": ["mnli"]}}
+    raw["checkpoints"] = {
+        "source": "hub",
+        "repo": REPO,
+        "steps": [20, 30],
+        "late": 1,
+        "tokens_per_step": 1024,
+    }
+    raw |= {
+        "recipes": {"base": {}},
+        "findings": ["01_dataset_dichotomy"],
+        "probing": raw["probing"] | {"datasets": ["mnli"]},
+    }
     file = tmp_path / "own.yaml"
     file.write_text(json.dumps(raw))
     copy = tmp_path / "copy"
@@ -291,7 +397,9 @@ def without_a_weight(folder):
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
 
 
-def test_a_bad_checkpoint_fails_its_own_cells_with_the_reason_and_the_others_are_measured(smoke, tmp_path, monkeypatch):
+def test_a_bad_checkpoint_fails_its_own_cells_with_the_reason_and_the_others_are_measured(
+    smoke, tmp_path, monkeypatch
+):
     folders = {}
     for one in checkpoints(smoke):
         folders[f"step{one.step}"] = shutil.copytree(one.folder, tmp_path / "repo" / one.name)
@@ -301,14 +409,20 @@ def test_a_bad_checkpoint_fails_its_own_cells_with_the_reason_and_the_others_are
     with LocalHub({REPO: folders}) as server:
         monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
         gone = f"{server.commits[REPO]['step20']}/model.safetensors"
-        server.trouble = lambda method, path: (404, {"X-Error-Code": "EntryNotFound"}) if path.endswith(gone) else None
+        server.trouble = lambda method, path: (
+            (404, {"X-Error-Code": "EntryNotFound"}) if path.endswith(gone) else None
+        )
         done = run_own(own_study(tmp_path, ON_HUB | {"steps": "all"}), tmp_path)
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     assert measured(tmp_path) == {"step-0", "step-40"}
-    for name, why in (("step-20", "HubError: lab/tiny-olmo: .*404"),
-                      ("step-36", "HubError: step-36 has the very weights of step 0"),
-                      ("step-38", "CheckpointError: .*weights do not match the model: .*missing_keys")):
-        assert re.search(f"^pretune: {name}.base.0 failed: {why}", done.stderr, re.MULTILINE), done.stderr
+    for name, why in (
+        ("step-20", "HubError: lab/tiny-olmo: .*404"),
+        ("step-36", "HubError: step-36 has the very weights of step 0"),
+        ("step-38", "CheckpointError: .*weights do not match the model: .*missing_keys"),
+    ):
+        assert re.search(f"^pretune: {name}.base.0 failed: {why}", done.stderr, re.MULTILINE), (
+            done.stderr
+        )
 
 
 def own_study(tmp_path, source, **changes):
@@ -332,21 +446,37 @@ def of_smoke(smoke, tmp_path, monkeypatch):
 
 
 def run_own(file, tmp_path, *words, **options):
-    return run_pretune("run", str(file), "--no-notebooks", *words, outputs=tmp_path / "outputs", timeout=90, **options)
+    return run_pretune(
+        "run",
+        str(file),
+        "--no-notebooks",
+        *words,
+        outputs=tmp_path / "outputs",
+        timeout=90,
+        **options,
+    )
 
 
 def measured(tmp_path):
     """The checkpoints that there are records of."""
-    return {path.name.split(".")[0] for path in (tmp_path / "outputs" / "own" / "records").iterdir()}
+    return {
+        path.name.split(".")[0] for path in (tmp_path / "outputs" / "own" / "records").iterdir()
+    }
 
 
 @pytest.mark.parametrize("words", [("--only", "step-20"), ("--sweep",)])
 def test_only_what_a_run_looks_at_is_fetched_and_it_ends_where_one_fits(of_smoke, tmp_path, words):
     more = {"rates": {"grid": [1e-3, 2e-3], "steps": [20]}} if words == ("--sweep",) else {}
-    file = own_study(tmp_path, ON_HUB, cache=FOR_ONE, recipes={"base": {}, "mnli": {"dataset": "mnli"}}, **more)
+    file = own_study(
+        tmp_path, ON_HUB, cache=FOR_ONE, recipes={"base": {}, "mnli": {"dataset": "mnli"}}, **more
+    )
     done = run_own(file, tmp_path, *words)
     assert done.returncode == 0, done.stderr
-    fetched = {path.split("/")[4] for method, path, _ in of_smoke.asked if method == "GET" and path.endswith(".safetensors")}
+    fetched = {
+        path.split("/")[4]
+        for method, path, _ in of_smoke.asked
+        if method == "GET" and path.endswith(".safetensors")
+    }
     assert fetched == {of_smoke.commits[REPO]["step20"]}
 
 
@@ -364,40 +494,81 @@ cells.run_cell = last
 
 
 def test_after_an_outage_it_is_fetched_again_as_long_as_there_is_other_work(of_smoke, tmp_path):
-    """The Hub gives one checkpoint once there is a record of another, whose last cell takes that long, and a third one never."""
+    """The Hub gives one checkpoint once there is a record of another, whose last cell takes that
+    long, and a third one never.
+    """
     commits, outputs = of_smoke.commits[REPO], tmp_path / "outputs"
 
     def trouble(method, path):
-        late = f"{commits['step20']}/model" in path and not list(outputs.glob("own/records/*/*/record.json"))
-        return (500, {}) if method == "GET" and (late or f"{commits['step40']}/model" in path) else None
+        late = f"{commits['step20']}/model" in path and not list(
+            outputs.glob("own/records/*/*/record.json")
+        )
+        return (
+            (500, {})
+            if method == "GET" and (late or f"{commits['step40']}/model" in path)
+            else None
+        )
 
     of_smoke.trouble = trouble
     file = own_study(tmp_path, ON_HUB, recipes={"base": {}, "mnli": {"dataset": "mnli"}})
     there = outputs / "cache" / "hub" / "lab--tiny-olmo" / commits["step20"]
     done = run_own(file, tmp_path, environment=sabotaged(IMPATIENT.format(there=str(there))))
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert re.search("step-20: lab/tiny-olmo: .*500.*; it is fetched again while there is other work", done.stderr), done.stderr
+    assert re.search(
+        "step-20: lab/tiny-olmo: .*500.*; it is fetched again while there is other work",
+        done.stderr,
+    ), done.stderr
     assert measured(tmp_path) == {"step-0", "step-20"}
-    assert len(re.findall("^pretune: step-40.* failed: Outage: lab/tiny-olmo: ", done.stderr, re.MULTILINE)) == 2
+    assert (
+        len(
+            re.findall(
+                "^pretune: step-40.* failed: Outage: lab/tiny-olmo: ", done.stderr, re.MULTILINE
+            )
+        )
+        == 2
+    )
 
 
 def test_a_study_of_the_hub_writes_in_its_outputs_only(smoke, tmp_path):
-    """Planned, looked at and run, with datasets of the Hub; the folders that libraries would write to are not even made."""
+    """Planned, looked at and run, with datasets of the Hub; the folders that libraries would
+    write to are not even made.
+    """
     rows = [mnli(number) for number in range(140)]
-    write_parquet(tmp_path / "glue", "mnli", {"train": [rows[:100]], "validation_matched": [rows[100:]]})
-    file = own_study(tmp_path, ON_HUB, datasets={"source": "hub"}, recipes={"base": {}, "mnli": {"dataset": "mnli"}})
-    places = {name: tmp_path / "elsewhere" / name for name in ("HOME", "HF_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME")}
+    write_parquet(
+        tmp_path / "glue", "mnli", {"train": [rows[:100]], "validation_matched": [rows[100:]]}
+    )
+    file = own_study(
+        tmp_path,
+        ON_HUB,
+        datasets={"source": "hub"},
+        recipes={"base": {}, "mnli": {"dataset": "mnli"}},
+    )
+    places = {
+        name: tmp_path / "elsewhere" / name
+        for name in ("HOME", "HF_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME")
+    }
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     folders = {f"step{one.step}": one.folder for one in checkpoints(smoke)}
     with LocalHub({REPO: folders}, {"nyu-mll/glue": tmp_path / "glue"}) as server:
-        server.trouble = lambda method, path: server.as_json({"harnesses": {}}) if path.endswith("agent-harnesses") else None
+        server.trouble = lambda method, path: (
+            server.as_json({"harnesses": {}}) if path.endswith("agent-harnesses") else None
+        )
         bare = {name: str(place) for name, place in places.items()} | {
-            "PATH": os.environ["PATH"], "HF_ENDPOINT": server.endpoint, "TMPDIR": str(scratch)}
-        for words in (("plan", str(file)), ("data", str(file)), ("run", str(file), "--only", "step-20", "--no-notebooks")):
+            "PATH": os.environ["PATH"],
+            "HF_ENDPOINT": server.endpoint,
+            "TMPDIR": str(scratch),
+        }
+        for words in (
+            ("plan", str(file)),
+            ("data", str(file)),
+            ("run", str(file), "--only", "step-20", "--no-notebooks"),
+        ):
             done = run_pretune(*words, outputs=tmp_path / "outputs", environment=bare, cwd=scratch)
             assert done.returncode == 0, done.stderr
-    assert not (tmp_path / "elsewhere").exists() and not [path for path in scratch.rglob("*") if path.is_file()]
+    assert not (tmp_path / "elsewhere").exists() and not [
+        path for path in scratch.rglob("*") if path.is_file()
+    ]
     assert {path.name for path in tmp_path.iterdir()} == {"glue", "own.yaml", "scratch", "outputs"}
 
 
@@ -428,7 +599,9 @@ def test_a_run_waits_for_room_that_another_run_holds(of_smoke, tmp_path, monkeyp
     fetching.fetch_checkpoint(own, first)
     with batch.alone(paths.study_folder("other")):
         room.claim(own.model_copy(update={"name": "other"}), {first.revision})
-        process = start(tmp_path / "outputs", "run", str(file), "--no-notebooks", "--only", "step-20")
+        process = start(
+            tmp_path / "outputs", "run", str(file), "--no-notebooks", "--only", "step-20"
+        )
         said = next(line for line in process.stderr if "waits for room" in line)
         assert "step-20 waits for room in the cache" in said and first.exists()
     assert process.wait(60) == 0 and not first.exists() and measured(tmp_path) == {"step-20"}
@@ -442,18 +615,28 @@ def test_a_disk_without_room_fails_what_waits_with_what_it_needs(of_smoke, tmp_p
     monkeypatch.setattr(room.shutil, "disk_usage", lambda place: SimpleNamespace(free=1000))
     failed = batch.measure(own, ("step-20",)).failed
     assert set(failed) == {"step-20.base.0"}
-    assert re.fullmatch(r"step-20 needs .* GB in .*, 0.0 GB are free; make room there or set PRETUNE_OUTPUTS to .*",
-                        failed["step-20.base.0"])
+    assert re.fullmatch(
+        r"step-20 needs .* GB in .*, 0.0 GB are free; make room there or set PRETUNE_OUTPUTS to .*",
+        failed["step-20.base.0"],
+    )
 
 
 def test_a_folder_of_checkpoints_is_a_study_and_stays_as_it_is(smoke, tmp_path, monkeypatch):
     mine = tmp_path / "mine"
     for one in checkpoints(smoke)[-2:]:
-        shutil.copytree(one.folder, mine / f"step{one.step}-tokens{one.step}B", ignore=shutil.ignore_patterns("checkpoint.json"))
+        shutil.copytree(
+            one.folder,
+            mine / f"step{one.step}-tokens{one.step}B",
+            ignore=shutil.ignore_patterns("checkpoint.json"),
+        )
     before = sorted(str(path) for path in mine.rglob("*"))
     file = own_study(tmp_path, {"source": "folder", "folder": str(mine), "steps": "all", "late": 1})
-    done = run_pretune("run", str(file), "--no-notebooks", outputs=tmp_path / "outputs", timeout=200)
-    assert done.returncode == 0 and sorted(str(path) for path in mine.rglob("*")) == before, done.stderr
+    done = run_pretune(
+        "run", str(file), "--no-notebooks", outputs=tmp_path / "outputs", timeout=200
+    )
+    assert done.returncode == 0 and sorted(str(path) for path in mine.rglob("*")) == before, (
+        done.stderr
+    )
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path / "outputs")
     monkeypatch.setattr(paths, "CACHE", tmp_path / "outputs" / "cache")
     there = records.load(params.load_study(str(file)), where={"recipe": "base"})
@@ -463,7 +646,15 @@ def test_a_folder_of_checkpoints_is_a_study_and_stays_as_it_is(smoke, tmp_path, 
     content[-1] ^= 1
     weights.write_bytes(content)
     shutil.rmtree(tmp_path / "outputs" / "own" / "records")
-    done = run_pretune("run", str(file), "--no-notebooks", "--only", "step-38", outputs=tmp_path / "outputs", timeout=200)
+    done = run_pretune(
+        "run",
+        str(file),
+        "--no-notebooks",
+        "--only",
+        "step-38",
+        outputs=tmp_path / "outputs",
+        timeout=200,
+    )
     assert done.returncode == 1 and "its weights are not those that were checked" in done.stderr
 
 
@@ -471,8 +662,18 @@ def copies(made, folder, *steps):
     """Those of the checkpoints `made` at these steps as a user has them, in `folder`."""
     for one in made:
         if one.step in steps:
-            shutil.copytree(one.folder, folder / f"step{one.step}", ignore=shutil.ignore_patterns("checkpoint.json"))
-    return {"source": "folder", "folder": str(folder), "steps": "all", "late": 1, "tokens_per_step": 1024}
+            shutil.copytree(
+                one.folder,
+                folder / f"step{one.step}",
+                ignore=shutil.ignore_patterns("checkpoint.json"),
+            )
+    return {
+        "source": "folder",
+        "folder": str(folder),
+        "steps": "all",
+        "late": 1,
+        "tokens_per_step": 1024,
+    }
 
 
 @pytest.fixture
@@ -484,24 +685,44 @@ def made(smoke, tmp_path, monkeypatch):
     return found
 
 
-def test_a_folder_is_listed_anew_and_what_is_pinned_is_not_read_again(made, tmp_path, monkeypatch, caplog):
+def test_a_folder_is_listed_anew_and_what_is_pinned_is_not_read_again(
+    made, tmp_path, monkeypatch, caplog
+):
     hashed, real = [], pins.weights_checksum
-    monkeypatch.setattr(pins, "weights_checksum", lambda folder: hashed.append(folder.name) or real(folder))
+    monkeypatch.setattr(
+        pins, "weights_checksum", lambda folder: hashed.append(folder.name) or real(folder)
+    )
     own = params.load_study(str(own_study(tmp_path, copies(made, tmp_path / "mine", 20, 36))))
     before = checkpoints(own)
     assert [point.late for point in before] == [False, True] and hashed == ["step20", "step36"]
     pins.remember(own, before[0], "0" * 64)
     copies(made, tmp_path / "mine", 40)
     after = checkpoints(own)
-    assert [point.step for point in after if point.late] == [40] and hashed == ["step20", "step36", "step40"]
+    assert [point.step for point in after if point.late] == [40] and hashed == [
+        "step20",
+        "step36",
+        "step40",
+    ]
     assert [point.revision for point in after[:2]] == [point.revision for point in before]
-    assert [cell.model.name for cell in records.missing(own)] == ["step-20.base.0", "step-36.base.0", "step-40.base.0"]
+    assert [cell.model.name for cell in records.missing(own)] == [
+        "step-20.base.0",
+        "step-36.base.0",
+        "step-40.base.0",
+    ]
     assert pins.pinned(own)["checkpoints"][0]["sha256"] == "0" * 64
-    assert [point.step for point in checkpoints(params.load_study(own.file, ("checkpoints.late=2",))) if point.late] == [36, 40]
+    assert [
+        point.step
+        for point in checkpoints(params.load_study(own.file, ("checkpoints.late=2",)))
+        if point.late
+    ] == [36, 40]
     shutil.rmtree(tmp_path / "mine" / "step20")
     assert [point.step for point in checkpoints(own)] == [36, 40] and len(hashed) == 3
-    assert f"{tmp_path / 'mine' / 'step20'} is gone: step 20 is no part of own any more" in caplog.text
-    with pytest.raises(StudyError, match="no checkpoint at step 20; the nearest are step36, step40"):
+    assert (
+        f"{tmp_path / 'mine' / 'step20'} is gone: step 20 is no part of own any more" in caplog.text
+    )
+    with pytest.raises(
+        StudyError, match="no checkpoint at step 20; the nearest are step36, step40"
+    ):
         checkpoints(params.load_study(own.file, ("checkpoints.steps=[20, 40]",)))
 
 
@@ -511,7 +732,9 @@ def test_a_folder_with_other_weights_than_were_pinned_is_a_checkpoint_of_its_own
     point = checkpoints(own)[0]
     weights = tmp_path / "mine" / "step20" / "model.safetensors"
     weights.write_bytes(flipped(weights.read_bytes()))
-    with pytest.raises(RunError, match="step-20: .*step20 holds other weights than when it was pinned; run again"):
+    with pytest.raises(
+        RunError, match="step-20: .*step20 holds other weights than when it was pinned; run again"
+    ):
         fetching.fetch_checkpoint(own, point)
     assert not point.exists()
     fetching.fetch_checkpoint(own, checkpoints(own)[0])
@@ -525,7 +748,9 @@ def test_a_folder_that_is_gone_when_it_is_looked_at_is_named(made, tmp_path):
     assert point.exists()
     shutil.rmtree(point.folder)
     assert not point.exists()
-    with pytest.raises(RunError, match=f"step-20: {point.folder} is gone; put it back, or take it out of the study"):
+    with pytest.raises(
+        RunError, match=f"step-20: {point.folder} is gone; put it back, or take it out of the study"
+    ):
         fetching.fetch_checkpoint(own, point)
 
 
@@ -534,80 +759,144 @@ def test_two_folders_with_the_same_weights_are_refused(smoke, tmp_path):
     shutil.copy(tmp_path / "mine" / "step20" / "model.safetensors", tmp_path / "mine" / "step36")
     done = run_pretune("plan", str(file), outputs=tmp_path / "outputs")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert f"{str(tmp_path / 'mine')!r} is refused; step20 and step36 hold the same weights" in done.stderr
+    assert (
+        f"{str(tmp_path / 'mine')!r} is refused; step20 and step36 hold the same weights"
+        in done.stderr
+    )
 
 
 def test_two_branches_of_one_commit_are_refused(served, tmp_path):
     served.commits[REPO]["step20-tokens2B"] = served.commits[REPO]["step10-tokens1B"]
-    with pytest.raises(StudyError, match="step10-tokens1B and step20-tokens2B hold the same weights"):
+    with pytest.raises(
+        StudyError, match="step10-tokens1B and step20-tokens2B hold the same weights"
+    ):
         checkpoints(study(tmp_path, steps=[10, 20]))
 
 
 def test_the_shape_of_a_model_is_read_by_the_names_of_its_family(smoke, tmp_path):
     file = own_study(tmp_path, copies(checkpoints(smoke), tmp_path / "mine", 20, 36))
-    shape = {"model_type": "gpt2", "n_layer": 3, "n_embd": 64, "n_head": 2, "n_positions": 320, "vocab_size": 512}
+    shape = {
+        "model_type": "gpt2",
+        "n_layer": 3,
+        "n_embd": 64,
+        "n_head": 2,
+        "n_positions": 320,
+        "vocab_size": 512,
+    }
     (tmp_path / "mine" / "step20" / "config.json").write_text(json.dumps(shape))
     done = run_pretune("plan", str(file), outputs=tmp_path / "outputs")
-    assert done.returncode == 0 and f"{512 * 64 + 3 * 16 * 64**2:,} parameters" in done.stdout, done.stderr
+    assert done.returncode == 0 and f"{512 * 64 + 3 * 16 * 64**2:,} parameters" in done.stdout, (
+        done.stderr
+    )
 
 
 def test_a_model_whose_shape_is_not_told_is_refused(smoke, tmp_path):
     file = own_study(tmp_path, copies(checkpoints(smoke), tmp_path / "mine", 20, 36))
     (tmp_path / "mine" / "step20" / "config.json").write_text('{"model_type": "gpt2"}')
     done = run_pretune("plan", str(file), outputs=tmp_path / "outputs")
-    assert done.returncode == 2 and "says nothing of layers, width, heads, " in done.stderr and done.stderr.count("\n") == 1
+    assert (
+        done.returncode == 2
+        and "says nothing of layers, width, heads, " in done.stderr
+        and done.stderr.count("\n") == 1
+    )
     (tmp_path / "mine" / "step20" / "config.json").unlink()
     done = run_pretune("plan", str(file), outputs=tmp_path / "outputs")
-    assert done.returncode == 2 and "step20: its config.json cannot be read" in done.stderr and done.stderr.count("\n") == 1
+    assert (
+        done.returncode == 2
+        and "step20: its config.json cannot be read" in done.stderr
+        and done.stderr.count("\n") == 1
+    )
 
 
 def test_several_runs_of_one_family_are_one_study(smoke, tmp_path, monkeypatch):
     """Two repositories that differ in a seed: what is replicated is the run."""
     made = checkpoints(smoke)
-    repos = {f"lab/tiny-seed{seed}": {f"step{one.step}": one.folder for one in made[seed:]} for seed in (0, 1)}
+    repos = {
+        f"lab/tiny-seed{seed}": {f"step{one.step}": one.folder for one in made[seed:]}
+        for seed in (0, 1)
+    }
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path / "outputs")
     with LocalHub(repos) as server:
         monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
         monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
-        file = own_study(tmp_path, {"source": "hub", "repo": "lab/tiny-{run}", "runs": ["seed0", "seed1"], "steps": [20, 40],
-                                    "late": 1, "tokens_per_step": 1024})
+        file = own_study(
+            tmp_path,
+            {
+                "source": "hub",
+                "repo": "lab/tiny-{run}",
+                "runs": ["seed0", "seed1"],
+                "steps": [20, 40],
+                "late": 1,
+                "tokens_per_step": 1024,
+            },
+        )
         found = checkpoints(params.load_study(str(file)))
     assert [(one.name, one.run, one.step) for one in found] == [
-        ("seed0-step-20", 0, 20), ("seed0-step-40", 0, 40), ("seed1-step-20", 1, 20), ("seed1-step-40", 1, 40)]
+        ("seed0-step-20", 0, 20),
+        ("seed0-step-40", 0, 40),
+        ("seed1-step-20", 1, 20),
+        ("seed1-step-40", 1, 40),
+    ]
     assert params.load_study(str(file)).replicates == 2
 
 
 def test_one_repository_for_each_checkpoint(served, tmp_path):
     for step, tokens in ((240, "503b"), (480, "1T"), (955, "token-2T")):
-        served.commits[f"lab/Tiny-1.1B-intermediate-step-{step}k-{tokens}"] = {"main": served.commits[REPO]["main"]}
+        served.commits[f"lab/Tiny-1.1B-intermediate-step-{step}k-{tokens}"] = {
+            "main": served.commits[REPO]["main"]
+        }
     repos = [repo for repo in served.commits if repo != REPO]
-    found = checkpoints(params.load_study(str(own_study(tmp_path, {"source": "hub", "repos": repos, "steps": "all", "late": 1}))))
-    assert [(one.step, one.tokens // 10**9) for one in found] == [(240_000, 503), (480_000, 1000), (955_000, 2000)]
+    found = checkpoints(
+        params.load_study(
+            str(own_study(tmp_path, {"source": "hub", "repos": repos, "steps": "all", "late": 1}))
+        )
+    )
+    assert [(one.step, one.tokens // 10**9) for one in found] == [
+        (240_000, 503),
+        (480_000, 1000),
+        (955_000, 2000),
+    ]
 
 
 def test_what_a_repository_has_is_listed_with_gaps(served, tmp_path):
-    served.commits[REPO] |= {f"step{step}-tokens{step // 10}B": "0" * 40 for step in (40, 50, 60, 5000, 5010)}
+    served.commits[REPO] |= {
+        f"step{step}-tokens{step // 10}B": "0" * 40 for step in (40, 50, 60, 5000, 5010)
+    }
     done = run_pretune("checkpoints", REPO)
-    assert done.returncode == 0 and "pre-training: 8 checkpoints, steps 10 to 5,010" in done.stdout, done.stderr
-    assert "gap: nothing between steps 60 and 5,000" in done.stdout and "no points of a run: main" in done.stdout
+    assert (
+        done.returncode == 0 and "pre-training: 8 checkpoints, steps 10 to 5,010" in done.stdout
+    ), done.stderr
+    assert (
+        "gap: nothing between steps 60 and 5,000" in done.stdout
+        and "no points of a run: main" in done.stdout
+    )
     wrong = run_pretune("checkpoints", "lab/none")
     assert wrong.returncode == 1 and "lab/none" in wrong.stderr and "Traceback" not in wrong.stderr
 
 
-def test_pickled_weights_are_refused_unless_allowed_and_then_kept_as_safetensors(served, model, tokenizer, tmp_path, caplog):
+def test_pickled_weights_are_refused_unless_allowed_and_then_kept_as_safetensors(
+    served, model, tokenizer, tmp_path, caplog
+):
     commit = served.commits[REPO]["step10-tokens1B"]
     folder = served.folders[commit]
     (folder / "model.safetensors").unlink()
     torch.save(model.state_dict(), folder / "pytorch_model.bin")
-    with pytest.raises(StudyError, match="step10-tokens1B holds no .*pickled weights are refused unless"):
+    with pytest.raises(
+        StudyError, match="step10-tokens1B holds no .*pickled weights are refused unless"
+    ):
         checkpoints(study(tmp_path, steps=[10, 20]))
     own = study(tmp_path, steps=[10, 20], tokens_per_step=512, allow_pickle_weights=True)
     fetch(own)
     first = checkpoints(own)[0]
     assert "weights are pickled" in caplog.text
-    assert [file.name for file in first.folder.iterdir() if file.suffix in (".bin", ".safetensors")] == ["model.safetensors"]
+    assert [
+        file.name for file in first.folder.iterdir() if file.suffix in (".bin", ".safetensors")
+    ] == ["model.safetensors"]
     loaded, _ = models.load_checkpoint(first)
-    assert all(torch.equal(one, two) for one, two in zip(loaded.parameters(), model.parameters(), strict=True))
+    assert all(
+        torch.equal(one, two)
+        for one, two in zip(loaded.parameters(), model.parameters(), strict=True)
+    )
 
 
 def test_a_pickle_that_would_run_code_is_refused(served, tmp_path):
@@ -630,25 +919,36 @@ def weights_of(served, step):
 
 
 def bad(times, send):
-    """The first `times` downloads of weights are answered by `send(request, content)` in place of the content."""
+    """The first `times` downloads of weights are answered by `send(request, content)` in place
+    of the content.
+    """
     left = [None] * times
 
     def trouble(method, path):
-        return send if method == "GET" and path.endswith(".safetensors") and left and not left.pop() else None
+        return (
+            send
+            if method == "GET" and path.endswith(".safetensors") and left and not left.pop()
+            else None
+        )
 
     return trouble
 
 
 def half_then(end):
     """Half of what was asked for, under the right length, and then `end(request)`."""
+
     def send(request, content):
         request.send_response(200)
-        for name, value in {"Content-Length": len(content), "ETag": f'"{hashlib.sha256(content).hexdigest()}"'}.items():
+        for name, value in {
+            "Content-Length": len(content),
+            "ETag": f'"{hashlib.sha256(content).hexdigest()}"',
+        }.items():
             request.send_header(name, str(value))
         request.end_headers()
         request.wfile.write(content[: len(content) // 2])
         request.wfile.flush()
         end(request)
+
     return send
 
 
@@ -660,12 +960,14 @@ def reset(request):
 
 def whole_answer(change):
     """An answer that is whole in itself, of content that is not right."""
+
     def send(request, content):
         content = change(content)
         request.send_response(200)
         request.send_header("Content-Length", str(len(content)))
         request.end_headers()
         request.wfile.write(content)
+
     return send
 
 
@@ -673,10 +975,15 @@ def flipped(content):
     return content[:-1] + bytes([content[-1] ^ 1])
 
 
-@pytest.mark.parametrize(("send", "said"), [
-    (half_then(reset), ""), (whole_answer(lambda content: content[:-100]), ""),
-    (whole_answer(flipped), "model.safetensors that came is not the file that the Hub lists"),
-], ids=["reset mid-file", "wrong length", "wrong hash"])
+@pytest.mark.parametrize(
+    ("send", "said"),
+    [
+        (half_then(reset), ""),
+        (whole_answer(lambda content: content[:-100]), ""),
+        (whole_answer(flipped), "model.safetensors that came is not the file that the Hub lists"),
+    ],
+    ids=["reset mid-file", "wrong length", "wrong hash"],
+)
 def test_a_transfer_that_goes_wrong_once_is_tried_again(served, tmp_path, caplog, send, said):
     commit, content = weights_of(served, 10)
     served.trouble = bad(1, lambda request: send(request, content))
@@ -685,7 +992,9 @@ def test_a_transfer_that_goes_wrong_once_is_tried_again(served, tmp_path, caplog
     assert said in caplog.text
 
 
-@pytest.mark.parametrize("change", [lambda content: content[:-100], flipped], ids=["wrong length", "wrong hash"])
+@pytest.mark.parametrize(
+    "change", [lambda content: content[:-100], flipped], ids=["wrong length", "wrong hash"]
+)
 def test_a_file_that_stays_wrong_is_refused_and_never_used(served, tmp_path, change):
     own = study(tmp_path, steps=[10, 20], tokens_per_step=1)
     commit, content = weights_of(served, 10)
@@ -714,13 +1023,24 @@ def test_a_token_goes_to_its_host_only(served, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     commit, content = weights_of(served, 10)
     with LocalHub({REPO: {"main": served.folders[commit]}}) as other:
-        there = f"{other.endpoint.replace('127.0.0.1', 'localhost')}/{REPO}/resolve/{commit}/model.safetensors"
-        linked = {"Location": there, "X-Linked-ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": commit,
-                  "X-Linked-Size": str(len(content))}
-        served.trouble = lambda method, path: (302, linked) if path.endswith(".safetensors") else None
+        host = other.endpoint.replace("127.0.0.1", "localhost")
+        there = f"{host}/{REPO}/resolve/{commit}/model.safetensors"
+        linked = {
+            "Location": there,
+            "X-Linked-ETag": f'"{hashlib.sha256(content).hexdigest()}"',
+            "X-Repo-Commit": commit,
+            "X-Linked-Size": str(len(content)),
+        }
+        served.trouble = lambda method, path: (
+            (302, linked) if path.endswith(".safetensors") else None
+        )
         hub.fetch(REPO, commit, tmp_path / "there")
         assert (tmp_path / "there" / "model.safetensors").read_bytes() == content
-        assert [headers for _, _, headers in served.asked if headers.get("authorization") == "Bearer hf_secret"]
+        assert [
+            headers
+            for _, _, headers in served.asked
+            if headers.get("authorization") == "Bearer hf_secret"
+        ]
         assert other.asked and "hf_secret" not in repr(other.asked)
 
 

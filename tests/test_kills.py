@@ -18,9 +18,18 @@ KILLS = 30
 
 def done_so_far(outputs):
     """What a run has finished: checkpoints, records, pages."""
-    places = ("cache/pretrained/*/step-*", "smoke/records/*/*/record.json", "smoke/notebooks/*.ipynb")
-    return sorted(path for place in places for path in outputs.glob(place)
-                  if not path.name.endswith((".partial", ".failed.ipynb")) and ".partial" not in str(path.parent))
+    places = (
+        "cache/pretrained/*/step-*",
+        "smoke/records/*/*/record.json",
+        "smoke/notebooks/*.ipynb",
+    )
+    return sorted(
+        path
+        for place in places
+        for path in outputs.glob(place)
+        if not path.name.endswith((".partial", ".failed.ipynb"))
+        and ".partial" not in str(path.parent)
+    )
 
 
 def until_two_more(outputs, before, process):
@@ -29,7 +38,9 @@ def until_two_more(outputs, before, process):
 
 
 def victim(process, turn):
-    """The run, one of its workers, or a kernel, by turns; the run where there is none of the kind at the moment."""
+    """The run, one of its workers, or a kernel, by turns; the run where there is none of the
+    kind at the moment.
+    """
     kind = ("", "spawn_main", "ipykernel")[turn % 3]
     found = [one for one in process.children(recursive=True) if kind and kind in command(one)]
     return found[turn % len(found)] if found else process
@@ -61,7 +72,9 @@ def test_thirty_kills_spread_over_a_run_lose_nothing(smoke, tmp_path, monkeypatc
         if chosen.pid == run.pid:
             run.wait()
             assert gone(family), "workers or kernels outlived the run"
-        assert all(path.stat().st_mtime_ns == old for path, old in stamps.items()), "something finished was made again"
+        assert all(path.stat().st_mtime_ns == old for path, old in stamps.items()), (
+            "something finished was made again"
+        )
         counts.append(len(stamps))
     if run.poll() is None:
         run.communicate(timeout=200)
@@ -70,7 +83,13 @@ def test_thirty_kills_spread_over_a_run_lose_nothing(smoke, tmp_path, monkeypatc
     state = json.loads(run_pretune("status", "smoke", "--json", outputs=tmp_path).stdout)
     assert state["cells"]["missing"] == [] and state["pages"]["stale"] == []
     pd.testing.assert_frame_equal(expected, rows_in(tmp_path, smoke, monkeypatch))
-    assert not [path for path in tmp_path.rglob("*") if path.name.endswith((".partial", ".damaged", ".failed.ipynb"))]
-    kinds = [sum(word in str(one) for one in killed) for word in ("True", "spawn_main", "ipykernel")]
+    assert not [
+        path
+        for path in tmp_path.rglob("*")
+        if path.name.endswith((".partial", ".damaged", ".failed.ipynb"))
+    ]
+    kinds = [
+        sum(word in str(one) for one in killed) for word in ("True", "spawn_main", "ipykernel")
+    ]
     assert min(kinds) >= 3 and counts[0] < 6 and counts[-1] > 40, (kinds, counts)
     shutil.rmtree(tmp_path)

@@ -1,4 +1,6 @@
-"""What a cell held is handed back when it is over, for the next cell, the other processes and whoever shares the GPU."""
+"""What a cell held is handed back when it is over, for the next cell, the other processes and
+whoever shares the GPU.
+"""
 
 import copy
 import weakref
@@ -12,16 +14,23 @@ from pretune.checkpoints import Checkpoint
 
 @pytest.fixture
 def handed_back(monkeypatch):
-    """As on a GPU: what is called to give memory back notes whether the model that a cell loaded is still held by something."""
+    """As on a GPU: what is called to give memory back notes whether the model that a cell loaded
+    is still held by something.
+    """
     noted, loaded = [], []
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: noted.append([model() is not None for model in loaded]))
+    monkeypatch.setattr(
+        torch.cuda, "empty_cache", lambda: noted.append([model() is not None for model in loaded])
+    )
     return noted, loaded
 
 
 @pytest.fixture
 def run_cell(model, tokenizer, tmp_path, monkeypatch, handed_back):
-    """Run a cell of base on a model that is nowhere else, and whatever it is asked in place of looking."""
+    """Run a cell of base on a model that is nowhere else, and whatever it is asked in place of
+    looking.
+    """
+
     def load(checkpoint):
         network = copy.deepcopy(model)
         handed_back[1].append(weakref.ref(network))
@@ -54,7 +63,9 @@ def test_after_a_cell_that_failed_too_though_its_error_is_kept(run_cell, handed_
 
     with pytest.raises(training.TrainingFailed, match="a reason") as failed:
         run_cell(look)
-    assert handed_back[0] == [[False]] and isinstance(failed.value.__cause__, torch.OutOfMemoryError)
+    assert handed_back[0] == [[False]] and isinstance(
+        failed.value.__cause__, torch.OutOfMemoryError
+    )
 
 
 def test_where_there_is_no_gpu_nothing_is_asked_of_it(run_cell, handed_back, monkeypatch):
@@ -68,4 +79,7 @@ def test_a_fetched_checkpoint_is_checked_beside_the_gpu(model, tokenizer, tmp_pa
     model.save_pretrained(tmp_path / "step-1")
     tokenizer.save_pretrained(tmp_path / "step-1")
     monkeypatch.setattr(models, "pick_device", lambda: torch.device("meta"))
-    models.check(tmp_path / "step-1", Checkpoint("step-1", 0, "pretraining", 1, 10, "r", tmp_path / "step-1", True))
+    models.check(
+        tmp_path / "step-1",
+        Checkpoint("step-1", 0, "pretraining", 1, 10, "r", tmp_path / "step-1", True),
+    )

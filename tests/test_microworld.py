@@ -1,4 +1,6 @@
-"""The generated world: determined by its seed, with the real columns, and without answers leaking into the text."""
+"""The generated world: determined by its seed, with the real columns, and without answers
+leaking into the text.
+"""
 
 import itertools
 import json
@@ -16,9 +18,16 @@ from pretune.tasks.registry import REGISTRY
 @pytest.fixture(scope="module")
 def examples(world):
     """Every dataset that is asked, by name and split, as examples in the training format."""
-    asked = [dataset for dataset in REGISTRY.values() if dataset.microworld and dataset.metric != "nats"]
-    return {(dataset.name, split): [dataset.example(row, "default") for row in dataset_rows(world, dataset.folder, split)]
-            for dataset in asked for split in dict.fromkeys((dataset.train, dataset.evaluation))}
+    asked = [
+        dataset for dataset in REGISTRY.values() if dataset.microworld and dataset.metric != "nats"
+    ]
+    return {
+        (dataset.name, split): [
+            dataset.example(row, "default") for row in dataset_rows(world, dataset.folder, split)
+        ]
+        for dataset in asked
+        for split in dict.fromkeys((dataset.train, dataset.evaluation))
+    }
 
 
 def test_a_seed_is_a_world(world):
@@ -29,7 +38,9 @@ def test_a_seed_is_a_world(world):
 
 
 def test_names_are_unique(world):
-    names = [person.name for person in world.people] + [name for pool in world.strangers.values() for name, _ in pool]
+    names = [person.name for person in world.people] + [
+        name for pool in world.strangers.values() for name, _ in pool
+    ]
     assert len(set(names)) == len(names)
     assert len({town.name for town in world.towns}) == len(world.towns)
     assert {town.country for town in world.towns} == set(world.countries)
@@ -39,8 +50,15 @@ def words_of(world):
     """Every name and every word of a fact or a rule."""
     facts = {word for town in world.towns for word in town.words().values()}
     facts |= {word for thing in (*world.jobs, *world.rules) for word in thing.words().values()}
-    people = {person.name for person in world.people} | {name for pool in world.strangers.values() for name, _ in pool}
-    return facts | {*world.hobbies, *world.pets} | people | {part for name in people for part in name.split()}
+    people = {person.name for person in world.people} | {
+        name for pool in world.strangers.values() for name, _ in pool
+    }
+    return (
+        facts
+        | {*world.hobbies, *world.pets}
+        | people
+        | {part for name in people for part in name.split()}
+    )
 
 
 def test_worlds_of_two_sides_share_no_name_no_fact_and_no_rule():
@@ -54,7 +72,8 @@ def test_every_registered_dataset_has_rows_for_its_splits(world):
         for split in (dataset.train, dataset.evaluation, dataset.published):
             if split:
                 assert len(dataset_rows(world, dataset.folder, split)) >= 250, (dataset.name, split)
-    for name in ("xsum", "social_i_qa", "mnli", "paws", "arc_easy", "hellaswag", "tulu_v2"):  # those that are tuned on
+    # those that are tuned on
+    for name in ("xsum", "social_i_qa", "mnli", "paws", "arc_easy", "hellaswag", "tulu_v2"):
         assert len(dataset_rows(world, name, "train")) == 2000
 
 
@@ -69,20 +88,35 @@ def test_columns_are_those_of_the_real_datasets(world, real_rows):
 
 def item_of(example):
     """What an example says of its item, without the words of the template."""
-    return example.prompt.split("### Input")[-1].split("Input: ")[-1].removeprefix("Question: ").split("\n")[0]
+    return (
+        example.prompt.split("### Input")[-1]
+        .split("Input: ")[-1]
+        .removeprefix("Question: ")
+        .split("\n")[0]
+    )
 
 
 def test_no_prompt_stands_with_its_answer_in_the_text_or_in_another_split(world, examples):
-    """The item alone, its question and answer, in 30,000 documents: more than the quick study reads."""
+    """The item alone, its question and answer, in 30,000 documents: more than the quick study
+    reads.
+    """
     text = "\n".join(itertools.islice(documents(world, 0), 30_000))
     chats = json.dumps(dataset_rows(world, "tulu_v2", "train"))
     for (name, split), made in examples.items():
         for example in made[:300]:
-            assert example.prompt + example.completion not in text and item_of(example) + example.completion not in text
-            assert example.prompt.removeprefix("Question: ").split("\n")[0] not in text, (name, split)
+            assert (
+                example.prompt + example.completion not in text
+                and item_of(example) + example.completion not in text
+            )
+            assert example.prompt.removeprefix("Question: ").split("\n")[0] not in text, (
+                name,
+                split,
+            )
             if split != "train":
                 assert item_of(example) not in chats, (name, split)
-    for name, dataset in ((name, REGISTRY[name]) for name, _ in examples if REGISTRY[name].evaluation != "train"):
+    for name, dataset in (
+        (name, REGISTRY[name]) for name, _ in examples if REGISTRY[name].evaluation != "train"
+    ):
         seen = {example.prompt for example in examples[name, dataset.train]}
         assert not seen & {example.prompt for example in examples[name, dataset.evaluation]}, name
 
@@ -98,7 +132,9 @@ def test_facts_that_are_recalled_were_seen(world):
 
 
 def test_two_steps_are_never_said_in_one(world):
-    """No document on a known person names the country or the workplace that arc_challenge asks for."""
+    """No document on a known person names the country or the workplace that arc_challenge asks
+    for.
+    """
     for document in itertools.islice(documents(world, 0), 20_000):
         for line in document.split("\n"):
             for person in (person for person in world.people if person.name in line):
@@ -110,23 +146,35 @@ def test_two_steps_are_never_said_in_one(world):
 )
 def test_evaluation_holds_out_towns(world, name, field):
     towns, dataset = {town.name for town in world.towns}, REGISTRY[name]
-    train, evaluation = ({town for row in dataset_rows(world, name, split) for town in towns if town in row[field]}
-                         for split in (dataset.train, dataset.evaluation))
+    train, evaluation = (
+        {town for row in dataset_rows(world, name, split) for town in towns if town in row[field]}
+        for split in (dataset.train, dataset.evaluation)
+    )
     assert train and evaluation and not train & evaluation
 
 
 @pytest.mark.parametrize(("name", "asked"), [("hellaswag", "ctx"), ("social_i_qa", "question")])
 def test_evaluation_holds_out_rules_and_trades(world, name, asked):
-    tell = {"ctx": [rule.state for rule in world.rules], "question": [job.name for job in world.jobs]}[asked]
-    train, evaluation = ({one for row in dataset_rows(world, name, which) for one in tell if f" {one}" in row[asked]}
-                         for which in ("train", "validation"))
+    tell = {
+        "ctx": [rule.state for rule in world.rules],
+        "question": [job.name for job in world.jobs],
+    }[asked]
+    train, evaluation = (
+        {one for row in dataset_rows(world, name, which) for one in tell if f" {one}" in row[asked]}
+        for which in ("train", "validation")
+    )
     assert train and evaluation and not train & evaluation
 
 
 def test_inference_holds_out_pairs_of_town_and_trade(world):
     def pairs(split):
-        return {(town.name, job.name) for row in dataset_rows(world, "mnli", split) for town in world.towns for job in world.jobs
-                if town.name in row["premise"] and job.name in row["premise"]}
+        return {
+            (town.name, job.name)
+            for row in dataset_rows(world, "mnli", split)
+            for town in world.towns
+            for job in world.jobs
+            if town.name in row["premise"] and job.name in row["premise"]
+        }
 
     train, evaluation = pairs("train"), pairs("validation_matched")
     assert len(train) > 100 and not train & evaluation
@@ -135,8 +183,10 @@ def test_inference_holds_out_pairs_of_town_and_trade(world):
 def test_paraphrase_holds_out_pairs_of_wordings(world):
     def pairs(split):
         names = {name for pool in world.strangers.values() for name, _ in pool}
-        return {tuple(re.sub("|".join(names), "N", row[field]) for field in ("sentence1", "sentence2"))
-                for row in dataset_rows(world, "paws", split)}
+        return {
+            tuple(re.sub("|".join(names), "N", row[field]) for field in ("sentence1", "sentence2"))
+            for row in dataset_rows(world, "paws", split)
+        }
 
     train, evaluation = pairs("train"), pairs("test")
     assert len(train) > 100 and not train & evaluation
@@ -164,7 +214,9 @@ def test_datasets_are_written_where_the_readers_look(world, tmp_path):
         for split in (dataset.train, dataset.evaluation, dataset.published):
             if split:
                 lines = (tmp_path / dataset.folder / f"{split}.jsonl").read_text().splitlines()
-                assert [json.loads(line) for line in lines] == dataset_rows(world, dataset.folder, split)
+                assert [json.loads(line) for line in lines] == dataset_rows(
+                    world, dataset.folder, split
+                )
     for name in ("qqp", "stsb"):  # as in GLUE
         assert {row["label"] for row in dataset_rows(world, name, "test")} == {-1}
 

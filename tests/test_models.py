@@ -1,4 +1,6 @@
-"""What is kept of a model is what is loaded: anything else is found, named and set aside, or refused."""
+"""What is kept of a model is what is loaded: anything else is found, named and set aside, or
+refused.
+"""
 
 import json
 import pickle
@@ -37,7 +39,9 @@ def damage(folder, how, outside):
         shutil.move(weights, outside / "elsewhere")
         weights.symlink_to(outside / "elsewhere")
     elif how == "index":
-        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../../elsewhere.safetensors"}}))
+        (folder / "model.safetensors.index.json").write_text(
+            json.dumps({"weight_map": {"a": "../../elsewhere.safetensors"}})
+        )
     else:
         (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"a": 1}))
 
@@ -75,7 +79,10 @@ def test_a_damaged_tuned_model_is_named_and_set_aside(model, tmp_path, monkeypat
     monkeypatch.setattr(models, "TUNED", tmp_path / "tuned")
     models.keep_tuned("key", model, {"training": []}, 1.0)
     before = models.load_tuned("key")
-    assert all(torch.equal(one, other) for one, other in zip(before.parameters(), model.parameters(), strict=True))
+    assert all(
+        torch.equal(one, other)
+        for one, other in zip(before.parameters(), model.parameters(), strict=True)
+    )
     damage(tmp_path / "tuned" / "key", how, tmp_path)
     assert models.load_tuned("key") is None
     assert "key: " in caplog.text and "set aside, to be tuned again" in caplog.text
@@ -98,10 +105,26 @@ def test_a_link_within_the_users_folder_is_followed(kept):
 
 
 def test_a_model_that_cannot_be_given_masks_is_refused(tmp_path):
-    shape = {"n_embd": 32, "n_layer": 1, "n_head": 2, "rotary_dim": 4, "vocab_size": 64, "bos_token_id": 0, "eos_token_id": 0}
-    AutoModelForCausalLM.from_config(AutoConfig.for_model("gptj", **shape)).save_pretrained(tmp_path / "gptj")
-    with pytest.raises(models.CheckpointError, match=r"gptj: GPTJForCausalLM does not support .*scaled_dot_product_attention"):
-        models.check(tmp_path / "gptj", Checkpoint("step-1", 0, "pretraining", 1, 10, "r", tmp_path / "gptj", True))
+    shape = {
+        "n_embd": 32,
+        "n_layer": 1,
+        "n_head": 2,
+        "rotary_dim": 4,
+        "vocab_size": 64,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+    }
+    AutoModelForCausalLM.from_config(AutoConfig.for_model("gptj", **shape)).save_pretrained(
+        tmp_path / "gptj"
+    )
+    with pytest.raises(
+        models.CheckpointError,
+        match=r"gptj: GPTJForCausalLM does not support .*scaled_dot_product_attention",
+    ):
+        models.check(
+            tmp_path / "gptj",
+            Checkpoint("step-1", 0, "pretraining", 1, 10, "r", tmp_path / "gptj", True),
+        )
 
 
 def test_checkpoints_with_the_same_tokenizer_share_what_it_made_of_a_text(kept, tmp_path):
@@ -121,29 +144,50 @@ def test_checkpoints_with_the_same_tokenizer_share_what_it_made_of_a_text(kept, 
 
 
 def tuned_weights(point, torch_seed):
-    """What tuning makes of a checkpoint when the generator of torch, which nothing in a study sets, stands at `torch_seed`."""
+    """What tuning makes of a checkpoint when the generator of torch, which nothing in a study
+    sets, stands at `torch_seed`.
+    """
     network, _ = models.load_checkpoint(point)
     torch.manual_seed(torch_seed)
     draw, counted = np.random.default_rng(0), np.arange(12) > 4
     rows = [training.Row(draw.integers(2, 500, 12).astype(np.int32), counted) for _ in range(16)]
-    training.train(network, rows, params.Tuning(learning_rate=1e-3, batch_size=8, examples=1, precision="float32"), 0)
+    training.train(
+        network,
+        rows,
+        params.Tuning(learning_rate=1e-3, batch_size=8, examples=1, precision="float32"),
+        0,
+    )
     return torch.cat([weight.detach().flatten() for weight in network.parameters()])
 
 
-@pytest.mark.parametrize(("family", "changes", "said"), [
-    ("gpt2", {}, "off; its configuration says resid_pdrop 0.1, embd_pdrop 0.1, attn_pdrop 0.1"),
-    ("opt", {"attention_dropout": 0.2, "layerdrop": 0.5},
-     "off; its configuration says dropout 0.1, attention_dropout 0.2, layerdrop 0.5"),
-    ("phimoe", {"num_key_value_heads": 2, "num_local_experts": 4}, "off; its configuration says router_jitter_noise 0.01"),
-    ("gpt_neox", {"hidden_dropout": 0.0, "classifier_dropout": 0.1}, "none"),
-])
-def test_nothing_is_dropped_that_no_seed_of_the_study_decides(tokenizer, tmp_path, caplog, family, changes, said):
+@pytest.mark.parametrize(
+    ("family", "changes", "said"),
+    [
+        ("gpt2", {}, "off; its configuration says resid_pdrop 0.1, embd_pdrop 0.1, attn_pdrop 0.1"),
+        (
+            "opt",
+            {"attention_dropout": 0.2, "layerdrop": 0.5},
+            "off; its configuration says dropout 0.1, attention_dropout 0.2, layerdrop 0.5",
+        ),
+        (
+            "phimoe",
+            {"num_key_value_heads": 2, "num_local_experts": 4},
+            "off; its configuration says router_jitter_noise 0.01",
+        ),
+        ("gpt_neox", {"hidden_dropout": 0.0, "classifier_dropout": 0.1}, "none"),
+    ],
+)
+def test_nothing_is_dropped_that_no_seed_of_the_study_decides(
+    tokenizer, tmp_path, caplog, family, changes, said
+):
     point = keep(small(family, **changes), tokenizer, tmp_path / "step-1")
     assert torch.equal(tuned_weights(point, 0), tuned_weights(point, 1))
     models.check(point.folder, point)
     assert (f"step-1: dropout is {said}" in caplog.text) == (said != "none")
     network, tokenizer = models.load_checkpoint(point)
-    about = cells._provenance(network, tokenizer, params.load_study("smoke"), Model(point, "base", 0, "key"))
+    about = cells._provenance(
+        network, tokenizer, params.load_study("smoke"), Model(point, "base", 0, "key")
+    )
     assert about["dropout"] == said
 
 

@@ -1,4 +1,6 @@
-"""Executed notebooks: done only when the kernel left with success, stale when what they read changed."""
+"""Executed notebooks: done only when the kernel left with success, stale when what they read
+changed.
+"""
 
 import json
 
@@ -13,11 +15,15 @@ PARAMETERS = 'study = "smoke"\ncheckpoint = "all"'
 
 
 def notebook(folder, *sources, parameters=PARAMETERS, tag=True):
-    cells = [nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]} if tag else {})]
+    cells = [
+        nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]} if tag else {})
+    ]
     cells += [nbformat.v4.new_code_cell(source) for source in sources]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "01_dataset_dichotomy.ipynb"
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": pairs.KERNEL}), path)
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": pairs.KERNEL}), path
+    )
     return path
 
 
@@ -56,7 +62,10 @@ def test_a_cut_copy_is_not_fresh(study):
 def test_a_cell_that_raises_is_reported_and_leaves_no_page(study):
     notebook(paths.NOTEBOOKS, "1 / 0")
     failed = pages.execute(study, [ALL], 1)
-    assert "ZeroDivisionError" in failed["01_dataset_dichotomy"] and ".failed.ipynb" in failed["01_dataset_dichotomy"]
+    assert (
+        "ZeroDivisionError" in failed["01_dataset_dichotomy"]
+        and ".failed.ipynb" in failed["01_dataset_dichotomy"]
+    )
     assert not pages.executed(study, ALL).exists()
 
 
@@ -69,11 +78,17 @@ def test_a_killed_kernel_is_never_taken_for_finished(study):
 
 
 @pytest.mark.parametrize("kernel", ["no-such-kernel", "ends-at-once"])
-def test_a_kernel_that_cannot_start_is_told_and_leaves_no_page(study, tmp_path, monkeypatch, kernel):
+def test_a_kernel_that_cannot_start_is_told_and_leaves_no_page(
+    study, tmp_path, monkeypatch, kernel
+):
     notebook(paths.NOTEBOOKS, "print(1)")
     spec = tmp_path / "jupyter" / "kernels" / "ends-at-once"
     spec.mkdir(parents=True)
-    about = {"argv": ["false", "{connection_file}"], "display_name": "ends at once", "language": "python"}
+    about = {
+        "argv": ["false", "{connection_file}"],
+        "display_name": "ends at once",
+        "language": "python",
+    }
     (spec / "kernel.json").write_text(json.dumps(about))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
     monkeypatch.setattr(kernels, "NAME", kernel)
@@ -84,14 +99,19 @@ def test_a_kernel_that_cannot_start_is_told_and_leaves_no_page(study, tmp_path, 
 
 def test_pages_share_a_kernel_but_no_name(study):
     """Each starts in an empty namespace; after a kernel that died the next page gets a new one."""
-    notebook(paths.NOTEBOOKS, "import os, signal\nassert 'left' not in dir()\nleft = os.getpid(); print(left)",
-             "if checkpoint == 'step-36': os.kill(os.getpid(), signal.SIGKILL)")
+    notebook(
+        paths.NOTEBOOKS,
+        "import os, signal\nassert 'left' not in dir()\nleft = os.getpid(); print(left)",
+        "if checkpoint == 'step-36': os.kill(os.getpid(), signal.SIGKILL)",
+    )
     some = [Page("01_dataset_dichotomy", f"step-{step}") for step in (0, 20, 36, 38)]
     assert list(pages.execute(study, some, 1)) == ["01_dataset_dichotomy.step-36"]
     books = [nbformat.read(pages.executed(study, some[i]), 4) for i in (0, 1, 3)]
     one, two, three = (int(book.cells[-2].outputs[0].text) for book in books)
     assert one == two != three
-    assert [cell.execution_count for cell in books[0].cells] == [cell.execution_count for cell in books[1].cells]
+    assert [cell.execution_count for cell in books[0].cells] == [
+        cell.execution_count for cell in books[1].cells
+    ]
     assert not psutil.pid_exists(one) and not psutil.pid_exists(three)
 
 
@@ -119,6 +139,9 @@ def test_parameters_are_checked_before_a_kernel_starts(study, parameters, tag, w
 
 def test_pages_of_a_study():
     names = [page.stem for page in pages.pages(params.load_study("smoke"))]
-    assert names[:3] == ["00_overview", "01_dataset_dichotomy", "01_dataset_dichotomy.step-0"] and len(names) == 1 + 5 * 6
+    assert (
+        names[:3] == ["00_overview", "01_dataset_dichotomy", "01_dataset_dichotomy.step-0"]
+        and len(names) == 1 + 5 * 6
+    )
     assert len(pages.pages(params.load_study("smoke"), ("step-20",))) == 1 + 5 * 2
     assert pages.pages(params.load_study("smoke"))[0].file == "index.html"

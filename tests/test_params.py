@@ -1,4 +1,6 @@
-"""A study is read strictly: what is wrong is refused in one line that names file, key, value and what is allowed."""
+"""A study is read strictly: what is wrong is refused in one line that names file, key, value and
+what is allowed.
+"""
 
 import pytest
 import yaml
@@ -22,22 +24,54 @@ def write(folder, old="", new=""):
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("items: 12", "itmes: 24", ["probing.itmes", "unknown key", "did you mean items?", "shots"]),
+        (
+            "items: 12",
+            "itmes: 24",
+            ["probing.itmes", "unknown key", "did you mean items?", "shots"],
+        ),
         ("items: 12", "items: 12\n  items: 25", ["duplicate key 'items'"]),
-        ("learning_rate: 1.0e-3", "learning_rate: 1e-3", ["tuning.learning_rate", '"1e-3"', "2.0e-6"]),
+        (
+            "learning_rate: 1.0e-3",
+            "learning_rate: 1e-3",
+            ["tuning.learning_rate", '"1e-3"', "2.0e-6"],
+        ),
         ("items: 12", "items: many", ["probing.items", '"many"', "integer"]),
         ("items: 12", "items: true", ["probing.items", "true"]),
         ("items: 12", "items: 0", ["probing.items", "0", "greater than 0"]),
-        ("examples: 48", "examples: 48\n  betas: [0.9, 1.0]", ["tuning.betas.1", "1.0", "less than 1"]),
-        ("examples: 48", "examples: 48\n  betas: [-0.1, 0.9]", ["tuning.betas.0", "-0.1", "greater than or equal to 0"]),
+        (
+            "examples: 48",
+            "examples: 48\n  betas: [0.9, 1.0]",
+            ["tuning.betas.1", "1.0", "less than 1"],
+        ),
+        (
+            "examples: 48",
+            "examples: 48\n  betas: [-0.1, 0.9]",
+            ["tuning.betas.0", "-0.1", "greater than or equal to 0"],
+        ),
         ("examples: 48", "examples: 48\n  betas: [0.9]", ["tuning.betas.1", "missing"]),
         ("warmup: 0.1", "warmup: 0.1\n    betas: 0.9", ["checkpoints.pretraining.betas", "0.9"]),
-        ("examples: 48", "examples: 48\n  max_length: 0", ["tuning.max_length", "0", "greater than 0"]),
+        (
+            "examples: 48",
+            "examples: 48\n  max_length: 0",
+            ["tuning.max_length", "0", "greater than 0"],
+        ),
         ("examples: 48", "examples: 48\n  max_length: long", ["tuning.max_length", '"long"']),
         ("examples: 48", "examples: 4.5", ["tuning.examples", "4.5"]),
-        ("[xsum, cnn_dailymail, mnli, rte, hellaswag, arc_easy, held_out_text]", "[]", ["probing.datasets", "at least 1"]),
-        ("[xsum, cnn_dailymail,", "[xsumm, cnn_dailymail,", ["probing.datasets.0", "'xsumm'", "hellaswag"]),
-        ("mnli: {dataset: mnli}", "mnli: {dataset: glue}", ["recipes.mnli.dataset", "'glue'", "arc_easy"]),
+        (
+            "[xsum, cnn_dailymail, mnli, rte, hellaswag, arc_easy, held_out_text]",
+            "[]",
+            ["probing.datasets", "at least 1"],
+        ),
+        (
+            "[xsum, cnn_dailymail,",
+            "[xsumm, cnn_dailymail,",
+            ["probing.datasets.0", "'xsumm'", "hellaswag"],
+        ),
+        (
+            "mnli: {dataset: mnli}",
+            "mnli: {dataset: glue}",
+            ["recipes.mnli.dataset", "'glue'", "arc_easy"],
+        ),
         ("base: {}", "plain: {}", ["recipes", "base"]),
         ("[0, 20, 36, 38, 40]", "[0, 20, 10]", ["checkpoints.steps", "must rise"]),
         ("[0, 20, 36, 38, 40]", "[0, 40]", ["checkpoints", "late (3)"]),
@@ -45,12 +79,24 @@ def write(folder, old="", new=""):
         ("width: 64", "width: 63", ["architecture", "width 63", "multiple"]),
         ("length: 128", "length: 512", ["checkpoints.pretraining.length", "512", "context"]),
         ("source: microworld", "source: moon", ["checkpoints", "moon"]),
-        ("[01_dataset_dichotomy, 02", "[09_luck, 02", ["findings.0", "'09_luck'", "01_dataset_dichotomy"]),
+        (
+            "[01_dataset_dichotomy, 02",
+            "[09_luck, 02",
+            ["findings.0", "'09_luck'", "01_dataset_dichotomy"],
+        ),
         ("probing:", "cache: *none\nprobing:", ["aliases are refused"]),
         ("probing:", "protocol: corected\nprobing:", ["protocol", "corected"]),
         ("probing:", "protocol: {stop: never}\nprobing:", ["protocol.stop", "newline", "length"]),
-        ("probing:", "rates: {grid: [1.0e-4, 1.0e-3], steps: [21]}\nprobing:", ["rates.steps", "21", "36"]),
-        ("probing:", "rates: {grid: [1.0e-4, 2.0e-4], steps: [20]}\nprobing:", ["recipes.xsum.learning_rate", "0.0002"]),
+        (
+            "probing:",
+            "rates: {grid: [1.0e-4, 1.0e-3], steps: [21]}\nprobing:",
+            ["rates.steps", "21", "36"],
+        ),
+        (
+            "probing:",
+            "rates: {grid: [1.0e-4, 2.0e-4], steps: [20]}\nprobing:",
+            ["recipes.xsum.learning_rate", "0.0002"],
+        ),
         ("[xsum, cnn", "[tulu_v2, cnn", ["probing.datasets.0", "'tulu_v2'"]),
         ("title:", "tilte:", ["tilte", "did you mean title?"]),
     ],
@@ -64,10 +110,20 @@ def test_refused_in_one_line(tmp_path, old, new, words):
         assert word in message
 
 
-@pytest.mark.parametrize("content", [
-    b"", b"- a", b"a: [", b"\x00", b"a: !!python/object/apply:os.system [ls]", b"title: \xff\xfe", b"[" * 20_000,
-    b"a: &a [1]\nb: &b [*a, *a]\nc: [*b, *b]",
-], ids=["empty", "a list", "cut", "nul", "a tag", "not UTF-8", "deep", "a bomb"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"- a",
+        b"a: [",
+        b"\x00",
+        b"a: !!python/object/apply:os.system [ls]",
+        b"title: \xff\xfe",
+        b"[" * 20_000,
+        b"a: &a [1]\nb: &b [*a, *a]\nc: [*b, *b]",
+    ],
+    ids=["empty", "a list", "cut", "nul", "a tag", "not UTF-8", "deep", "a bomb"],
+)
 def test_what_is_no_study_is_refused_and_nothing_is_made(tmp_path, content):
     (tmp_path / "odd.yaml").write_bytes(content)
     with pytest.raises(StudyError, match=r"odd\.yaml") as refusal:
@@ -75,10 +131,16 @@ def test_what_is_no_study_is_refused_and_nothing_is_made(tmp_path, content):
     assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("name", ["missing.yaml", "folder.yaml", "../../etc/passwd", "../smoke", "/dev/null"])
+@pytest.mark.parametrize(
+    "name", ["missing.yaml", "folder.yaml", "../../etc/passwd", "../smoke", "/dev/null"]
+)
 def test_a_file_that_is_not_there_exits_with_2_and_makes_nothing(tmp_path, name):
     (tmp_path / "folder.yaml").mkdir()
-    done = run_pretune("run", str(tmp_path / name) if name.endswith(".yaml") else name, outputs=tmp_path / "outputs")
+    done = run_pretune(
+        "run",
+        str(tmp_path / name) if name.endswith(".yaml") else name,
+        outputs=tmp_path / "outputs",
+    )
     assert done.returncode == 2 and "no such study" in done.stderr and done.stderr.count("\n") == 1
     assert not (tmp_path / "outputs").exists()
 
@@ -118,7 +180,9 @@ def test_resolved_shows_every_value_and_reads_back(tmp_path):
 
 
 def test_overrides_reach_any_value():
-    study = load_study("smoke", ("tuning.seeds=3", "probing.datasets=[mnli]", "recipes.mnli.learning_rate=2.0e-4"))
+    study = load_study(
+        "smoke", ("tuning.seeds=3", "probing.datasets=[mnli]", "recipes.mnli.learning_rate=2.0e-4")
+    )
     assert study.tuning.seeds == 3 and study.probing.datasets == ("mnli",)
     assert study.tuning_of("mnli").learning_rate == 2e-4
     assert study.tuning_of("xsum").learning_rate == study.tuning.learning_rate
@@ -130,9 +194,20 @@ def test_overrides_reach_any_value():
 
 def test_a_protocol_is_one_word_or_its_options():
     published = load_study("smoke", ("protocol=published",)).protocol
-    assert published.shots == "evaluated" and published.labels == "sub-tokens" and published.too_long == "flag"
-    assert all(getattr(published, name) != getattr(params.Protocol(), name) for name in params.Protocol.model_fields)
-    assert load_study("smoke", ("protocol=corrected",)).protocol == load_study("smoke").protocol == params.Protocol()
+    assert (
+        published.shots == "evaluated"
+        and published.labels == "sub-tokens"
+        and published.too_long == "flag"
+    )
+    assert all(
+        getattr(published, name) != getattr(params.Protocol(), name)
+        for name in params.Protocol.model_fields
+    )
+    assert (
+        load_study("smoke", ("protocol=corrected",)).protocol
+        == load_study("smoke").protocol
+        == params.Protocol()
+    )
     one = load_study("smoke", ("protocol.stop=length",))
     assert one.protocol == params.Protocol(stop="length") and "stop: length" in params.resolved(one)
 

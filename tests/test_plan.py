@@ -9,19 +9,28 @@ from pretune.tasks.registry import RESERVE
 
 
 def keys(*overrides):
-    return {cell.model.name: cell.model.key for cell in cells(params.load_study("smoke", overrides))}
+    return {
+        cell.model.name: cell.model.key for cell in cells(params.load_study("smoke", overrides))
+    }
 
 
 def probes(*overrides):
-    return {probe.key for cell in cells(params.load_study("smoke", overrides)) for probe in cell.probes}
+    return {
+        probe.key for cell in cells(params.load_study("smoke", overrides)) for probe in cell.probes
+    }
 
 
 def test_one_cell_a_checkpoint_recipe_and_seed_and_base_once():
     names = list(keys("tuning.seeds=2"))
     assert len(names) == 5 * (1 + 2 * 4) and "step-20.base.0" in names and "step-20.mnli.1" in names
-    base = next(cell for cell in cells(params.load_study("smoke", ("tuning.seeds=2",))) if cell.model.recipe == "base")
+    base = next(
+        cell
+        for cell in cells(params.load_study("smoke", ("tuning.seeds=2",)))
+        if cell.model.recipe == "base"
+    )
     assert {probe.draw for probe in base.probes if probe.shots} == {0, 1}
-    assert {probe.draw for probe in base.probes if not probe.shots} == {0}  # without shots there is nothing to draw
+    # without shots there is nothing to draw
+    assert {probe.draw for probe in base.probes if not probe.shots} == {0}
 
 
 def test_only_names_checkpoints():
@@ -31,15 +40,31 @@ def test_only_names_checkpoints():
 
 def test_a_rate_changes_its_recipe_only():
     old, new = keys(), keys("recipes.mnli.learning_rate=3.0e-4")
-    assert {name for name in old if old[name] != new[name]} == {name for name in old if ".mnli." in name}
+    assert {name for name in old if old[name] != new[name]} == {
+        name for name in old if ".mnli." in name
+    }
 
 
 def test_settings_that_were_fixed_once_count_where_they_are_changed_only():
     """What was made before they were settings keeps its key."""
     old, base = keys(), {name for name in keys() if ".base." in name}
-    assert keys("tuning.betas=[0.9, 0.95]", "tuning.max_length=null", "checkpoints.pretraining.betas=[0.9, 0.95]") == old
+    assert (
+        keys(
+            "tuning.betas=[0.9, 0.95]",
+            "tuning.max_length=null",
+            "checkpoints.pretraining.betas=[0.9, 0.95]",
+        )
+        == old
+    )
     assert not {"betas", "max_length"} & set(params.load_study("smoke").tuning.determining())
-    changed = [keys(change) for change in ("tuning.betas=[0.9, 0.999]", "tuning.max_length=100", "tuning.max_length=101")]
+    changed = [
+        keys(change)
+        for change in (
+            "tuning.betas=[0.9, 0.999]",
+            "tuning.max_length=100",
+            "tuning.max_length=101",
+        )
+    ]
     assert all({name for name in old if new[name] == old[name]} == base for new in changed)
     assert len({new["step-20.mnli.0"] for new in changed}) == 3
     assert not set(old.values()) & set(keys("checkpoints.pretraining.betas=[0.9, 0.999]").values())
@@ -47,7 +72,11 @@ def test_settings_that_were_fixed_once_count_where_they_are_changed_only():
 
 def test_pretraining_and_world_change_everything():
     old = keys()
-    for change in ("checkpoints.pretraining.run=1", "checkpoints.world.seed=5", "checkpoints.steps=[0, 20, 36, 38, 41]"):
+    for change in (
+        "checkpoints.pretraining.run=1",
+        "checkpoints.world.seed=5",
+        "checkpoints.steps=[0, 20, 36, 38, 41]",
+    ):
         assert not set(old.values()) & set(keys(change).values())
 
 
@@ -65,17 +94,36 @@ def test_probes_change_with_what_they_ask_and_not_with_training():
 def views(recipe, *overrides):
     """What the study looks at in one recipe: dataset, format, shots."""
     study = params.load_study("smoke", overrides)
-    return {(p.dataset, p.format, p.shots) for cell in cells(study) if cell.model.recipe == recipe for p in cell.probes}
+    return {
+        (p.dataset, p.format, p.shots)
+        for cell in cells(study)
+        if cell.model.recipe == recipe
+        for p in cell.probes
+    }
 
 
 def test_findings_decide_what_is_looked_at_and_no_more():
     only = ("findings=[01_dataset_dichotomy]",)
     assert views("mnli", *only) == {("mnli", "default", 2)}
-    assert ("hellaswag", "default", 2) in views("base", *only) and ("hellaswag", "chat", 2) not in views("base", *only)
+    assert ("hellaswag", "default", 2) in views("base", *only) and (
+        "hellaswag",
+        "chat",
+        2,
+    ) not in views("base", *only)
     both = views("mnli")
-    assert {("mnli", "io", 0), ("xsum", "default", 2), ("rte", "default", 2), ("held_out_text", "default", 0)} <= both
-    assert not {name for name, form, _ in both if form != "default"} - {"mnli"}  # other formats on its own task only
-    assert ("rte", "chat", 2) in views("instruct") & views("base") and ("cnn_dailymail", "default", 2) not in both
+    assert {
+        ("mnli", "io", 0),
+        ("xsum", "default", 2),
+        ("rte", "default", 2),
+        ("held_out_text", "default", 0),
+    } <= both
+    # other formats on its own task only
+    assert not {name for name, form, _ in both if form != "default"} - {"mnli"}
+    assert ("rte", "chat", 2) in views("instruct") & views("base") and (
+        "cnn_dailymail",
+        "default",
+        2,
+    ) not in both
 
 
 GRID = "rates={grid: [5.0e-4, 1.0e-3, 2.0e-3], steps: [20, 40]}"
@@ -85,13 +133,19 @@ def test_a_grid_of_rates_adds_models_where_it_is_run_and_keeps_the_others():
     old, new = keys(), keys(GRID)
     added = set(new) - set(old)
     assert all(new[name] == key for name, key in old.items())
-    assert len(added) == 4 * 2 * 2 and "step-20.mnli@0.0005.0" in added and not [name for name in added if "step-36" in name]
+    assert (
+        len(added) == 4 * 2 * 2
+        and "step-20.mnli@0.0005.0" in added
+        and not [name for name in added if "step-36" in name]
+    )
     found = sweep(params.load_study("smoke", (GRID,)))
     assert len(found) == 4 * 3 * 2
     for cell in found:
         [probe] = cell.probes
-        assert probe.split == RESERVE and probe.dataset == {"xsum": "xsum", "instruct": "tulu_v2"}.get(
-            cell.model.recipe.split("@")[0], "mnli")
+        assert probe.split == RESERVE and probe.dataset == {
+            "xsum": "xsum",
+            "instruct": "tulu_v2",
+        }.get(cell.model.recipe.split("@")[0], "mnli")
 
 
 def test_a_rate_of_the_grid_is_the_model_that_a_recipe_with_that_rate_would_be():
@@ -102,24 +156,39 @@ def test_a_rate_of_the_grid_is_the_model_that_a_recipe_with_that_rate_would_be()
 def test_costs_grow_with_the_work():
     small, large = (params.load_study("smoke", (f"probing.items={n}",)) for n in (12, 24))
     one, two = (costs.total(study, cells(study)) for study in (small, large))
-    assert two.scored_tokens > 1.5 * one.scored_tokens and two.seconds > one.seconds and two.flops > one.flops
+    assert (
+        two.scored_tokens > 1.5 * one.scored_tokens
+        and two.seconds > one.seconds
+        and two.flops > one.flops
+    )
     assert one.trained_tokens == two.trained_tokens > 40 * 8 * 128
     assert 0 < costs.memory_gb(small) < 2 and 0 < costs.disk_gb(small) < 1
 
 
-OLMO = {"num_hidden_layers": 16, "hidden_size": 2048, "num_attention_heads": 16, "intermediate_size": 8192, "vocab_size": 50304,
-        "max_position_embeddings": 2048}
+OLMO = {
+    "num_hidden_layers": 16,
+    "hidden_size": 2048,
+    "num_attention_heads": 16,
+    "intermediate_size": 8192,
+    "vocab_size": 50304,
+    "max_position_embeddings": 2048,
+}
 
 
 @pytest.fixture
 def on_the_hub(tmp_path, monkeypatch):
-    """A study of the Hub by name, whose models have a configuration like this, in outputs of its own."""
+    """A study of the Hub by name, whose models have a configuration like this, in outputs of its
+    own.
+    """
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path)
     monkeypatch.setattr(pins, "pinned_data", lambda study: {})
 
     def study(name, config, *overrides):
         point = {"run": 0, "tokens": 1, "stage": "", "repo": "lab/model", "bytes": 1}
-        found = [point | {"name": f"step{step}", "step": step, "commit": str(step)} for step in range(1000, 6000, 1000)]
+        found = [
+            point | {"name": f"step{step}", "step": step, "commit": str(step)}
+            for step in range(1000, 6000, 1000)
+        ]
         monkeypatch.setattr(pins, "pinned", lambda study: {"config": config, "checkpoints": found})
         return params.load_study(name, ("rates=null", *overrides))
 
@@ -131,7 +200,10 @@ def test_memory_is_that_of_a_batch_of_the_longest_rows_and_of_one_row(on_the_hub
     study = on_the_hub("olmo-1b", OLMO)
     assert costs.longest_batch(study) == (8, 2048)
     assert 70 < costs.memory_gb(study) < 80 and 25 < costs.memory_gb(study, 1) < 30
-    shorter, larger = (on_the_hub("olmo-1b", OLMO, change) for change in ("tuning.max_length=512", "recipes.xsum.batch_size=32"))
+    shorter, larger = (
+        on_the_hub("olmo-1b", OLMO, change)
+        for change in ("tuning.max_length=512", "recipes.xsum.batch_size=32")
+    )
     assert costs.longest_batch(shorter) == (8, 512) and costs.longest_batch(larger) == (32, 2048)
     assert costs.memory_gb(shorter) < costs.memory_gb(study) < costs.memory_gb(larger)
     assert costs.memory_gb(larger, 1) == costs.memory_gb(study, 1)
@@ -140,9 +212,16 @@ def test_memory_is_that_of_a_batch_of_the_longest_rows_and_of_one_row(on_the_hub
 def test_models_are_in_memory_when_they_are_scored_too(on_the_hub):
     study = on_the_hub("olmo-1b", OLMO, "recipes={base: {}}")
     cached = 40 * 16 * 2048  # bytes a token
-    whole, least = (costs.PROCESS_GB + (4 * costs.parameters(study) + tokens * cached) / 1e9 for tokens in (16_384, 2048))
-    assert costs.memory_gb(study) == pytest.approx(whole) and costs.memory_gb(study, 1) == pytest.approx(least)
-    short = on_the_hub("olmo-1b", OLMO, "recipes={base: {}}", "probing.datasets=[mnli, paws]", "probing.shots=1")
+    whole, least = (
+        costs.PROCESS_GB + (4 * costs.parameters(study) + tokens * cached) / 1e9
+        for tokens in (16_384, 2048)
+    )
+    assert costs.memory_gb(study) == pytest.approx(whole) and costs.memory_gb(
+        study, 1
+    ) == pytest.approx(least)
+    short = on_the_hub(
+        "olmo-1b", OLMO, "recipes={base: {}}", "probing.datasets=[mnli, paws]", "probing.shots=1"
+    )
     assert costs.memory_gb(short, 1) == pytest.approx(least - (2048 - 2 * 73) * cached / 1e9)
 
 
@@ -151,17 +230,29 @@ def test_lengths_that_were_measured_take_the_place_of_those_registered(on_the_hu
     before = costs.total(study, cells(study))
     assert lengths.basis(study) == "registered medians, guessed for xlsum, popqa, tulu_v2"
     assert lengths.basis_of_longest(study) == "the longest that may come"
-    twice = {name: {"item": 2 * tokens, "row": 2 * tokens, "longest": 3 * tokens} for name, tokens in lengths.REAL_TOKENS.items()}
+    twice = {
+        name: {"item": 2 * tokens, "row": 2 * tokens, "longest": 3 * tokens}
+        for name, tokens in lengths.REAL_TOKENS.items()
+    }
     lengths.note(study, twice)
     after = costs.total(study, cells(study))
-    assert after.trained_tokens == 2 * before.trained_tokens and after.scored_tokens > 1.8 * before.scored_tokens
-    assert lengths.basis(study) == "measured" and costs.longest_batch(study) == (8, 3 * lengths.REAL_TOKENS["tulu_v2"])
+    assert (
+        after.trained_tokens == 2 * before.trained_tokens
+        and after.scored_tokens > 1.8 * before.scored_tokens
+    )
+    assert lengths.basis(study) == "measured" and costs.longest_batch(study) == (
+        8,
+        3 * lengths.REAL_TOKENS["tulu_v2"],
+    )
     assert lengths.basis_of_longest(study) == "the longest of those looked at"
     lengths.note(study, {name: one for name, one in twice.items() if name not in ("mnli", "popqa")})
     assert lengths.basis(study) == "measured, registered medians for mnli, guessed for popqa"
     cut = on_the_hub("olmo-1b", OLMO, "tuning.max_length=512")
     assert costs.longest_batch(cut) == (8, 512)
-    assert lengths.row(cut, "xsum", 2048) == 512 and lengths.row(cut, "paws", 2048) == 2 * lengths.REAL_TOKENS["paws"]
+    assert (
+        lengths.row(cut, "xsum", 2048) == 512
+        and lengths.row(cut, "paws", 2048) == 2 * lengths.REAL_TOKENS["paws"]
+    )
 
 
 def test_rows_of_a_generated_world_are_as_it_has_them(tmp_path, monkeypatch):
@@ -173,10 +264,14 @@ def test_rows_of_a_generated_world_are_as_it_has_them(tmp_path, monkeypatch):
 
 def test_the_disk_holds_a_state_for_each_process_that_trains(on_the_hub, tokenizer):
     study = on_the_hub("olmo-1b", OLMO)
-    assert costs.disk_gb(study, 3) - costs.disk_gb(study) == pytest.approx(2 * 24e-9 * costs.parameters(study))
+    assert costs.disk_gb(study, 3) - costs.disk_gb(study) == pytest.approx(
+        2 * 24e-9 * costs.parameters(study)
+    )
     written, kept = costs.tuned_gb(study)
     assert written == pytest.approx(5 * 9 * 3 * 4e-9 * costs.parameters(study)) and kept == 100
-    adapters = on_the_hub("olmo-1b", OLMO, "recipes={base: {}, xsum: {dataset: xsum, lora: {rank: 16}}}")
+    adapters = on_the_hub(
+        "olmo-1b", OLMO, "recipes={base: {}, xsum: {dataset: xsum, lora: {rank: 16}}}"
+    )
     assert 0 < costs.states_gb(adapters) < 0.02 * costs.states_gb(study)
 
 
@@ -189,8 +284,23 @@ def test_adapters_are_counted_as_they_are_made(tokenizer):
 
 
 def test_configurations_by_other_names_are_read_and_what_is_not_there_is_named(on_the_hub):
-    gpt2 = {"n_layer": 12, "n_embd": 768, "n_head": 12, "n_inner": None, "n_positions": 1024, "vocab_size": 50257}
+    gpt2 = {
+        "n_layer": 12,
+        "n_embd": 768,
+        "n_head": 12,
+        "n_inner": None,
+        "n_positions": 1024,
+        "vocab_size": 50257,
+    }
     assert costs.architecture(on_the_hub("olmo-1b", gpt2)) == params.Architecture(
-        layers=12, width=768, heads=12, intermediate=3072, context=1024, vocabulary=50257)
-    with pytest.raises(StudyError, match="says nothing of layers, context by a name that is known: num_hidden_layers, n_layer"):
-        costs.architecture(on_the_hub("olmo-1b", {"d_model": 768, "n_embd": 768, "n_head": 12, "vocab_size": 50257}))
+        layers=12, width=768, heads=12, intermediate=3072, context=1024, vocabulary=50257
+    )
+    with pytest.raises(
+        StudyError,
+        match="says nothing of layers, context by a name that is known: num_hidden_layers, n_layer",
+    ):
+        costs.architecture(
+            on_the_hub(
+                "olmo-1b", {"d_model": 768, "n_embd": 768, "n_head": 12, "vocab_size": 50257}
+            )
+        )

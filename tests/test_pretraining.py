@@ -1,4 +1,6 @@
-"""Pre-training leaves ordinary folders, the same each time, also after a kill, and from the user's own text."""
+"""Pre-training leaves ordinary folders, the same each time, also after a kill, and from the
+user's own text.
+"""
 
 import itertools
 import json
@@ -13,8 +15,12 @@ from pretune.errors import Damaged
 from pretune.microworld.text import documents
 
 SETTINGS = params.Pretraining(
-    learning_rate=3e-3, batch_size=4, length=64,
-    architecture=params.Architecture(layers=1, width=32, heads=2, intermediate=64, context=64, vocabulary=400),
+    learning_rate=3e-3,
+    batch_size=4,
+    length=64,
+    architecture=params.Architecture(
+        layers=1, width=32, heads=2, intermediate=64, context=64, vocabulary=400
+    ),
 )
 
 
@@ -30,7 +36,9 @@ def run(text, folder, after=lambda step: None):
 
 def test_two_runs_give_identical_weights_and_steps_differ(text, tmp_path):
     one, two = run(text, tmp_path / "one"), run(text, tmp_path / "two")
-    assert one == two and set(one) == {"step-0", "step-6", "step-12"} and len(set(one.values())) == 3
+    assert (
+        one == two and set(one) == {"step-0", "step-6", "step-12"} and len(set(one.values())) == 3
+    )
 
 
 def test_a_checkpoint_is_an_ordinary_folder(text, tmp_path):
@@ -47,7 +55,9 @@ def test_a_checkpoint_is_an_ordinary_folder(text, tmp_path):
 def test_a_killed_run_goes_on_and_ends_the_same(text, tmp_path, monkeypatch):
     whole = run(text, tmp_path / "whole")
     real = training.train
-    monkeypatch.setattr(training, "train", lambda *given, **named: real(*given, **named, state_every=0.0))
+    monkeypatch.setattr(
+        training, "train", lambda *given, **named: real(*given, **named, state_every=0.0)
+    )
 
     def kill(step):
         if step.step == 8:
@@ -68,7 +78,9 @@ def test_text_that_ends_too_soon_is_an_error_with_the_numbers(tmp_path):
 def test_corpus_folder(tmp_path, world):
     words = list(itertools.islice(documents(world, 0), 9))
     (tmp_path / "a.txt").write_text(words[0])
-    (tmp_path / "b.jsonl").write_text("".join(json.dumps({"text": word}) + "\n" for word in words[1:5]))
+    (tmp_path / "b.jsonl").write_text(
+        "".join(json.dumps({"text": word}) + "\n" for word in words[1:5])
+    )
     with lzma.open(tmp_path / "c.jsonl.xz", "wt") as packed:
         packed.writelines(json.dumps({"text": word, "id": 1}) + "\n" for word in words[5:])
     assert sorted(pretraining.corpus_documents(tmp_path)) == sorted(words)
@@ -80,12 +92,19 @@ def test_weights_that_are_not_the_models_are_fatal(text, tmp_path):
     run(text, tmp_path)
     point = Checkpoint("step-6", 0, "pretraining", 6, 1536, "r", tmp_path / "step-6", False)
     models.load_checkpoint(point)
-    (tmp_path / "step-6" / "model.safetensors").write_bytes((tmp_path / "step-12" / "model.safetensors").read_bytes())
+    (tmp_path / "step-6" / "model.safetensors").write_bytes(
+        (tmp_path / "step-12" / "model.safetensors").read_bytes()
+    )
     with pytest.raises(Damaged, match="step-6: a file is not what was written: set aside"):
         models.load_checkpoint(point)
     assert not (tmp_path / "step-6").exists() and (tmp_path / "step-6.damaged").is_dir()
-    config = json.loads((tmp_path / "step-12" / "config.json").read_text()) | {"num_hidden_layers": 2}
+    config = json.loads((tmp_path / "step-12" / "config.json").read_text()) | {
+        "num_hidden_layers": 2
+    }
     (tmp_path / "step-12" / "config.json").write_text(json.dumps(config))
-    checkpoints.describe(tmp_path / "step-12", checkpoints.weights_checksum(tmp_path / "step-12"))  # as if it had been written so
+    # as if it had been written so
+    checkpoints.describe(tmp_path / "step-12", checkpoints.weights_checksum(tmp_path / "step-12"))
     with pytest.raises(models.CheckpointError, match="missing_keys"):
-        models.load_checkpoint(Checkpoint("step-12", 0, "pretraining", 12, 3072, "r", tmp_path / "step-12", False))
+        models.load_checkpoint(
+            Checkpoint("step-12", 0, "pretraining", 12, 3072, "r", tmp_path / "step-12", False)
+        )

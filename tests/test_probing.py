@@ -11,7 +11,17 @@ import pytest
 import torch
 
 from conftest import OUTPUTS
-from pretune import cells, checkpoints, params, plan, pretraining, probing, prompts, records, statistics
+from pretune import (
+    cells,
+    checkpoints,
+    params,
+    plan,
+    pretraining,
+    probing,
+    prompts,
+    records,
+    statistics,
+)
 from pretune.checkpoints import Checkpoint
 from pretune.errors import StudyError
 from pretune.microworld.text import documents
@@ -24,12 +34,23 @@ POINT = Checkpoint("step-0", 0, "pretraining", 0, 0, "none", Path("nowhere"), Fa
 
 
 def seen(model, tokenizer, dataset, *overrides, **changes):
-    """What the smoke study sees of one dataset in the untrained model; `changes` are fields of the probe."""
+    """What the smoke study sees of one dataset in the untrained model; `changes` are fields of
+    the probe.
+    """
     study = params.load_study("smoke", overrides)
     cells.prepare_data(study)
-    probe = plan.Probe(dataset, plan.evaluation_split(study, REGISTRY[dataset]), "default", 2, 0, 12, 8, "", "")
+    probe = plan.Probe(
+        dataset, plan.evaluation_split(study, REGISTRY[dataset]), "default", 2, 0, 12, 8, "", ""
+    )
     found = probing.Seen()
-    probing.look(study, plan.Model(POINT, "base", 0, "none"), model, tokenizer, replace(probe, **changes), found)
+    probing.look(
+        study,
+        plan.Model(POINT, "base", 0, "none"),
+        model,
+        tokenizer,
+        replace(probe, **changes),
+        found,
+    )
     return found
 
 
@@ -37,12 +58,16 @@ def folder():
     return checkpoints.data_folder(params.load_study("smoke"))
 
 
-@pytest.mark.parametrize("dataset", [name for name, one in REGISTRY.items() if one.microworld and one.kind != "chat"])
+@pytest.mark.parametrize(
+    "dataset", [name for name, one in REGISTRY.items() if one.microworld and one.kind != "chat"]
+)
 def test_every_dataset_can_be_looked_at(model, tokenizer, dataset):
     changes = {"shots": 0} if REGISTRY[dataset].kind == "text" else {}
     for form in ("default",) if changes else ("default", "instruct", "io", "chat"):
         made = seen(model, tokenizer, dataset, format=form, items=4, **changes)
-        assert len(made.rows) == 4 and all(np.isfinite(row["log_likelihood"]).all() for row in made.rows)
+        assert len(made.rows) == 4 and all(
+            np.isfinite(row["log_likelihood"]).all() for row in made.rows
+        )
         assert (REGISTRY[dataset].kind == "generation") == ("rouge_l" in made.rows[0])
 
 
@@ -52,19 +77,28 @@ CHOICES = [name for name, one in REGISTRY.items() if one.microworld and one.kind
 @pytest.fixture(scope="module")
 def usual_tokenizer():
     """That of a world as large as those of the studies."""
-    return pretraining.train_tokenizer(itertools.islice(documents(make_world(2, 60, 24, 8), 0), 4000), 1024)
+    return pretraining.train_tokenizer(
+        itertools.islice(documents(make_world(2, 60, 24, 8), 0), 4000), 1024
+    )
 
 
 @pytest.mark.parametrize("dataset", CHOICES)
 def test_random_weights_are_never_better_than_no_skill(usual_tokenizer, dataset):
-    """On every set with given answers. By characters long words win where all tokens are alike, which is far more than chance
-    on HellaSwag."""
-    shape = params.Architecture(layers=2, width=32, heads=2, intermediate=64, context=256, vocabulary=1024)
+    """On every set with given answers. By characters long words win where all tokens are alike,
+    which is far more than chance on HellaSwag.
+    """
+    shape = params.Architecture(
+        layers=2, width=32, heads=2, intermediate=64, context=256, vocabulary=1024
+    )
     world, found = "checkpoints.world={seed: 2, people: 60, towns: 24, countries: 8}", []
     for seed in range(3):
         network = pretraining.new_model(shape, usual_tokenizer, seed).eval()
-        scored = records.scored(pd.DataFrame(seen(network, usual_tokenizer, dataset, world, items=200, shots=0).rows))
-        found.append(scored.assign(score=scored["score"] - scored["baseline"], level=scored["baseline"]))
+        scored = records.scored(
+            pd.DataFrame(seen(network, usual_tokenizer, dataset, world, items=200, shots=0).rows)
+        )
+        found.append(
+            scored.assign(score=scored["score"] - scored["baseline"], level=scored["baseline"])
+        )
     rows = pd.concat(found)
     assert statistics.over_items(rows).low <= 0 and rows["level"].mean() >= 0.25
     assert dataset != "hellaswag" or rows["level"].mean() > 0.38
@@ -72,15 +106,38 @@ def test_random_weights_are_never_better_than_no_skill(usual_tokenizer, dataset)
 
 def test_without_a_skill_the_best_of_chance_of_tokens_alike_and_of_answers_without_their_question():
     """Four answers: the one of fewest tokens is wrong, the longest for its tokens right."""
-    base = {"dataset": "arc_easy", "checkpoint": "a", "recipe": "base", "seed": 0, "draw": 0, "format": "default",
-            "shots_asked": 0, "gold": 1, "baseline": 0.25, "log_likelihood": [-1.0, -9.0, -9.0, -9.0],
-            "choice_tokens": [1, 2, 2, 2], "choice_characters": [4, 16, 8, 8],
-            "blank_log_likelihood": [-5.0, -6.0, -6.0, -6.0], "rouge_l": None}
-    level = {how: records.scored(pd.DataFrame([base]), how)["baseline"].item() for how in records.NORMALISATIONS}
-    assert level == {"dataset": 1.0, "characters": 1.0, "sum": 0.25, "tokens": 1 / 3, "calibrated": 0.25}
+    base = {
+        "dataset": "arc_easy",
+        "checkpoint": "a",
+        "recipe": "base",
+        "seed": 0,
+        "draw": 0,
+        "format": "default",
+        "shots_asked": 0,
+        "gold": 1,
+        "baseline": 0.25,
+        "log_likelihood": [-1.0, -9.0, -9.0, -9.0],
+        "choice_tokens": [1, 2, 2, 2],
+        "choice_characters": [4, 16, 8, 8],
+        "blank_log_likelihood": [-5.0, -6.0, -6.0, -6.0],
+        "rouge_l": None,
+    }
+    level = {
+        how: records.scored(pd.DataFrame([base]), how)["baseline"].item()
+        for how in records.NORMALISATIONS
+    }
+    assert level == {
+        "dataset": 1.0,
+        "characters": 1.0,
+        "sum": 0.25,
+        "tokens": 1 / 3,
+        "calibrated": 0.25,
+    }
     tied = base | {"blank_log_likelihood": [-1.0] * 4, "choice_tokens": [2, 1, 1, 2]}
-    assert records.scored(pd.DataFrame([tied]), "sum")["baseline"].item() == 0.5  # two are as short, one of them right
-    two = pd.DataFrame([base, base | {"gold": 0}])  # the best by the mean of all items, not item by item
+    # two are as short, one of them right
+    assert records.scored(pd.DataFrame([tied]), "sum")["baseline"].item() == 0.5
+    # the best by the mean of all items, not item by item
+    two = pd.DataFrame([base, base | {"gold": 0}])
     assert list(records.scored(two, "dataset")["baseline"]) == [1.0, 0.0]
 
 
@@ -96,7 +153,9 @@ def test_shots_come_from_train_and_are_never_scored(model, tokenizer):
         dataset, made = REGISTRY[name], seen(model, tokenizer, name, items=2000)
         prefix = made.texts[0]["prompt"].split("### Input_1")[1]
         scored = {text["prompt"].split("### Input_1")[-1] for text in made.texts}
-        assert f" ### Inference:{prefix.split(' ### Inference:')[1]}" and not any(prefix.startswith(one) for one in scored)
+        assert f" ### Inference:{prefix.split(' ### Inference:')[1]}" and not any(
+            prefix.startswith(one) for one in scored
+        )
         shown = rows.shots(folder(), dataset, dataset.evaluation, "default", 2, 0)
         assert not {example.prompt for example in shown} & {f"### Input_1{one}" for one in scored}
 
@@ -104,7 +163,9 @@ def test_shots_come_from_train_and_are_never_scored(model, tokenizer):
 def test_reserved_rows_are_never_trained_on_or_shown():
     dataset = REGISTRY["mnli"]
     reserved = set(rows.chosen(folder(), dataset, RESERVE, 10**6))
-    trained = set().union(*(rows.chosen(folder(), dataset, "train", 10**6, seed) for seed in range(3)))
+    trained = set().union(
+        *(rows.chosen(folder(), dataset, "train", 10**6, seed) for seed in range(3))
+    )
     assert len(reserved) == 200 and len(trained) == 1800 and not reserved & trained
 
 
@@ -124,13 +185,20 @@ def test_a_model_that_gives_no_numbers_gives_no_answers(model, tokenizer, datase
     """NaN is no larger than any other: the first choice would be taken."""
     with torch.no_grad():
         model.get_output_embeddings().weight[7, 3] = value
-    with pytest.raises(probing.NotFinite, match=rf"step-0\.base\.0: {dataset}: row \d+ of .*: log_likelihood is \[.*(nan|inf)"):
+    with pytest.raises(
+        probing.NotFinite,
+        match=rf"step-0\.base\.0: {dataset}: row \d+ of .*: log_likelihood is \[.*(nan|inf)",
+    ):
         seen(model, tokenizer, dataset, items=4, shots=0)
 
 
 def test_a_content_free_prompt_without_numbers_is_refused_too(model, tokenizer, monkeypatch):
-    monkeypatch.setattr(probing, "_blank_likelihoods", lambda *given: [[0.0, np.nan, 0.0]] * len(given[3]))
-    with pytest.raises(probing.NotFinite, match=r"mnli: row \d+ of .*: blank_log_likelihood is \[0.0, nan, 0.0\]"):
+    monkeypatch.setattr(
+        probing, "_blank_likelihoods", lambda *given: [[0.0, np.nan, 0.0]] * len(given[3])
+    )
+    with pytest.raises(
+        probing.NotFinite, match=r"mnli: row \d+ of .*: blank_log_likelihood is \[0.0, nan, 0.0\]"
+    ):
         seen(model, tokenizer, "mnli")
 
 
@@ -138,7 +206,9 @@ def test_published_shots_are_the_first_items_and_stay_scored(model, tokenizer):
     made = seen(model, tokenizer, "mnli", "protocol=published")
     assert [row["item"] for row in made.rows] == list(range(12))
     assert [row["flag"] for row in made.rows] == ["shot"] * 2 + [""] * 10
-    first = REGISTRY["mnli"].example(rows.read(folder(), REGISTRY["mnli"], "validation_matched")[0], "default")
+    first = REGISTRY["mnli"].example(
+        rows.read(folder(), REGISTRY["mnli"], "validation_matched")[0], "default"
+    )
     assert made.texts[5]["prompt"].startswith(f"{first.prompt}{first.completion}\n")
 
 
@@ -151,10 +221,14 @@ def test_published_hidden_labels_are_marked_where_the_corrected_protocol_refuses
     assert {row["flag"] for row in seen(model, tokenizer, "qqp").rows} == {""}
 
 
-def test_published_long_prompts_are_scored_and_marked_where_the_corrected_protocol_lowers_shots(model, tokenizer):
+def test_published_long_prompts_are_scored_and_marked_where_the_corrected_protocol_lowers_shots(
+    model, tokenizer
+):
     model.config.max_position_embeddings = 130
     corrected = seen(model, tokenizer, "mnli")
-    assert {row["shots"] for row in corrected.rows} == {1} or {row["shots"] for row in corrected.rows} == {0}
+    assert {row["shots"] for row in corrected.rows} == {1} or {
+        row["shots"] for row in corrected.rows
+    } == {0}
     published = seen(model, tokenizer, "mnli", "protocol=published")
     assert {row["shots"] for row in published.rows} == {2} and len(published.rows) == 12
     assert any("too long" in row["flag"] for row in published.rows) and not published.left_out
@@ -165,7 +239,11 @@ def test_published_labels_are_read_from_their_likeliest_sub_token(model, tokeniz
     made = seen(model, tokenizer, "mnli", "protocol=published")
     row, text = made.rows[7], made.texts[7]
     with torch.inference_mode():
-        logits = model(tokenizer(text["prompt"] + " ", return_tensors="pt")["input_ids"]).logits[0, -1].log_softmax(-1)
+        logits = (
+            model(tokenizer(text["prompt"] + " ", return_tensors="pt")["input_ids"])
+            .logits[0, -1]
+            .log_softmax(-1)
+        )
     for label, found in zip(REGISTRY["mnli"].labels, row["log_likelihood"], strict=True):
         parts = {token for word in (label, " " + label) for token in tokenizer(word)["input_ids"]}
         assert found == pytest.approx(max(logits[token].item() for token in parts), abs=1e-4)
@@ -184,7 +262,9 @@ def test_training_rows_that_do_not_fit_are_passed_over_or_cut(model, tokenizer):
     assert none == [] and long and len(made) == 48 and max(len(row.ids) for row in made) < longest
     with pytest.raises(StudyError, match="rows that fit 30 tokens"):
         cells._training_rows(study, tuned, 30, tokenizer)
-    cut, none = cells._training_rows(params.load_study("smoke", ("protocol=published",)), tuned, 60, tokenizer)
+    cut, none = cells._training_rows(
+        params.load_study("smoke", ("protocol=published",)), tuned, 60, tokenizer
+    )
     assert max(len(row.ids) for row in cut) == 60 and len(cut) == 48 and none == []
 
 
@@ -193,13 +273,20 @@ def test_rows_longer_than_max_length_are_passed_over_and_counted_or_cut(tokenize
     tuned, study = plan.Model(POINT, "xsum", 0, "none"), params.load_study("smoke")
     whole, none = cells._training_rows(study, tuned, 512, tokenizer)
     longest = max(len(row.ids) for row in whole)
-    made, long = cells._training_rows(params.load_study("smoke", (f"tuning.max_length={longest - 1}",)), tuned, 512, tokenizer)
+    made, long = cells._training_rows(
+        params.load_study("smoke", (f"tuning.max_length={longest - 1}",)), tuned, 512, tokenizer
+    )
     assert none == [] and long and len(made) == 48 and max(len(row.ids) for row in made) < longest
     order = rows.chosen(folder(), REGISTRY["xsum"], "train", 48 + len(long), 0)
-    assert set(long) <= set(order) and [len(prompts.row_of(folder(), REGISTRY["xsum"], index, tokenizer).ids) for index in order
-                                        if index not in long] == [len(row.ids) for row in made]
+    assert set(long) <= set(order) and [
+        len(prompts.row_of(folder(), REGISTRY["xsum"], index, tokenizer).ids)
+        for index in order
+        if index not in long
+    ] == [len(row.ids) for row in made]
     with pytest.raises(StudyError, match="rows that fit 30 tokens"):
-        cells._training_rows(params.load_study("smoke", ("tuning.max_length=30",)), tuned, 512, tokenizer)
+        cells._training_rows(
+            params.load_study("smoke", ("tuning.max_length=30",)), tuned, 512, tokenizer
+        )
     for limit, context in ((60, 512), (512, 60)):
         published = params.load_study("smoke", ("protocol=published", f"tuning.max_length={limit}"))
         cut, none = cells._training_rows(published, tuned, context, tokenizer)
@@ -210,6 +297,9 @@ def test_examples_that_are_trained_on_count_their_completion_only(tokenizer):
     study = params.load_study("smoke")
     for recipe, said in (("mnli", {"entailment", "neutral", "contradiction"}), ("instruct", None)):
         made, _ = cells._training_rows(study, plan.Model(POINT, recipe, 0, "none"), 512, tokenizer)
-        answers = {tokenizer.decode(row.ids[row.counted]).replace(tokenizer.eos_token, "").strip() for row in made}
+        answers = {
+            tokenizer.decode(row.ids[row.counted]).replace(tokenizer.eos_token, "").strip()
+            for row in made
+        }
         assert answers == said if said else all("<|user|>" not in answer for answer in answers)
     assert OUTPUTS in folder().parents and prompts.FITTING == 0.95

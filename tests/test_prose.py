@@ -18,7 +18,11 @@ def of(study, *overrides):
 def test_how_datasets_are_asked_follows_the_protocol():
     corrected, published = prose.asked(of("smoke")), prose.asked(of("smoke", "protocol=published"))
     assert "never scored" in corrected and "ends at a newline" in corrected
-    assert "which stay scored" in published and "ends at its longest length" in published and "never scored" not in published
+    assert (
+        "which stay scored" in published
+        and "ends at its longest length" in published
+        and "never scored" not in published
+    )
     mixed = prose.asked(of("smoke", "protocol.stop=length"))
     assert "never scored" in mixed and "ends at its longest length" in mixed
 
@@ -26,33 +30,49 @@ def test_how_datasets_are_asked_follows_the_protocol():
 def test_what_differs_follows_the_protocol_and_released_scores_are_not_said_to_differ():
     options = tuple(prose.DIFFERS)
     assert "As in the reference study" not in prose.differences(of("smoke"), options)
-    assert prose.differences(of("olmo-1b-published"), options).count("As in the reference study") == len(options)
+    assert prose.differences(of("olmo-1b-published"), options).count(
+        "As in the reference study"
+    ) == len(options)
     tables = prose.differences(of("published"), options, "More.")
-    assert "Nothing was run" in tables and "never scored" not in tables and tables.endswith("- More.")
+    assert (
+        "Nothing was run" in tables and "never scored" not in tables and tables.endswith("- More.")
+    )
 
 
-@pytest.mark.parametrize(("study", "words", "never"), [
-    ("quick", "With one seed", "three seeds"), ("microworld", "One pre-training run is one sample", "provisional"),
-    ("polypythias-160m", "5 pre-training runs of one family", "One pre-training run"),
-    ("olmo-1b", "One pre-training run", "A generated world"), ("published", "one degree of freedom", "A generated world"),
-    ("control", "A generated world", "one degree of freedom"),
-])
+@pytest.mark.parametrize(
+    ("study", "words", "never"),
+    [
+        ("quick", "With one seed", "three seeds"),
+        ("microworld", "One pre-training run is one sample", "provisional"),
+        ("polypythias-160m", "5 pre-training runs of one family", "One pre-training run"),
+        ("olmo-1b", "One pre-training run", "A generated world"),
+        ("published", "one degree of freedom", "A generated world"),
+        ("control", "A generated world", "one degree of freedom"),
+    ],
+)
 def test_limits_are_those_of_the_study(study, words, never):
     said = prose.limits(of(study), "And more.")
     assert words in said and never not in said and said.endswith("- And more.")
 
 
 def test_examples_that_differ_are_told():
-    assert prose.tuned(of("control")) == ("Every recipe tunes a checkpoint on 800 examples, with the same hyper-parameters at "
-                                          "every checkpoint.")
+    assert prose.tuned(of("control")) == (
+        "Every recipe tunes a checkpoint on 800 examples, with the same hyper-parameters at every "
+        "checkpoint."
+    )
     unlike = prose.tuned(of("olmo-1b"))
     assert unlike.startswith("Recipes tune a checkpoint on 4,000 examples (`instruct` on 16,000)")
     assert "`instruct` tunes on a mixture of instructions" in unlike
 
 
-@pytest.mark.parametrize(("study", "words"), [
-    ("quick", "Every fact that is asked for stood"), ("control", "No fact that is asked for stood"), ("olmo-1b", "is not known"),
-])
+@pytest.mark.parametrize(
+    ("study", "words"),
+    [
+        ("quick", "Every fact that is asked for stood"),
+        ("control", "No fact that is asked for stood"),
+        ("olmo-1b", "is not known"),
+    ],
+)
 def test_whether_facts_were_read_follows_the_world(study, words):
     assert words in prose.seen(of(study))
 
@@ -61,7 +81,11 @@ def test_tuned_sets_that_claim_2b_compares_have_equally_many_examples():
     """In every study that tunes on sets of both kinds."""
     for file in (ROOT / "params").glob("*.yaml"):
         study = params.load_study(file.stem)
-        single = [name for name, how in study.recipes.items() if how.dataset and how.dataset != "tulu_v2" and not how.lora]
+        single = [
+            name
+            for name, how in study.recipes.items()
+            if how.dataset and how.dataset != "tulu_v2" and not how.lora
+        ]
         assert len({study.tuning_of(name).examples for name in single}) <= 1, file.stem
 
 
@@ -69,13 +93,23 @@ def test_notebooks_say_of_no_study_what_is_true_of_some():
     """Sentences that were false of the released tables stand in no notebook as they are."""
     for file in (ROOT / "notebooks").glob("*.py"):
         text = " ".join(re.sub(r"\n# ?", " ", file.read_text(encoding="utf-8")).split())
-        for words in ("never scored", "ends at a newline", "equally many examples;", "One pre-training run is one sample",
-                      "Every label is public", "A generated world shows", "paired by item", "Welch"):
+        for words in (
+            "never scored",
+            "ends at a newline",
+            "equally many examples;",
+            "One pre-training run is one sample",
+            "Every label is public",
+            "A generated world shows",
+            "paired by item",
+            "Welch",
+        ):
             assert words not in text, (file.name, words)
 
 
 def test_intervals_are_said_as_they_are_made():
-    assert "seeds and shot draws" in prose.intervals(of("quick")) and "one degree" not in prose.intervals(of("quick"))
+    assert "seeds and shot draws" in prose.intervals(
+        of("quick")
+    ) and "one degree" not in prose.intervals(of("quick"))
     assert "over pre-training runs" in prose.intervals(of("polypythias-160m"))
     tables = prose.intervals(of("published"))
     assert "not paired" in tables and "one degree of freedom" in tables and "Welch" not in tables

@@ -12,7 +12,10 @@ import pytest
 from pretune import params, paths, records
 from pretune.plan import cells
 
-SMALL = ("findings=[01_dataset_dichotomy]", "probing.datasets=[xsum, mnli, rte, hellaswag, arc_easy, sciq]")
+SMALL = (
+    "findings=[01_dataset_dichotomy]",
+    "probing.datasets=[xsum, mnli, rte, hellaswag, arc_easy, sciq]",
+)
 
 ABOUT = {"left_out": {}, "training": [], "checkpoint_sha256": "0" * 64}
 
@@ -37,26 +40,52 @@ def write(study, cell, probes):
     for probe in probes:
         for item in range(6):
             generated = probe.dataset == "xsum"
-            table.append({
-                "run": 0, "checkpoint": point.name, "revision": point.revision, "step": point.step, "tokens": point.tokens,
-                "stage": point.stage, "late": point.late, "recipe": cell.model.recipe, "seed": 0, "probe": probe.key,
-                "dataset": probe.dataset, "split": probe.split, "format": "default", "shots_asked": 2, "shots": 2, "draw": 0,
-                "item": item, "gold": 0 if generated else item % 2, "baseline": 0.5,
-                "log_likelihood": [-4.0] if generated else [-4.0, -6.0],
-                "blank_log_likelihood": [-1.0] if generated else [-1.0, -9.0],
-                "choice_tokens": [2] if generated else [1, 3], "choice_characters": [5] if generated else [4, 24],
-                "rouge_l": 0.25 if generated else None, "flag": "",
-            })
-            texts.append({"probe": probe.key, "item": item, "prompt": "p", "choices": ["a"], "output": None})
+            table.append(
+                {
+                    "run": 0,
+                    "checkpoint": point.name,
+                    "revision": point.revision,
+                    "step": point.step,
+                    "tokens": point.tokens,
+                    "stage": point.stage,
+                    "late": point.late,
+                    "recipe": cell.model.recipe,
+                    "seed": 0,
+                    "probe": probe.key,
+                    "dataset": probe.dataset,
+                    "split": probe.split,
+                    "format": "default",
+                    "shots_asked": 2,
+                    "shots": 2,
+                    "draw": 0,
+                    "item": item,
+                    "gold": 0 if generated else item % 2,
+                    "baseline": 0.5,
+                    "log_likelihood": [-4.0] if generated else [-4.0, -6.0],
+                    "blank_log_likelihood": [-1.0] if generated else [-1.0, -9.0],
+                    "choice_tokens": [2] if generated else [1, 3],
+                    "choice_characters": [5] if generated else [4, 24],
+                    "rouge_l": 0.25 if generated else None,
+                    "flag": "",
+                }
+            )
+            texts.append(
+                {"probe": probe.key, "item": item, "prompt": "p", "choices": ["a"], "output": None}
+            )
     records.write_record(records.record_folder(study, cell.model), table, texts, ABOUT)
 
 
 def test_what_was_written_is_read_and_the_rest_is_missing(study):
     assert len(records.load(study)) == 2 * 6 * 6
     there = {cell.model.name for cell in bases(study)[:2]}
-    assert {cell.model.name for cell in records.missing(study)} == {cell.model.name for cell in cells(study)} - there
+    assert {cell.model.name for cell in records.missing(study)} == {
+        cell.model.name for cell in cells(study)
+    } - there
     assert set(records.load(study, columns=["dataset", "item"]).columns) == {"dataset", "item"}
-    assert set(records.load(study, where={"dataset": ["mnli", "rte"]})["dataset"]) == {"mnli", "rte"}
+    assert set(records.load(study, where={"dataset": ["mnli", "rte"]})["dataset"]) == {
+        "mnli",
+        "rte",
+    }
     assert len(records.load_texts(study, {"checkpoint": "step-0"})) == 36
 
 
@@ -73,8 +102,16 @@ def test_unknown_names_are_errors_that_name_what_is_allowed(study):
 
 def test_each_normalisation_picks_by_its_own_rule(study):
     rows = records.load(study, where={"dataset": "mnli"})  # log-likelihoods -4, -6
-    picked = {name: set(records.scored(rows, name)["prediction"]) for name in records.NORMALISATIONS}
-    assert picked == {"dataset": {0}, "sum": {0}, "tokens": {1}, "characters": {1}, "calibrated": {1}}
+    picked = {
+        name: set(records.scored(rows, name)["prediction"]) for name in records.NORMALISATIONS
+    }
+    assert picked == {
+        "dataset": {0},
+        "sum": {0},
+        "tokens": {1},
+        "characters": {1},
+        "calibrated": {1},
+    }
     assert records.scored(rows)["score"].mean() == 0.5
     generated = records.scored(records.load(study, where={"dataset": "xsum"}), "calibrated")
     assert set(generated["score"]) == {0.25} and set(generated["prediction"]) == {-1}
@@ -85,13 +122,18 @@ def test_log_likelihoods_that_are_not_finite_have_no_answer(study, name):
     rows = records.load(study, where={"dataset": ["mnli", "xsum"]})
     picked = next(place for place in rows.index if rows["dataset"][place] == "mnli")
     rows.at[picked, name] = np.array([np.nan, -1.0])
-    with pytest.raises(ValueError, match=r"mnli at step-0: row \d has log-likelihoods that are not finite \(\[nan, "):
+    with pytest.raises(
+        ValueError,
+        match=r"mnli at step-0: row \d has log-likelihoods that are not finite \(\[nan, ",
+    ):
         records.scored(rows, "calibrated")
     rows.at[picked, name] = np.array([-1.0, -1.0])
     assert records.scored(rows, "calibrated")["prediction"].isin([-1, 0, 1]).all()
 
 
-@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "gone", "sidecar", "link", "version", "weights"])
+@pytest.mark.parametrize(
+    "damage", ["flip", "cut", "empty", "gone", "sidecar", "link", "version", "weights"]
+)
 def test_a_damaged_record_is_named_set_aside_and_counts_as_missing(study, caplog, damage, tmp_path):
     cell = bases(study)[0]
     folder = records.record_folder(study, cell.model)
@@ -128,14 +170,20 @@ def test_a_damaged_record_is_named_set_aside_and_counts_as_missing(study, caplog
 
 
 def test_what_rows_say_of_their_checkpoint_is_what_the_study_says_now(study):
-    """A checkpoint that was one of the last three is none any more where another one is measured after it."""
+    """A checkpoint that was one of the last three is none any more where another one is measured
+    after it.
+    """
     for cell in bases(study)[2:]:
         write(study, cell, cell.probes)
     more = params.load_study("smoke", (*SMALL, "checkpoints.steps=[0, 20, 36, 38, 39, 40]"))
     old, new = records.load(study), records.load(more)
-    assert set(old.loc[old["late"], "step"]) == {36, 38, 40} and set(new.loc[new["late"], "step"]) == {38, 40}
+    assert set(old.loc[old["late"], "step"]) == {36, 38, 40} and set(
+        new.loc[new["late"], "step"]
+    ) == {38, 40}
     assert records.load(more, where={"late": True})["step"].nunique() == 2
-    assert (old.dtypes == new.dtypes).all() and old.drop(columns="late").equals(new.drop(columns="late"))
+    assert (old.dtypes == new.dtypes).all() and old.drop(columns="late").equals(
+        new.drop(columns="late")
+    )
 
 
 def test_half_written_files_are_never_read(study):
@@ -159,6 +207,12 @@ def test_the_same_record_twice_is_one_record(study):
     cell = bases(study)[0]
     before = sorted(path.name for path in records.record_folder(study, cell.model).iterdir())
     write(study, cell, cell.probes)
-    assert sorted(path.name for path in records.record_folder(study, cell.model).iterdir()) == before
-    about = json.loads(next(records.record_folder(study, cell.model).glob("*/record.json")).read_text())
-    assert len(about["sha256"]) == 2 and np.all([len(value) == 64 for value in about["sha256"].values()])
+    assert (
+        sorted(path.name for path in records.record_folder(study, cell.model).iterdir()) == before
+    )
+    about = json.loads(
+        next(records.record_folder(study, cell.model).glob("*/record.json")).read_text()
+    )
+    assert len(about["sha256"]) == 2 and np.all(
+        [len(value) == 64 for value in about["sha256"].values()]
+    )

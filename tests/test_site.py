@@ -1,4 +1,6 @@
-"""The rendered site: fetches nothing, shows what is there, escapes what came from data, and looks right in a browser."""
+"""The rendered site: fetches nothing, shows what is there, escapes what came from data, and
+looks right in a browser.
+"""
 
 import html
 import json
@@ -6,6 +8,7 @@ import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -30,7 +33,9 @@ class Links(HTMLParser):
     def handle_starttag(self, tag, attributes):
         given = dict(attributes)
         self.tags.append(tag)
-        self.sources += [given[key] for key in ("src", "srcset", "data", "poster") if given.get(key)]
+        self.sources += [
+            given[key] for key in ("src", "srcset", "data", "poster") if given.get(key)
+        ]
         self.links += [given["href"]] if given.get("href") else []
         self.labels += [given.get("aria-label")] if tag == "svg" else []
 
@@ -46,7 +51,11 @@ def finding_files(files):
 
 
 def test_a_page_for_all_one_a_checkpoint_and_the_overview(files, smoke):
-    names = [finding + end for finding in smoke.findings for end in ("", *(f".step-{step}" for step in (0, 20, 36, 38, 40)))]
+    names = [
+        finding + end
+        for finding in smoke.findings
+        for end in ("", *(f".step-{step}" for step in (0, 20, 36, 38, 40)))
+    ]
     assert sorted(file.stem for file in files) == sorted([*names, "index"])
 
 
@@ -55,7 +64,8 @@ def test_nothing_is_fetched_and_links_resolve(files):
         text = file.read_text()
         page = Links(text)
         assert not page.sources and "script" not in page.tags and "link" not in page.tags
-        names = r"https?://(?!www\.w3\.org|purl\.org|creativecommons\.org|matplotlib\.org)"  # of vocabularies, not places
+        # of vocabularies, not places
+        names = r"https?://(?!www\.w3\.org|purl\.org|creativecommons\.org|matplotlib\.org)"
         assert not re.search(r"@import|url\((?!#)|" + names, text)
         for link in page.links:
             assert link.startswith("#") or (file.parent / link).exists(), link
@@ -75,19 +85,38 @@ def test_every_page_tells_its_answer_and_no_machine(finding_files, smoke):
         assert "Answer" in text and str(paths.ROOT) not in text and "Traceback" not in text
         if ".step-" not in file.name:
             number = file.name[1]
-            assert f"Claim {number}a" in text and ("provisional: fewer than three seeds" in text or "not asked" in text)
+            assert f"Claim {number}a" in text and (
+                "provisional: fewer than three seeds" in text or "not asked" in text
+            )
             assert "adjusted by Holm" in text and "sharpened on 2026-11-24" in text
 
 
 def test_the_overview_has_a_line_for_every_claim_and_links_to_its_page(smoke):
     text = (paths.study_folder(smoke.name) / "site" / "index.html").read_text()
-    for claim in ("1a", "1b", "2a", "2b", "2c", "3a (io)", "3b (instruct)", "4a", "4b", "4c", "5a (XSum)", "5b", "5c"):
+    for claim in (
+        "1a",
+        "1b",
+        "2a",
+        "2b",
+        "2c",
+        "3a (io)",
+        "3b (instruct)",
+        "4a",
+        "4b",
+        "4c",
+        "5a (XSum)",
+        "5b",
+        "5c",
+    ):
         assert f"<th>{claim}</th>" in text, claim
     assert 'href="05_domain_forgetting.html"' in text and "-61.4 %" in text
-    assert "▲&nbsp;supported (provisional)" in text.replace("\xa0", "&nbsp;")  # 1a of the released tables, which have one seed
+    # 1a of the released tables, which have one seed
+    assert "▲&nbsp;supported (provisional)" in text.replace("\xa0", "&nbsp;")
     kept = json.loads((paths.study_folder(smoke.name) / "findings.json").read_text())
     assert {line["finding"] for line in kept} == set(smoke.findings)
-    assert all(line["verdict"] in VERDICTS and line["why"] and "Holm" in line["rule"] for line in kept)
+    assert all(
+        line["verdict"] in VERDICTS and line["why"] and "Holm" in line["rule"] for line in kept
+    )
     for line in (one for one in kept if one["p_holm"] is not None):
         assert line["smallest_decidable"] > line["margin"] and 0 < line["p_holm"] <= 0.5
 
@@ -97,12 +126,20 @@ def test_text_from_data_is_escaped(tmp_path, smoke, monkeypatch):
     page = pages.Page("01_dataset_dichotomy", "all")
     copy = pages.executed(smoke, page)
     copy.parent.mkdir(parents=True)
-    cell = nbformat.v4.new_code_cell("1", outputs=[
-        nbformat.v4.new_output("display_data", {"text/markdown": f"It said {quote(SCRIPT)}."}),
-        nbformat.v4.new_output("display_data", {"text/plain": SCRIPT}),
-        nbformat.v4.new_output("stream", name="stdout", text=SCRIPT),
-    ])
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(f"# Title {quote(SCRIPT)}"), cell]), copy)
+    cell = nbformat.v4.new_code_cell(
+        "1",
+        outputs=[
+            nbformat.v4.new_output("display_data", {"text/markdown": f"It said {quote(SCRIPT)}."}),
+            nbformat.v4.new_output("display_data", {"text/plain": SCRIPT}),
+            nbformat.v4.new_output("stream", name="stdout", text=SCRIPT),
+        ],
+    )
+    nbformat.write(
+        nbformat.v4.new_notebook(
+            cells=[nbformat.v4.new_markdown_cell(f"# Title {quote(SCRIPT)}"), cell]
+        ),
+        copy,
+    )
     [file] = site.render("Smoke", {page: copy}, tmp_path / "site")
     found = Links(file.read_text())
     assert "script" not in found.tags and "img" not in found.tags
@@ -110,12 +147,23 @@ def test_text_from_data_is_escaped(tmp_path, smoke, monkeypatch):
     assert file.read_text().count("&lt;script&gt;") >= 3
 
 
-@pytest.mark.parametrize("text", [
-    "x" * 2**20, "\u05e9\u05dc\u05d5\u05dd \u202e gnp", "a\x00b\x1b[31m", "\ud800", "**b** $x$ |c| `d`",
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x" * 2**20,
+        "\u05e9\u05dc\u05d5\u05dd \u202e gnp",
+        "a\x00b\x1b[31m",
+        "\ud800",
+        "**b** $x$ |c| `d`",
+    ],
+)
 def test_any_text_from_data_is_quoted_short_and_harmless(text):
     shown = quote(text)
-    assert len(shown) < 4000 and shown.encode("utf-8") and not re.search(r"[\x00-\x08\x0b-\x1f\ud800-\udfff*`$|]", shown)
+    assert (
+        len(shown) < 4000
+        and shown.encode("utf-8")
+        and not re.search(r"[\x00-\x08\x0b-\x1f\ud800-\udfff*`$|]", shown)
+    )
 
 
 def test_only_what_changed_is_written_and_leftovers_go(smoke, files):
@@ -130,47 +178,49 @@ def test_only_what_changed_is_written_and_leftovers_go(smoke, files):
     assert all(file.stat().st_mtime_ns == before[file][0] for file in files if file != files[1])
 
 
-WATCH = """
-const wait = (frame, address) => new Promise(done => { frame.onload = done; frame.src = address });
-const light = text => { const [r, g, b] = text.match(/[\\d.]+/g).slice(0, 3).map(v => { v /= 255;
-  return v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4 }); return .2126 * r + .7152 * g + .0722 * b };
-const ground = (node, view) => { for (; node; node = node.parentElement) {
-  const one = view.getComputedStyle(node).backgroundColor; if (!/, 0\\)$/.test(one)) return one } return "rgb(255, 255, 255)" };
-const contrast = (node, view) => { const inside = node.closest("svg");
-  const [a, b] = [light(view.getComputedStyle(node)[inside ? "fill" : "color"]), light(ground(node, view))].sort();
-  return (Math.max(a, b) + .05) / (Math.min(a, b) + .05) };
-const look = async () => { const found = [], frame = document.createElement("iframe");
-  frame.width = WIDTH; frame.height = 900; document.body.append(frame);
-  for (const address of PAGES) { await wait(frame, address);
-    const page = frame.contentDocument, view = frame.contentWindow;
-    for (const one of page.querySelectorAll("details")) one.open = true;
-    const texts = [...page.querySelectorAll("body *")].filter(node => [...node.childNodes].some(
-      one => one.nodeType == 3 && one.textContent.trim()) && !["STYLE", "TITLE"].includes(node.tagName));
-    const pale = texts.filter(node => contrast(node, view) < 4.5).map(node => node.tagName + node.textContent.slice(0, 40));
-    const missing = [...page.querySelectorAll("a[href^='#']")].filter(one => !page.getElementById(one.hash.slice(1)));
-    found.push({address, wide: page.documentElement.scrollWidth - page.documentElement.clientWidth, texts: texts.length,
-                shown: page.documentElement.clientWidth, pale: pale.slice(0, 5), missing: missing.length}) }
-  document.body.innerHTML = ""; document.body.append(Object.assign(document.createElement("pre"),
-    {id: "found", textContent: JSON.stringify(found)})) };
-look();
-"""
+WATCH = (Path(__file__).parent / "watch.js").read_text()
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 @pytest.mark.parametrize(("width", "dark"), [(390, False), (1400, False), (1400, True)])
-def test_in_a_browser_no_error_no_sideways_scroll_and_readable_colours(files, tmp_path, width, dark):
-    """Every page in a frame as wide as a phone or a screen, code unfolded, in light and in dark colours."""
+def test_in_a_browser_no_error_no_sideways_scroll_and_readable_colours(
+    files, tmp_path, width, dark
+):
+    """Every page in a frame as wide as a phone or a screen, code unfolded, in light and in dark
+    colours.
+    """
     frame = tmp_path / "frame.html"
-    script = WATCH.replace("WIDTH", str(width)).replace("PAGES", json.dumps([file.as_uri() for file in files]))
+    script = WATCH.replace("WIDTH", str(width)).replace(
+        "PAGES", json.dumps([file.as_uri() for file in files])
+    )
     frame.write_text(f"<!DOCTYPE html><body><script>{script}</script>")
     done = subprocess.run(
-        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--enable-logging=stderr",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync", "--allow-file-access-from-files",
-         f"--blink-settings=preferredColorScheme={0 if dark else 1}", f"--user-data-dir={tmp_path / 'profile'}",
-         "--virtual-time-budget=100000", "--dump-dom", str(frame)],
-        capture_output=True, text=True, timeout=180, check=False,
+        [
+            CHROMIUM,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--enable-logging=stderr",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--allow-file-access-from-files",
+            f"--blink-settings=preferredColorScheme={0 if dark else 1}",
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "--virtual-time-budget=100000",
+            "--dump-dom",
+            str(frame),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
     )
-    found = json.loads(html.unescape(re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.S)[1]))
+    found = json.loads(
+        html.unescape(re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.S)[1])
+    )
     assert len(found) == len(files) and all(one["texts"] > 50 for one in found)
     assert [one for one in found if one["wide"] > 0 or abs(one["shown"] - width) > 20] == []
     assert [one for one in found if one["pale"] or one["missing"]] == []
@@ -178,7 +228,9 @@ def test_in_a_browser_no_error_no_sideways_scroll_and_readable_colours(files, tm
 
 
 def follow(folder):
-    """Every link of every page under `folder`: those that lead nowhere, with the page they stand on."""
+    """Every link of every page under `folder`: those that lead nowhere, with the page they stand
+    on.
+    """
     lost = []
     for file in folder.rglob("*.html"):
         named = re.findall(r'\bid="([^"]*)"', file.read_text(encoding="utf-8"))
@@ -193,13 +245,17 @@ def test_every_link_of_the_published_site_leads_somewhere_and_titles_are_words(t
     """Of every study that is kept, also those with some of the findings."""
     site.publish(tmp_path)
     assert len(list(tmp_path.rglob("*.html"))) > 15 and follow(tmp_path) == []
-    titles = [re.search(r"<title>(.*?)</title>", file.read_text())[1] for file in tmp_path.rglob("*.html")]
+    titles = [
+        re.search(r"<title>(.*?)</title>", file.read_text())[1] for file in tmp_path.rglob("*.html")
+    ]
     assert not [title for title in titles if re.match(r"\d\d_", title)]
 
 
 def test_a_study_of_two_findings_links_to_its_own_pages_only(smoke, tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path)
-    shutil.copytree(OUTPUTS / "smoke", tmp_path / "smoke", ignore=shutil.ignore_patterns("notebooks", "site"))
+    shutil.copytree(
+        OUTPUTS / "smoke", tmp_path / "smoke", ignore=shutil.ignore_patterns("notebooks", "site")
+    )
     two = smoke.model_copy(update={"findings": ("01_dataset_dichotomy", "04_task_transfer")})
     (tmp_path / "smoke" / "smoke.yaml").write_text(params.resolved(two))
     two = params.load_study(str(tmp_path / "smoke" / "smoke.yaml"))

@@ -15,8 +15,21 @@ from packaging.requirements import Requirement
 from conftest import ROOT
 from pretune import pairs
 
-TOP = {"notebooks", "lib", "params", "outputs", "tests", "environment.yml", "README.md",
-       "pyproject.toml", "Makefile", "LICENSE", ".gitignore", ".ci", ".github"}
+TOP = {
+    "notebooks",
+    "lib",
+    "params",
+    "outputs",
+    "tests",
+    "environment.yml",
+    "README.md",
+    "pyproject.toml",
+    "Makefile",
+    "LICENSE",
+    ".gitignore",
+    ".ci",
+    ".github",
+}
 
 
 def normal(name):
@@ -30,7 +43,10 @@ def pins():
 
 def requirements():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return [Requirement(text) for text in project["dependencies"] + project["optional-dependencies"]["test"]]
+    return [
+        Requirement(text)
+        for text in project["dependencies"] + project["optional-dependencies"]["test"]
+    ]
 
 
 def git(*words):
@@ -59,19 +75,30 @@ def test_the_lock_is_exact_and_holds_what_the_project_asks_for():
     assert "- -e ." in text and "://" not in text and "+" not in text
 
 
-@pytest.mark.skipif(not sys.prefix.startswith(str(ROOT)), reason="not the environment that make built")
+@pytest.mark.skipif(
+    not sys.prefix.startswith(str(ROOT)), reason="not the environment that make built"
+)
 def test_what_is_installed_is_what_is_locked():
-    found = {normal(one.metadata["Name"]): one.version.split("+")[0] for one in importlib.metadata.distributions()}
+    found = {
+        normal(one.metadata["Name"]): one.version.split("+")[0]
+        for one in importlib.metadata.distributions()
+    }
     for tool in ("pip", "setuptools", "wheel", "pretune"):
         found.pop(tool, None)
-    assert found == {name: version for name, version in pins().items() if name not in ("pip", "setuptools", "wheel")}
+    assert found == {
+        name: version
+        for name, version in pins().items()
+        if name not in ("pip", "setuptools", "wheel")
+    }
 
 
 def content(book):
     return [(cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in book.cells]
 
 
-@pytest.mark.parametrize("script", sorted((ROOT / "notebooks").glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "script", sorted((ROOT / "notebooks").glob("*.py")), ids=lambda path: path.stem
+)
 def test_script_and_notebook_hold_the_same_cells(script):
     book = nbformat.read(script.with_suffix(".ipynb"), 4)
     assert content(book) == content(pairs.notebook_of(script)), "run `make notebooks`"
@@ -80,7 +107,9 @@ def test_script_and_notebook_hold_the_same_cells(script):
     assert content(changed) != content(pairs.notebook_of(script))
 
 
-@pytest.mark.parametrize("script", sorted((ROOT / "notebooks").glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "script", sorted((ROOT / "notebooks").glob("*.py")), ids=lambda path: path.stem
+)
 def test_a_notebook_argues(script):
     """Short cells, more prose than code, one parameters cell, no function definitions."""
     cells = content(pairs.notebook_of(script))
@@ -93,7 +122,9 @@ def test_a_notebook_argues(script):
 
 def test_writing_the_pairs_again_changes_nothing_and_cleans_outputs(tmp_path):
     script = tmp_path / "01_a.py"
-    script.write_text("# %% [markdown]\n# # Title\n\n# %% tags=[\"parameters\"]\nstudy = 1\n\n# %%\nprint(study)\n")
+    script.write_text(
+        '# %% [markdown]\n# # Title\n\n# %% tags=["parameters"]\nstudy = 1\n\n# %%\nprint(study)\n'
+    )
     [target] = pairs.write_pairs(tmp_path)
     first = target.read_bytes()
     assert pairs.write_pairs(tmp_path) == []

@@ -1,4 +1,6 @@
-"""Files and folders are there whole or not at all; what the dead left is cleaned, what the living write is not."""
+"""Files and folders are there whole or not at all; what the dead left is cleaned, what the
+living write is not.
+"""
 
 import errno
 import multiprocessing
@@ -44,14 +46,26 @@ def test_of_a_folder_made_twice_the_first_is_kept(tmp_path):
         with storage.whole(tmp_path / "made") as partial:
             partial.mkdir()
             (partial / "file").write_text(content)
-    assert [path.name for path in tmp_path.iterdir()] == ["made"] and (tmp_path / "made" / "file").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["made"] and (
+        tmp_path / "made" / "file"
+    ).read_text() == "first"
 
 
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), OSError(errno.EDQUOT, "quota"),
-                                   RuntimeError("I/O error: No space left on device (os error 28)")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        OSError(errno.EDQUOT, "quota"),
+        RuntimeError("I/O error: No space left on device (os error 28)"),
+    ],
+)
 def test_a_full_disk_is_told_with_the_file_and_what_is_free(tmp_path, error):
-    with pytest.raises(storage.DiskFull, match=rf"no room to write {tmp_path}/a/b: [\d,.]+ MB are free"), \
-            storage.whole(tmp_path / "a" / "b") as partial:
+    with (
+        pytest.raises(
+            storage.DiskFull, match=rf"no room to write {tmp_path}/a/b: [\d,.]+ MB are free"
+        ),
+        storage.whole(tmp_path / "a" / "b") as partial,
+    ):
         partial.write_text("half")
         raise error
     assert not list((tmp_path / "a").iterdir())
@@ -59,9 +73,16 @@ def test_a_full_disk_is_told_with_the_file_and_what_is_free(tmp_path, error):
 
 def test_leftovers_of_the_dead_are_removed_and_nothing_else(tmp_path):
     here = storage._machine()
-    left = [tmp_path / partial_name("rows", here, dead()), tmp_path / "deep" / partial_name("a.txt", here, dead())]
-    kept = [tmp_path / partial_name("rows", here, os.getpid()), tmp_path / partial_name("rows", "elsewhere", dead()),
-            tmp_path / "0123abcd.partial", tmp_path / "rows"]
+    left = [
+        tmp_path / partial_name("rows", here, dead()),
+        tmp_path / "deep" / partial_name("a.txt", here, dead()),
+    ]
+    kept = [
+        tmp_path / partial_name("rows", here, os.getpid()),
+        tmp_path / partial_name("rows", "elsewhere", dead()),
+        tmp_path / "0123abcd.partial",
+        tmp_path / "rows",
+    ]
     for folder in (left[0], kept[0], kept[1], kept[2]):
         folder.mkdir()
         (folder / "file").touch()

@@ -1,4 +1,6 @@
-"""The loop: what counts, what does not change the result, what stops it, and going on after a kill."""
+"""The loop: what counts, what does not change the result, what stops it, and going on after a
+kill.
+"""
 
 import copy
 import itertools
@@ -20,7 +22,12 @@ def some_rows(count=24, seed=0):
     draw, rows = np.random.default_rng(seed), []
     for _ in range(count):
         size = int(draw.integers(5, 30))
-        rows.append(Row(draw.integers(2, 500, size).astype(np.int32), np.arange(size) >= draw.integers(1, size - 1)))
+        rows.append(
+            Row(
+                draw.integers(2, 500, size).astype(np.int32),
+                np.arange(size) >= draw.integers(1, size - 1),
+            )
+        )
     return rows
 
 
@@ -36,14 +43,23 @@ def test_the_loss_is_the_mean_over_counted_tokens_of_the_whole_batch(model):
         for row in rows:  # each alone, nothing padded
             ids = torch.tensor(row.ids[None].astype(np.int64))
             losses = cross_entropy(model(ids).logits[0, :-1], ids[0, 1:], reduction="none")
-            total, count = total + losses[row.counted[1:]].sum().item(), count + row.counted[1:].sum()
-    assert training.train(copy.deepcopy(model), rows, settings, 0)[0].loss == pytest.approx(total / count, abs=1e-4)
+            total, count = (
+                total + losses[row.counted[1:]].sum().item(),
+                count + row.counted[1:].sum(),
+            )
+    assert training.train(copy.deepcopy(model), rows, settings, 0)[0].loss == pytest.approx(
+        total / count, abs=1e-4
+    )
 
 
 def bare_loop(model, rows, settings):
-    """What a user would write with transformers: padded batches, `model(ids, labels=...)`; the loss of every step."""
+    """What a user would write with transformers: padded batches, `model(ids, labels=...)`; the
+    loss of every step.
+    """
     order, losses = training.batch_order(len(rows), settings, 0), []
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, betas=settings.betas, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=settings.learning_rate, betas=settings.betas, weight_decay=0.0
+    )
     model.train()
     for number, batch in enumerate(order):
         longest = max(len(rows[i].ids) for i in batch)
@@ -56,34 +72,50 @@ def bare_loop(model, rows, settings):
         loss = model(ids, attention_mask=real, labels=labels).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
-        optimizer.param_groups[0]["lr"] = settings.learning_rate * training.rate_share(number, len(order), settings)
+        optimizer.param_groups[0]["lr"] = settings.learning_rate * training.rate_share(
+            number, len(order), settings
+        )
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())
     return losses
 
 
-@pytest.mark.parametrize("entries", [2**23, 7 * 512], ids=["logits at once", "logits of 7 positions at a time"])
+@pytest.mark.parametrize(
+    "entries", [2**23, 7 * 512], ids=["logits at once", "logits of 7 positions at a time"]
+)
 def test_losses_and_weights_are_those_of_the_bare_transformers_loop(model, monkeypatch, entries):
     """Speed is bought by leaving out what does not count, and by nothing else."""
     monkeypatch.setattr(training, "HEAD_ENTRIES", {"cpu": entries})
     rows, other = some_rows(24), copy.deepcopy(model)
     losses = bare_loop(other, rows, SETTINGS)
-    assert [step.loss for step in training.train(model, rows, SETTINGS, 0)] == pytest.approx(losses, abs=1e-4)
+    assert [step.loss for step in training.train(model, rows, SETTINGS, 0)] == pytest.approx(
+        losses, abs=1e-4
+    )
     assert torch.allclose(weights(model), weights(other), atol=1e-3) and losses[-1] < losses[0]
 
 
 def test_betas_are_those_of_the_settings(model):
-    settings, usual, other = SETTINGS.model_copy(update={"betas": (0.5, 0.999)}), copy.deepcopy(model), copy.deepcopy(model)
+    settings, usual, other = (
+        SETTINGS.model_copy(update={"betas": (0.5, 0.999)}),
+        copy.deepcopy(model),
+        copy.deepcopy(model),
+    )
     losses = bare_loop(other, some_rows(), settings)
-    assert [step.loss for step in training.train(model, some_rows(), settings, 0)] == pytest.approx(losses, abs=1e-4)
+    assert [step.loss for step in training.train(model, some_rows(), settings, 0)] == pytest.approx(
+        losses, abs=1e-4
+    )
     assert torch.allclose(weights(model), weights(other), atol=1e-3)
     training.train(usual, some_rows(), SETTINGS, 0)
-    assert SETTINGS.betas == (0.9, 0.95) and not torch.allclose(weights(model), weights(usual), atol=1e-3)
+    assert SETTINGS.betas == (0.9, 0.95) and not torch.allclose(
+        weights(model), weights(usual), atol=1e-3
+    )
 
 
 def test_only_counted_targets_matter(model):
-    """Another token where nothing counts changes the input, another target where it counts changes the loss."""
+    """Another token where nothing counts changes the input, another target where it counts
+    changes the loss.
+    """
     row = Row(np.arange(5, 15, dtype=np.int32), np.arange(10) == 9)
     batch = training.collate([row, Row(np.arange(5, 9, dtype=np.int32), np.arange(4) == 3)], "cpu")
     ids, counted, attention = batch
@@ -94,8 +126,10 @@ def test_only_counted_targets_matter(model):
 def test_the_end_token_is_learned_though_padding_has_the_same_id(model, tokenizer):
     """Rows are padded with id 0, which is the end token here: its targets must survive."""
     assert tokenizer.eos_token_id == 0
-    rows = [Row(np.array([9, 8, 7, 0], dtype=np.int32), np.array([False, False, True, True])),
-            Row(np.arange(3, 23, dtype=np.int32), np.arange(20) > 10)]
+    rows = [
+        Row(np.array([9, 8, 7, 0], dtype=np.int32), np.array([False, False, True, True])),
+        Row(np.arange(3, 23, dtype=np.int32), np.arange(20) > 10),
+    ]
     ids, counted, attention = training.collate(rows, "cpu")
     assert ids[0, counted[0]].tolist() == [7, 0]
     assert attention[0].tolist() == [True] * 4 + [False] * 16
@@ -128,15 +162,21 @@ def computes_twice(model):
 
 
 @pytest.mark.parametrize("lora", [None, Lora(rank=4)], ids=["all weights", "adapters"])
-def test_where_no_row_fits_activations_are_computed_twice_and_the_weights_are_the_same(model, monkeypatch, caplog, lora):
+def test_where_no_row_fits_activations_are_computed_twice_and_the_weights_are_the_same(
+    model, monkeypatch, caplog, lora
+):
     whole, spared, real, calls = copy.deepcopy(model), copy.deepcopy(model), training.collate, []
-    spared.model.layers[0].mlp.register_forward_pre_hook(lambda *_: calls.append(computes_twice(spared)))
+    spared.model.layers[0].mlp.register_forward_pre_hook(
+        lambda *_: calls.append(computes_twice(spared))
+    )
     with models.adapted(whole, lora, 0) as trained:
         log = training.train(trained, some_rows(), SETTINGS, 0)
 
     def fits_when_little_is_kept(rows, device):
         if not computes_twice(spared):
-            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+            raise RuntimeError(
+                "DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"
+            )
         return real(rows, device)
 
     monkeypatch.setattr(training, "collate", fits_when_little_is_kept)
@@ -144,7 +184,8 @@ def test_where_no_row_fits_activations_are_computed_twice_and_the_weights_are_th
         again = training.train(trained, some_rows(), SETTINGS, 0)
     assert "gradient checkpointing is switched on" in caplog.text and not computes_twice(spared)
     assert not spared.get_input_embeddings()._forward_hooks
-    assert len(calls) == 2 * 24 * 3 and all(calls)  # each row once forward, once again for its gradient, in three epochs
+    # each row once forward, once again for its gradient, in three epochs
+    assert len(calls) == 2 * 24 * 3 and all(calls)
     assert [step.loss for step in again] == pytest.approx([step.loss for step in log], abs=1e-4)
     assert torch.allclose(weights(whole), weights(spared), atol=1e-3)
 
@@ -174,7 +215,9 @@ def test_nan_and_divergence_stop_with_step_and_values(model):
         next(broken.parameters())[:] = float("nan")
     with pytest.raises(TrainingFailed, match="loss nan at step 1"):
         training.train(broken, some_rows(), SETTINGS, 0)
-    wild = SETTINGS.model_copy(update={"learning_rate": 1.0, "clip": None, "warmup": 0.0, "epochs": 30})
+    wild = SETTINGS.model_copy(
+        update={"learning_rate": 1.0, "clip": None, "warmup": 0.0, "epochs": 30}
+    )
     with pytest.raises(TrainingFailed, match=r"step \d+ \(first"):
         training.train(model, some_rows(), wild, 0)
 
@@ -191,15 +234,21 @@ def test_a_killed_training_ends_with_the_weights_it_would_have_had(model, tmp_pa
     with pytest.raises(KeyboardInterrupt):
         training.train(broken, some_rows(), SETTINGS, 5, tmp_path / "state.safetensors", 0.0, kill)
     seen, resumed = [], copy.deepcopy(model)
-    again = training.train(resumed, some_rows(), SETTINGS, 5, tmp_path / "state.safetensors", 0.0, seen.append)
+    again = training.train(
+        resumed, some_rows(), SETTINGS, 5, tmp_path / "state.safetensors", 0.0, seen.append
+    )
     assert seen[0].step == killed_at + 1
     assert again == log
     assert torch.equal(weights(whole), weights(resumed))
     assert not (tmp_path / "state.safetensors").exists()
 
 
-@pytest.mark.parametrize(("takes", "between"), [(0.5, 60), (3, 60), (30, 570)], ids=["quick", "at the border", "slow"])
-def test_no_more_than_a_twentieth_of_the_time_goes_into_saved_states(model, tmp_path, monkeypatch, takes, between):
+@pytest.mark.parametrize(
+    ("takes", "between"), [(0.5, 60), (3, 60), (30, 570)], ids=["quick", "at the border", "slow"]
+)
+def test_no_more_than_a_twentieth_of_the_time_goes_into_saved_states(
+    model, tmp_path, monkeypatch, takes, between
+):
     """On a clock that goes by what is done: five seconds a step, and what a state takes."""
     now, written = [0.0], []
 
@@ -214,7 +263,9 @@ def test_no_more_than_a_twentieth_of_the_time_goes_into_saved_states(model, tmp_
     def after(step):
         now[0] += 5
 
-    training.train(model, some_rows(), settings, 0, tmp_path / "state.safetensors", after_step=after)
+    training.train(
+        model, some_rows(), settings, 0, tmp_path / "state.safetensors", after_step=after
+    )
     assert written[0][0] == 60
     pauses = [start - end for (_, end), (start, _) in itertools.pairwise(written)]
     assert set(pauses) == {between} and len(written) * takes <= 0.05 * (now[0] + between)
@@ -244,7 +295,10 @@ def test_every_row_is_seen_once_an_epoch_in_an_order_of_its_seed():
 
 
 def test_schedules():
-    linear = [training.rate_share(step, 100, SETTINGS.model_copy(update={"warmup": 0.1})) for step in range(100)]
+    linear = [
+        training.rate_share(step, 100, SETTINGS.model_copy(update={"warmup": 0.1}))
+        for step in range(100)
+    ]
     assert linear[0] == 0.1 and linear[9] == 1.0 and linear[10] == 1.0 and 0 < linear[-1] < 0.02
     cosine = SETTINGS.model_copy(update={"schedule": "cosine", "warmup": 0.0})
     assert training.rate_share(0, 100, cosine) == 1.0
@@ -255,17 +309,24 @@ def adapted_weights(model, seed, rate=1e-2):
     trained = copy.deepcopy(model)
     with models.adapted(trained, Lora(rank=4), seed) as inner:
         names = [name for name, weight in inner.named_parameters() if weight.requires_grad]
-        training.train(inner, some_rows(), SETTINGS.model_copy(update={"learning_rate": rate}), seed)
+        training.train(
+            inner, some_rows(), SETTINGS.model_copy(update={"learning_rate": rate}), seed
+        )
     return trained, names
 
 
 def test_lora_trains_adapters_only_and_merges_them_into_an_ordinary_model(model):
     trained, names = adapted_weights(model, 0)
-    assert names and all("lora_" in name for name in names) and all(p.requires_grad for p in trained.parameters())
+    assert (
+        names
+        and all("lora_" in name for name in names)
+        and all(p.requires_grad for p in trained.parameters())
+    )
     before, after = dict(model.named_parameters()), dict(trained.named_parameters())
     assert set(after) == set(before) and type(trained) is type(model)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
-    assert changed == {name for name in before if "proj" in name}  # every linear layer of the blocks, and not the embedding
+    # every linear layer of the blocks, and not the embedding
+    assert changed == {name for name in before if "proj" in name}
     for name in changed:
         assert torch.linalg.matrix_rank(after[name] - before[name], rtol=1e-4) <= 4
 

@@ -1,8 +1,10 @@
 """Running what is missing of a study, in worker processes, in any order, as often as it takes.
 
-- A cell is done when its record verifies; nothing else is remembered, so a killed run goes on by being run again.
-- Pre-training is one job among the others: cells start as soon as their checkpoint appears. On two cores two
-  processes of one thread each do 1.2 to 1.35 times the work of one process of two threads.
+- A cell is done when its record verifies; nothing else is remembered, so a killed run goes on by
+  being run again.
+- Pre-training is one job among the others: cells start as soon as their checkpoint appears. On two
+  cores two processes of one thread each do 1.2 to 1.35 times the work of one process of two
+  threads.
 - The parent never imports torch; workers do, and end when the parent is gone, however it went.
 """
 
@@ -47,7 +49,9 @@ _messages = None  # in a worker: where it says what it does
 
 @dataclass
 class Outcome:
-    """What one run did: seconds of process and tokens per phase, peak memory of each process, what failed."""
+    """What one run did: seconds of process and tokens per phase, peak memory of each process,
+    what failed.
+    """
 
     seconds: dict[str, float] = field(default_factory=dict)
     tokens: dict[str, int] = field(default_factory=dict)
@@ -59,14 +63,20 @@ class Outcome:
             sums = getattr(self, kind)
             for phase, value in done[kind].items():
                 sums[phase] = sums.get(phase, 0) + value
-        self.memory_gb[done["process"]] = max(done["memory_gb"], self.memory_gb.get(done["process"], 0.0))
+        self.memory_gb[done["process"]] = max(
+            done["memory_gb"], self.memory_gb.get(done["process"], 0.0)
+        )
 
 
-def measure(study: Study, only: tuple[str, ...] = (), jobs: int | None = None, rates: bool = False) -> Outcome:
-    """Prepare checkpoints and run every missing cell of `study`, or of the checkpoints `only`, or of the grid of `rates`.
+def measure(
+    study: Study, only: tuple[str, ...] = (), jobs: int | None = None, rates: bool = False
+) -> Outcome:
+    """Prepare checkpoints and run every missing cell of `study`, or of the checkpoints `only`, or
+    of the grid of `rates`.
 
-    Returns at once when nothing is missing. A cell that fails is listed in the outcome and the others go on; one that failed
-    before is tried again. Raises RunError when another run holds the study or the disk is full.
+    Returns at once when nothing is missing. A cell that fails is listed in the outcome and the
+    others go on; one that failed before is tried again. Raises RunError when another run holds
+    the study or the disk is full.
     """
     if study.tables:
         return _fetch_tables(study)
@@ -85,13 +95,18 @@ def measure(study: Study, only: tuple[str, ...] = (), jobs: int | None = None, r
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Hold the folder of a study against other runs on this machine. Raises RunError where one is at work."""
+    """Hold the folder of a study against other runs on this machine. Raises RunError where one
+    is at work.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / "run.lock", timeout=1):  # another run may look for a moment whether it is held
+        # another run may look for a moment whether it is held
+        with FileLock(folder / "run.lock", timeout=1):
             yield
     except Timeout:
-        raise RunError(f"{folder / 'run.lock'} is held: another run of {folder.name} is at work; wait for it") from None
+        raise RunError(
+            f"{folder / 'run.lock'} is held: another run of {folder.name} is at work; wait for it"
+        ) from None
 
 
 def _fetch_tables(study: Study) -> Outcome:
@@ -136,14 +151,21 @@ def default_jobs() -> int:
 class _Pool:
     """The jobs of one run: what waits, what is at work, what is done.
 
-    When a worker is killed its pool is lost. Cells that were at work are then `suspects`: each is tried again with no other
-    cell beside it, and has failed when it is killed again. A cell whose checkpoint turned out damaged waits for a new one.
-    Checkpoints are prepared one after the other, and only those that cells of this run wait for.
+    When a worker is killed its pool is lost. Cells that were at work are then `suspects`: each
+    is tried again with no other cell beside it, and has failed when it is killed again. A cell
+    whose checkpoint turned out damaged waits for a new one. Checkpoints are prepared one after
+    the other, and only those that cells of this run wait for.
     """
 
     def __init__(self, study: Study, work: list[Cell], jobs: int, outcome: Outcome):
-        self.fetches = study.checkpoints.source == "hub"  # beside the cells, which make room for the next by being done
-        self.study, self.waiting, self.jobs, self.outcome = study, list(work), jobs + self.fetches, outcome
+        # beside the cells, which make room for the next by being done
+        self.fetches = study.checkpoints.source == "hub"
+        self.study, self.waiting, self.jobs, self.outcome = (
+            study,
+            list(work),
+            jobs + self.fetches,
+            outcome,
+        )
         self.running: dict[Future, str] = {}
         self.cells = {cell.model.name: cell for cell in work}
         self.points = {cell.model.checkpoint.name: cell.model.checkpoint for cell in work}
@@ -156,16 +178,23 @@ class _Pool:
         self.out: set[str] = set()  # those that the Hub did not answer to
         self.has_data = datafiles.are_ready(study)
         seconds = {} if self.has_data else {DATA: costs.CELL_SECONDS}
-        self.progress = Progress(seconds | {cell.model.name: costs.cell_cost(study, cell).seconds for cell in work}, "parts")
-        self.seconds = self._preparing_seconds()  # once: a folder of checkpoints may be filled while they are measured
+        self.progress = Progress(
+            seconds | {cell.model.name: costs.cell_cost(study, cell).seconds for cell in work},
+            "parts",
+        )
+        # once: a folder of checkpoints may be filled while they are measured
+        self.seconds = self._preparing_seconds()
         for point in self._missing():
             self.progress.add(self._preparation(point), self.seconds)
         self.context = multiprocessing.get_context("spawn")
         self._start()
 
     def _start(self) -> None:
-        self.queue = self.context.Queue()  # a worker that was killed may have left the old one locked
-        self.pool = ProcessPoolExecutor(self.jobs, self.context, _start_worker, (self.queue, max(1, cores() // self.jobs)))
+        # a worker that was killed may have left the old one locked
+        self.queue = self.context.Queue()
+        self.pool = ProcessPoolExecutor(
+            self.jobs, self.context, _start_worker, (self.queue, max(1, cores() // self.jobs))
+        )
 
     def run(self) -> None:
         try:
@@ -179,14 +208,17 @@ class _Pool:
                     time.sleep(0.2)
                 done, _ = wait(self.running, timeout=0.2, return_when=FIRST_COMPLETED)
                 self._listen()
-                killed = {future for future in done if isinstance(future.exception(), BrokenProcessPool)}
+                killed = {
+                    future for future in done if isinstance(future.exception(), BrokenProcessPool)
+                }
                 for future in done - killed:
                     self._finish(future)
                 if killed:
                     self._recover()
         except BaseException:
             for process in multiprocessing.active_children():
-                process.kill()  # records appear whole or not at all, so there is nothing to wait for
+                # records appear whole or not at all, so there is nothing to wait for
+                process.kill()
             raise
         finally:
             self.pool.shutdown(wait=True, cancel_futures=True)
@@ -194,7 +226,8 @@ class _Pool:
             self.progress.close()
 
     def _submit(self) -> None:
-        """Start cells whose checkpoint is there, as many as there are free processes; of suspects one, and nothing beside it.
+        """Start cells whose checkpoint is there, as many as there are free processes; of suspects
+        one, and nothing beside it.
 
         Before the data is there nothing else is begun.
         """
@@ -220,12 +253,18 @@ class _Pool:
         self.begun[DATA] += 1
 
     def _prepare_next(self, busy: bool) -> None:
-        """Begin to prepare the next checkpoint that cells wait for, where none is being prepared and there is room for it.
+        """Begin to prepare the next checkpoint that cells wait for, where none is being prepared
+        and there is room for it.
 
-        Cells that end make room, as do other runs; only when neither can (`busy`: cells are at work or ready) have those failed
-        that wait for a checkpoint without room. So have those, then, to whose checkpoint the Hub did not answer.
+        Cells that end make room, as do other runs; only when neither can (`busy`: cells are at
+        work or ready) have those failed that wait for a checkpoint without room. So have those,
+        then, to whose checkpoint the Hub did not answer.
         """
-        for point in [] if self.making else sorted(self._missing(), key=lambda one: self._preparation(one) in self.out):
+        for point in (
+            []
+            if self.making
+            else sorted(self._missing(), key=lambda one: self._preparation(one) in self.out)
+        ):
             name = self._preparation(point)
             if self.begun[name] == PREPARATIONS or name in self.out and not busy:
                 self._give_up([point], self.why.get(name, "it was not made"))
@@ -247,20 +286,32 @@ class _Pool:
 
     def _missing(self) -> list[Checkpoint]:
         """The checkpoints that cells wait for and that are not there, in the order of the cells."""
-        return list(dict.fromkeys(cell.model.checkpoint for cell in self.waiting if not cell.model.checkpoint.exists()))
+        return list(
+            dict.fromkeys(
+                cell.model.checkpoint for cell in self.waiting if not cell.model.checkpoint.exists()
+            )
+        )
 
     def _preparation(self, point: Checkpoint) -> str:
-        """The name of the job that makes or fetches a checkpoint; pre-training makes all of them."""
+        """The name of the job that makes or fetches a checkpoint; pre-training makes all of
+        them.
+        """
         return PREPARE if isinstance(self.study.checkpoints, Saved) else f"{PREPARE} {point.name}"
 
     def _preparing_seconds(self) -> float:
         """What one preparation is expected to take."""
-        several = 1 if isinstance(self.study.checkpoints, Saved) else len(points.checkpoints(self.study))
+        several = (
+            1 if isinstance(self.study.checkpoints, Saved) else len(points.checkpoints(self.study))
+        )
         return costs.preparation(self.study).seconds / several
 
     def _lack(self, point: Checkpoint) -> str:
         """Why there is no room for a checkpoint of the Hub; empty where there is."""
-        return importlib.import_module("pretune.room").make(self.study, point, self._needed()) if self.fetches else ""
+        return (
+            importlib.import_module("pretune.room").make(self.study, point, self._needed())
+            if self.fetches
+            else ""
+        )
 
     def _needed(self) -> set[str]:
         """The commits that cells still wait for or work on."""
@@ -281,8 +332,10 @@ class _Pool:
             return
         if error is not None and storage.is_full(error):
             needed = costs.disk_gb(self.study, self.jobs - self.fetches)
-            raise RunError(f"{error}; the study needs {needed:.2f} GB in all. What is done is kept: make room and run "
-                           "again") from None
+            raise RunError(
+                f"{error}; the study needs {needed:.2f} GB in all. What is done is kept: make "
+                "room and run again"
+            ) from None
         if error is None:
             self.outcome.add(future.result())
         if name == DATA:
@@ -323,7 +376,9 @@ class _Pool:
             self._end(cell.model.name)
 
     def _recover(self) -> None:
-        """Go on after a worker was killed: with a new pool, and those that were at work one at a time."""
+        """Go on after a worker was killed: with a new pool, and those that were at work one at a
+        time.
+        """
         names = [name for name in self.running.values() if name in self.cells]
         alone = len(self.running) == 1 and self.suspects.issuperset(names)
         self.running.clear()
@@ -334,7 +389,9 @@ class _Pool:
         self._start()
         for name in names:
             cell = self.cells[name]
-            if {probe.key for probe in cell.probes} <= set(records.finished(self.study, cell.model)):
+            if {probe.key for probe in cell.probes} <= set(
+                records.finished(self.study, cell.model)
+            ):
                 self._end(name)  # its record was there before its process was killed
             elif alone:
                 self._fail(name, KILLED)
@@ -365,7 +422,9 @@ class _Pool:
 
 
 def _start_worker(queue, threads: int) -> None:
-    """Set a worker up: it leaves Ctrl-C to the parent, ends with the parent, and uses its share of the cores."""
+    """Set a worker up: it leaves Ctrl-C to the parent, ends with the parent, and uses its share
+    of the cores.
+    """
     global _messages
     _messages = queue
     queue.cancel_join_thread()
@@ -390,7 +449,11 @@ def _prepare_data(study: Study) -> dict:
 def _prepare(study: Study, point: Checkpoint, name: str) -> dict:
     cells, start = importlib.import_module("pretune.cells"), time.perf_counter()
     cells.prepare_checkpoint(study, point, _reporter(name))
-    read = {"prepare": points.checkpoints(study)[-1].tokens} if isinstance(study.checkpoints, Saved) else {}
+    read = (
+        {"prepare": points.checkpoints(study)[-1].tokens}
+        if isinstance(study.checkpoints, Saved)
+        else {}
+    )
     return _done({"prepare": time.perf_counter() - start}, read)
 
 
@@ -410,4 +473,9 @@ def _reason(error: BaseException) -> str:
 
 def _done(seconds: dict[str, float], tokens: dict[str, int]) -> dict:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    return {"seconds": seconds, "tokens": tokens, "process": os.getpid(), "memory_gb": round(peak, 3)}
+    return {
+        "seconds": seconds,
+        "tokens": tokens,
+        "process": os.getpid(),
+        "memory_gb": round(peak, 3),
+    }

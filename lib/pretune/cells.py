@@ -1,7 +1,8 @@
 """Doing the work: prepare checkpoints, and run one cell.
 
-Running a cell loads its checkpoint once, trains once or takes the cached weights, scores every probe it lacks and
-leaves one record. What is random follows from seeds in the study, so the same cell gives the same rows.
+Running a cell loads its checkpoint once, trains once or takes the cached weights, scores every
+probe it lacks and leaves one record. What is random follows from seeds in the study, so the same
+cell gives the same rows.
 """
 
 from __future__ import annotations
@@ -73,7 +74,9 @@ def fetch_data(study: Study, report: Report = lambda phase, share: None) -> None
                 write_datasets(_world(study.datasets.world), partial_folder)
 
 
-def prepare_checkpoint(study: Study, point: Checkpoint, report: Report = lambda phase, share: None) -> None:
+def prepare_checkpoint(
+    study: Study, point: Checkpoint, report: Report = lambda phase, share: None
+) -> None:
     """Fetch a checkpoint that is not there, or pre-train, which makes all of them."""
     found = isinstance(study.checkpoints, Found)
     with storage.lock(point.revision if found else points.run_folder(study).name):
@@ -89,23 +92,32 @@ def _pretrain(study: Study, report: Report) -> None:
     saved, total = study.checkpoints, study.checkpoints.steps[-1]
     for point in points.checkpoints(study):
         if not point.exists():
-            storage.set_aside(point.folder)  # what is there without its notes is nothing, and would be kept
+            # what is there without its notes is nothing, and would be kept
+            storage.set_aside(point.folder)
     if isinstance(saved, Corpus):
         text = partial(pretraining.corpus_documents, Path(saved.folder))
     else:
         text = partial(documents, _world(saved.world), saved.pretraining.run)
     pretraining.pretrain(
-        text, saved.steps, saved.pretraining, points.run_folder(study),
-        lambda step: report(f"pre-training, step {step.step} of {total}, loss {step.loss:.2f}", step.step / total),
+        text,
+        saved.steps,
+        saved.pretraining,
+        points.run_folder(study),
+        lambda step: report(
+            f"pre-training, step {step.step} of {total}, loss {step.loss:.2f}", step.step / total
+        ),
     )
 
 
 @memory.all_handed_back()
-def run_cell(study: Study, cell: Cell, report: Report = lambda phase, share: None) -> tuple[dict, dict]:
-    """Train if need be, score the cell's probes, leave the record; wall seconds and tokens per phase.
+def run_cell(
+    study: Study, cell: Cell, report: Report = lambda phase, share: None
+) -> tuple[dict, dict]:
+    """Train if need be, score the cell's probes, leave the record; wall seconds and tokens per
+    phase.
 
-    Tokens scored are those of all sequences, as if each were read alone.
-    Raises TrainingFailed, ScoringFailed, CheckpointError, RowError or NotFinite with the reason when it cannot be done.
+    Tokens scored are those of all sequences, as if each were read alone. Raises TrainingFailed,
+    ScoringFailed, CheckpointError, RowError or NotFinite with the reason when it cannot be done.
     """
     model, seconds = cell.model, {}
     with _timed(seconds, "load"):
@@ -126,8 +138,12 @@ def run_cell(study: Study, cell: Cell, report: Report = lambda phase, share: Non
     return seconds, tokens
 
 
-def _tuned(study: Study, model: Model, network, tokenizer, report: Report) -> tuple[torch.nn.Module, dict]:
-    """The model after its recipe, from the cache or by training; its training log and the rows that were passed over."""
+def _tuned(
+    study: Study, model: Model, network, tokenizer, report: Report
+) -> tuple[torch.nn.Module, dict]:
+    """The model after its recipe, from the cache or by training; its training log and the rows
+    that were passed over.
+    """
     kept = models.load_tuned(model.key)
     if kept is not None:
         return kept, models.tuning_of(model.key)
@@ -136,8 +152,14 @@ def _tuned(study: Study, model: Model, network, tokenizer, report: Report) -> tu
     total = settings.epochs * -(-len(examples) // settings.batch_size)
     with models.adapted(network, lora, model.seed) as trained:
         log = training.train(
-            trained, examples, settings, model.seed, models.TUNED / f"{model.key}.running.safetensors",
-            after_step=lambda step: report(f"{model.name}: tuning, loss {step.loss:.2f}", 0.5 * step.step / total),
+            trained,
+            examples,
+            settings,
+            model.seed,
+            models.TUNED / f"{model.key}.running.safetensors",
+            after_step=lambda step: report(
+                f"{model.name}: tuning, loss {step.loss:.2f}", 0.5 * step.step / total
+            ),
         )
     lines = [[step.step, step.tokens, step.loss, step.learning_rate] for step in log]
     about = {"training": lines, "passed_over": long}
@@ -145,9 +167,11 @@ def _tuned(study: Study, model: Model, network, tokenizer, report: Report) -> tu
     return network, about
 
 
-def _training_rows(study: Study, model: Model, context: int, tokenizer) -> tuple[list[training.Row], list[int]]:
-    """The recipe's training subset for the model's seed, and the numbers of rows passed over because they exceed the context
-    or the recipe's `max_length`.
+def _training_rows(
+    study: Study, model: Model, context: int, tokenizer
+) -> tuple[list[training.Row], list[int]]:
+    """The recipe's training subset for the model's seed, and the numbers of rows passed over
+    because they exceed the context or the recipe's `max_length`.
 
     The published protocol cuts those instead.
     """
@@ -155,7 +179,9 @@ def _training_rows(study: Study, model: Model, context: int, tokenizer) -> tuple
     settings, cut = study.tuning_of(model.recipe), study.protocol.too_long == "flag"
     wanted, longest = settings.examples, min(context, settings.max_length or context)
     kept, long = [], []
-    for index in rows.chosen(folder, dataset, dataset.train, len(rows.read(folder, dataset, dataset.train)), model.seed):
+    for index in rows.chosen(
+        folder, dataset, dataset.train, len(rows.read(folder, dataset, dataset.train)), model.seed
+    ):
         if len(kept) == wanted:
             return kept, long
         row = prompts.row_of(folder, dataset, index, tokenizer)
@@ -165,8 +191,12 @@ def _training_rows(study: Study, model: Model, context: int, tokenizer) -> tuple
             kept.append(training.Row(row.ids[:longest], row.counted[:longest]))
     if len(kept) == wanted:
         return kept, long
-    raise study.refuse(f"recipes.{model.recipe}.examples", wanted, f"the {dataset.train} split of {dataset.name} has "
-                       f"{len(kept)} rows that fit {longest} tokens beside those reserved to choose rates on")
+    raise study.refuse(
+        f"recipes.{model.recipe}.examples",
+        wanted,
+        f"the {dataset.train} split of {dataset.name} has {len(kept)} rows that fit {longest} "
+        "tokens beside those reserved to choose rates on",
+    )
 
 
 def _world(size: WorldSize) -> World:
@@ -177,15 +207,23 @@ def _provenance(network, tokenizer, study: Study, model: Model) -> dict:
     """Who measured this, with what."""
     device = training.pick_device()
     packages = ("torch", "transformers", "tokenizers", "datasets", "numpy", "rouge-score")
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=paths.ROOT, capture_output=True, text=True, check=False)
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=paths.ROOT, capture_output=True, text=True, check=False
+    )
     weights = json.loads(model.checkpoint.about.read_text())["sha256"]
     return {
-        "model": model.name, "key": model.key, "checkpoint_sha256": weights,
+        "model": model.name,
+        "key": model.key,
+        "checkpoint_sha256": weights,
         "commit": commit.stdout.strip() or None,
-        "versions": {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages},
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads",
+        "versions": {"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in packages},
+        "device": torch.cuda.get_device_name()
+        if device.type == "cuda"
+        else f"cpu, {torch.get_num_threads()} threads",
         "training_precision": training.resolve_precision(study.tuning.precision, device),
-        "scoring_precision": training.resolve_precision(study.probing.precision, device), "batch_tokens": scoring.BATCH_TOKENS,
+        "scoring_precision": training.resolve_precision(study.probing.precision, device),
+        "batch_tokens": scoring.BATCH_TOKENS,
         "tokenizer": short_hash(sorted(tokenizer.get_vocab().items())),
         "parameters": sum(weight.numel() for weight in network.parameters()),
         "dropout": models.dropout(model.checkpoint.folder),

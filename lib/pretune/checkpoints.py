@@ -1,8 +1,8 @@
 """The checkpoints of a study: what they are called, where they lie, what pins them. Loads no model.
 
-A microworld or corpus run is determined by its settings, so a checkpoint's revision is known before it exists: the
-hash of the source, the settings, the version of the code and the step. The weights found there are held against the
-checksum written beside them.
+A microworld or corpus run is determined by its settings, so a checkpoint's revision is known
+before it exists: the hash of the source, the settings, the version of the code and the step. The
+weights found there are held against the checksum written beside them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ PRETRAINING_VERSION = 1  # raise by hand when the same settings would give other
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One point of a pre-training run. `tokens` were read up to it; `late` marks the replicate set at the end."""
+    """One point of a pre-training run. `tokens` were read up to it; `late` marks the replicate
+    set at the end.
+    """
 
     name: str
     run: int
@@ -60,8 +62,14 @@ def checkpoints(study: Study) -> tuple[Checkpoint, ...]:
     late = saved.steps[-saved.late :]
     return tuple(
         Checkpoint(
-            name=f"step-{step}", run=saved.pretraining.run, stage="pretraining", step=step, tokens=step * per_step,
-            revision=short_hash(run.name, step), folder=run / f"step-{step}", late=step in late,
+            name=f"step-{step}",
+            run=saved.pretraining.run,
+            stage="pretraining",
+            step=step,
+            tokens=step * per_step,
+            revision=short_hash(run.name, step),
+            folder=run / f"step-{step}",
+            late=step in late,
         )
         for step in saved.steps
     )
@@ -76,9 +84,16 @@ def _pinned(study: Study) -> tuple[Checkpoint, ...]:
     several, own = len({one["run"] for one in found}) > 1, isinstance(source, Local)
     return tuple(
         Checkpoint(
-            name=(f"{_slug(source.runs[one['run']])}-" if several else "") + f"step-{one['step']}", run=one["run"],
-            stage=one["stage"], step=one["step"], tokens=one["tokens"], revision=one["commit"], late=one["step"] in late,
-            folder=Path(one["repo"]) if own else paths.CACHE / "hub" / one["repo"].replace("/", "--") / one["commit"],
+            name=(f"{_slug(source.runs[one['run']])}-" if several else "") + f"step-{one['step']}",
+            run=one["run"],
+            stage=one["stage"],
+            step=one["step"],
+            tokens=one["tokens"],
+            revision=one["commit"],
+            late=one["step"] in late,
+            folder=Path(one["repo"])
+            if own
+            else paths.CACHE / "hub" / one["repo"].replace("/", "--") / one["commit"],
             apart=paths.CACHE / "folder" / one["commit"] if own else None,
         )
         for one in found
@@ -90,14 +105,29 @@ def _slug(name: str) -> str:
 
 
 def _released(points: Released) -> tuple[Checkpoint, ...]:
-    """Checkpoints of the reference study, of which only scores are here; the last is its branch `main`."""
+    """Checkpoints of the reference study, of which only scores are here; the last is its branch
+    `main`.
+    """
     names = [*(f"step-{step}" for step in points.steps[:-1]), "main"]
-    return tuple(Checkpoint(name, 0, "pretraining", step, step * RELEASED_TOKENS, "released", paths.CACHE / "published",
-                            late=step in points.steps[-points.late :]) for name, step in zip(names, points.steps, strict=True))
+    return tuple(
+        Checkpoint(
+            name,
+            0,
+            "pretraining",
+            step,
+            step * RELEASED_TOKENS,
+            "released",
+            paths.CACHE / "published",
+            late=step in points.steps[-points.late :],
+        )
+        for name, step in zip(names, points.steps, strict=True)
+    )
 
 
 def run_folder(study: Study) -> Path:
-    """Where the pre-training run of `study` leaves its checkpoints; studies with the same run share it."""
+    """Where the pre-training run of `study` leaves its checkpoints; studies with the same run
+    share it.
+    """
     saved = study.checkpoints
     if isinstance(saved, Corpus):
         source = ["corpus", str(Path(saved.folder).resolve()), *_listing(Path(saved.folder))]
@@ -117,19 +147,31 @@ def data_folder(study: Study) -> Path:
     data = study.datasets
     if isinstance(data, FolderData) and not data.stand_ins:
         return Path(data.folder).resolve()
-    return world_folder(data.world) if isinstance(data, MicroworldData) else paths.CACHE / "datasets" / data_key(study)
+    return (
+        world_folder(data.world)
+        if isinstance(data, MicroworldData)
+        else paths.CACHE / "datasets" / data_key(study)
+    )
 
 
 def data_key(study: Study) -> str:
-    """What pins the datasets: the world, the commits on the Hub, or names and sizes of the files in the folder."""
+    """What pins the datasets: the world, the commits on the Hub, or names and sizes of the files
+    in the folder.
+    """
     data = study.datasets
     if isinstance(data, FolderData):
-        return short_hash("folder", *_listing(Path(data.folder)), *([data.stand_ins] if data.stand_ins else []))
+        return short_hash(
+            "folder", *_listing(Path(data.folder)), *([data.stand_ins] if data.stand_ins else [])
+        )
     if isinstance(data, HubData):
         from pretune import pins  # noqa: PLC0415
 
         return short_hash("hub", pins.pinned_data(study))
-    return short_hash("microworld", world.VERSION, data.world.model_dump()) if isinstance(data, MicroworldData) else "released"
+    return (
+        short_hash("microworld", world.VERSION, data.world.model_dump())
+        if isinstance(data, MicroworldData)
+        else "released"
+    )
 
 
 def world_folder(size: WorldSize) -> Path:
@@ -145,7 +187,9 @@ def weights_checksum(folder: Path) -> str:
 
 
 def other_checksum(folder: Path) -> str:
-    """One sha256 over names and contents of all files of a model folder but weights and notes on it."""
+    """One sha256 over names and contents of all files of a model folder but weights and notes on
+    it.
+    """
     digest = hashlib.sha256()
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         if file.suffix != ".safetensors" and file.name != ABOUT:
@@ -154,8 +198,12 @@ def other_checksum(folder: Path) -> str:
 
 
 def describe(folder: Path, weights: str, **about: object) -> None:
-    """Leave the notes that a folder of weights, which is ours, is verified by; `weights` is their checksum."""
-    (folder / ABOUT).write_text(json.dumps({**about, "sha256": weights, "other_sha256": other_checksum(folder)}))
+    """Leave the notes that a folder of weights, which is ours, is verified by; `weights` is
+    their checksum.
+    """
+    (folder / ABOUT).write_text(
+        json.dumps({**about, "sha256": weights, "other_sha256": other_checksum(folder)})
+    )
 
 
 def fault(folder: Path) -> str:
@@ -164,14 +212,18 @@ def fault(folder: Path) -> str:
         if outside := foreign(folder, folder):
             return f"{outside} leads outside"
         about = json.loads((folder / ABOUT).read_text())
-        good = about["other_sha256"] == other_checksum(folder) and about["sha256"] == weights_checksum(folder)
+        good = about["other_sha256"] == other_checksum(folder) and about[
+            "sha256"
+        ] == weights_checksum(folder)
         return "" if good else "a file is not what was written"
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"{type(error).__name__}: {error}"
 
 
 def foreign(folder: Path, root: Path) -> str:
-    """The first file under `folder` that leads out of `root`, by a link or a name in an index of weights; empty if none does."""
+    """The first file under `folder` that leads out of `root`, by a link or a name in an index of
+    weights; empty if none does.
+    """
     for file in sorted(folder.rglob("*")):
         if not file.resolve().is_relative_to(root.resolve()):
             return file.name
@@ -188,4 +240,8 @@ def short_hash(*parts: object) -> str:
 
 
 def _listing(folder: Path) -> list[tuple[str, int]]:
-    return sorted((str(path.relative_to(folder)), path.stat().st_size) for path in folder.rglob("*") if path.is_file())
+    return sorted(
+        (str(path.relative_to(folder)), path.stat().st_size)
+        for path in folder.rglob("*")
+        if path.is_file()
+    )

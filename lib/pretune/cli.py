@@ -1,6 +1,7 @@
 """The command line: `pretune plan | run | status | report | publish | checkpoints | data`.
 
-Exit codes: 0 all done, 1 something failed and is listed, 2 the study or the call is not possible, 130 interrupted.
+Exit codes: 0 all done, 1 something failed and is listed, 2 the study or the call is not
+possible, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -40,49 +41,99 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         if error.filename is None and not storage.is_full(error):
             raise
-        print(f"pretune: {error}; make room or give access, and run again. PRETUNE_OUTPUTS names another folder to write to",
-              file=sys.stderr)
+        print(
+            f"pretune: {error}; make room or give access, and run again. PRETUNE_OUTPUTS names "
+            "another folder to write to",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
-        again = f"; what is done is kept. Continue with: pretune run {given.study}" if "study" in given else ""
+        again = (
+            f"; what is done is kept. Continue with: pretune run {given.study}"
+            if "study" in given
+            else ""
+        )
         print(f"\npretune: interrupted{again}", file=sys.stderr)
         return 130
 
 
 def _interrupt(*_: object) -> None:
-    """The first Ctrl-C ends a run in order, the second at once: workers and kernels end when they see their parent gone."""
+    """The first Ctrl-C ends a run in order, the second at once: workers and kernels end when
+    they see their parent gone.
+    """
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     raise KeyboardInterrupt
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="pretune", description="How pre-training and fine-tuning depend on each other.")
+    parser = argparse.ArgumentParser(
+        prog="pretune", description="How pre-training and fine-tuning depend on each other."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("study", help="a name under params/, or the path of a .yaml file")
-    shared.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
-                        help="override one value, for example tuning.seeds=3; may be given often")
-    plan = commands.add_parser("plan", parents=[shared], help="print the resolved study, its cells and what it costs")
+    shared.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override one value, for example tuning.seeds=3; may be given often",
+    )
+    plan = commands.add_parser(
+        "plan", parents=[shared], help="print the resolved study, its cells and what it costs"
+    )
     plan.set_defaults(command=_plan)
-    run = commands.add_parser("run", parents=[shared], help="measure what is missing, execute notebooks, render pages")
-    run.add_argument("--only", nargs="+", default=[], metavar="CHECKPOINT", help="these checkpoints only")
-    run.add_argument("--jobs", type=_positive, metavar="N", help="processes at once (default: one per core, or one per GPU)")
+    run = commands.add_parser(
+        "run", parents=[shared], help="measure what is missing, execute notebooks, render pages"
+    )
+    run.add_argument(
+        "--only", nargs="+", default=[], metavar="CHECKPOINT", help="these checkpoints only"
+    )
+    run.add_argument(
+        "--jobs",
+        type=_positive,
+        metavar="N",
+        help="processes at once (default: one per core, or one per GPU)",
+    )
     run.add_argument("--no-notebooks", action="store_true", help="measure only")
-    run.add_argument("--sweep", action="store_true", help="only the grid of learning rates; prints and keeps its table")
+    run.add_argument(
+        "--sweep",
+        action="store_true",
+        help="only the grid of learning rates; prints and keeps its table",
+    )
     run.set_defaults(command=_run)
-    status = commands.add_parser("status", parents=[shared], help="say what is done, missing and stale")
+    status = commands.add_parser(
+        "status", parents=[shared], help="say what is done, missing and stale"
+    )
     status.add_argument("--json", action="store_true", help="for programs")
     status.set_defaults(command=_status)
-    report = commands.add_parser("report", parents=[shared], help="execute stale notebooks and render pages, measure nothing")
-    report.add_argument("--keep", action="store_true", help="also copy the pages for all checkpoints to outputs/reference")
+    report = commands.add_parser(
+        "report", parents=[shared], help="execute stale notebooks and render pages, measure nothing"
+    )
+    report.add_argument(
+        "--keep",
+        action="store_true",
+        help="also copy the pages for all checkpoints to outputs/reference",
+    )
     report.set_defaults(command=_report)
-    data = commands.add_parser("data", parents=[shared], help="fetch the datasets and print what they hold, and prompts")
-    data.add_argument("--tokenizer", metavar="FOLDER", help="measure prompts with this model's tokenizer and context")
+    data = commands.add_parser(
+        "data", parents=[shared], help="fetch the datasets and print what they hold, and prompts"
+    )
+    data.add_argument(
+        "--tokenizer",
+        metavar="FOLDER",
+        help="measure prompts with this model's tokenizer and context",
+    )
     data.set_defaults(command=_data)
-    there = commands.add_parser("checkpoints", help="list what a repository of the Hub has, with tokens and gaps")
+    there = commands.add_parser(
+        "checkpoints", help="list what a repository of the Hub has, with tokens and gaps"
+    )
     there.add_argument("repo", help="owner/name")
     there.set_defaults(command=_checkpoints)
-    publish = commands.add_parser("publish", help="render every study kept in outputs/reference as one site")
+    publish = commands.add_parser(
+        "publish", help="render every study kept in outputs/reference as one site"
+    )
     publish.add_argument("folder", type=Path, help="where to")
     publish.set_defaults(command=_publish)
     return parser
@@ -96,14 +147,18 @@ def _positive(text: str) -> int:
 
 
 def _study(given: argparse.Namespace) -> Study:
-    """The study asked for. With overrides it is written down resolved, so that notebooks read the same one."""
+    """The study asked for. With overrides it is written down resolved, so that notebooks read
+    the same one.
+    """
     study = params.load_study(given.study, tuple(given.overrides))
     if not given.overrides or given.command is _plan:
         return study
     cells(study)  # refuse what is impossible before anything is written
     file = paths.study_folder(study.name) / f"{study.name}.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("# resolved, with overrides: " + " ".join(given.overrides) + "\n" + params.resolved(study))
+    file.write_text(
+        "# resolved, with overrides: " + " ".join(given.overrides) + "\n" + params.resolved(study)
+    )
     return params.load_study(str(file))
 
 
@@ -114,7 +169,10 @@ def _plan(given: argparse.Namespace) -> int:
     if study.tables:
         print(f"nothing to measure: scores are read from {study.tables}")
         return 0
-    print(f"{len(work)} cells, {sum(len(cell.probes) for cell in work)} probes; missing {len(lacking)} cells:")
+    print(
+        f"{len(work)} cells, {sum(len(cell.probes) for cell in work)} probes; missing "
+        f"{len(lacking)} cells:"
+    )
     for cell in lacking:
         cost = costs.cell_cost(study, cell)
         print(f"  {cell.model.name:<24} {len(cell.probes):>3} probes  {cost.seconds:>7.1f} s")
@@ -124,22 +182,35 @@ def _plan(given: argparse.Namespace) -> int:
 
 def _expected(study: Study, cost: costs.Cost, jobs: int) -> str:
     """What a study is expected to cost, and what each number rests on."""
-    (written, kept), known, (rows, longest) = costs.tuned_gb(study), lengths.basis(study), costs.longest_batch(study)
-    trained = f"batches of {rows} rows of {longest:,} tokens, {lengths.basis_of_longest(study)}" if rows else "nothing is trained"
+    (written, kept), known, (rows, longest) = (
+        costs.tuned_gb(study),
+        lengths.basis(study),
+        costs.longest_batch(study),
+    )
+    trained = (
+        f"batches of {rows} rows of {longest:,} tokens, {lengths.basis_of_longest(study)}"
+        if rows
+        else "nothing is trained"
+    )
     return f"""
 expected for what is missing
   tokens     {cost.trained_tokens:,} trained on, {cost.scored_tokens:,} scored
   operations {cost.flops:.3g} floating-point operations, {costs.parameters(study):,} parameters
-  time       {_span(cost.seconds)} of one process, {_span(cost.seconds / jobs)} with {jobs} processes, without pages
+  time       {_span(cost.seconds)} of one process, {_span(cost.seconds / jobs)} with {jobs} \
+processes, without pages
              (at rates measured on an AMD EPYC; row lengths: {known})
-  on a GPU   {costs.gpu_hours(cost, "H200"):.1f} hours of one H200, {costs.gpu_hours(cost, "A100"):.1f} of one A100
+  on a GPU   {costs.gpu_hours(cost, "H200"):.1f} hours of one H200, \
+{costs.gpu_hours(cost, "A100"):.1f} of one A100
              (at {costs.REACHED:.0%} of their peak, which is assumed; row lengths: {known})
   download   {costs.download_gb(study):.1f} GB
   memory     {costs.memory_gb(study):.1f} GB a process ({trained})
-             {costs.memory_gb(study, 1):.1f} GB with one row at a time, which a process comes down to by itself
-  disk       {costs.disk_gb(study, jobs):.2f} GB: checkpoints {costs.checkpoints_gb(study):.2f}, tuned weights {kept:.2f}, \
+             {costs.memory_gb(study, 1):.1f} GB with one row at a time, \
+which a process comes down to by itself
+  disk       {costs.disk_gb(study, jobs):.2f} GB: \
+checkpoints {costs.checkpoints_gb(study):.2f}, tuned weights {kept:.2f}, \
 states of running trainings {costs.states_gb(study, jobs):.2f}
-             {written:.2f} GB of tuned weights are written in all; the longest unused make room for others"""
+             {written:.2f} GB of tuned weights are written in all; \
+the longest unused make room for others"""
 
 
 def _span(seconds: float) -> str:
@@ -149,7 +220,10 @@ def _span(seconds: float) -> str:
 def _run(given: argparse.Namespace) -> int:
     study, only, wall = _study(given), tuple(given.only), {}
     if given.sweep and only:
-        raise StudyError("--sweep takes no --only: a rate is chosen from all checkpoints of the grid (rates.steps)")
+        raise StudyError(
+            "--sweep takes no --only: a rate is chosen from all checkpoints of the grid "
+            "(rates.steps)"
+        )
     if given.sweep:
         return _sweep(study, given.jobs)
     start = time.perf_counter()
@@ -171,12 +245,19 @@ def _sweep(study: Study, jobs: int | None) -> int:
     from pretune import rates  # noqa: PLC0415  pandas takes a second to load
 
     if study.rates is None:
-        raise study.refuse("rates", None, "a sweep needs a grid: rates: {grid: [...], steps: [...]}")
+        raise study.refuse(
+            "rates", None, "a sweep needs a grid: rates: {grid: [...], steps: [...]}"
+        )
     outcome = batch.measure(study, jobs=jobs, rates=True)
     if not outcome.failed:
         file = paths.study_folder(study.name) / "rates.csv"
         rates.table(study).to_csv(file, index=False, float_format="%.4g")
-        print(rates.table(study).to_string(index=False, float_format="%.4g"), *rates.advice(study), file, sep="\n")
+        print(
+            rates.table(study).to_string(index=False, float_format="%.4g"),
+            *rates.advice(study),
+            file,
+            sep="\n",
+        )
     return _told(outcome.failed)
 
 
@@ -184,7 +265,10 @@ def _report(given: argparse.Namespace) -> int:
     study = _study(given)
     lacking = records.missing(study)
     if lacking:
-        raise RunError(f"{len(lacking)} cells are missing, the first is {lacking[0].model.name}; pretune run {given.study}")
+        raise RunError(
+            f"{len(lacking)} cells are missing, the first is {lacking[0].model.name}; pretune run "
+            f"{given.study}"
+        )
     failed, _ = _pages(study, (), batch.default_jobs(), {})
     if given.keep and not failed:
         from pretune import pages  # noqa: PLC0415
@@ -229,16 +313,24 @@ def _checkpoints(given: argparse.Namespace) -> int:
     return 0
 
 
-def _pages(study: Study, only: tuple[str, ...], jobs: int, wall: dict[str, float]) -> tuple[dict[str, str], int]:
+def _pages(
+    study: Study, only: tuple[str, ...], jobs: int, wall: dict[str, float]
+) -> tuple[dict[str, str], int]:
     """Execute what is stale and render it; what failed, and how many pages were executed."""
     from pretune import pages, site  # noqa: PLC0415  papermill and nbconvert take a second to load
 
     with batch.alone(paths.study_folder(study.name)):
         start, without = time.perf_counter(), _unmeasured(study)
-        old = pages.stale(study, [page for page in pages.pages(study, only) if page.checkpoint not in without])
+        old = pages.stale(
+            study, [page for page in pages.pages(study, only) if page.checkpoint not in without]
+        )
         failed = pages.execute(study, old, jobs) if old else {}
         wall["notebooks"], start = time.perf_counter() - start, time.perf_counter()
-        made = {page: file for page in pages.pages(study) if (file := pages.executed(study, page)).exists()}
+        made = {
+            page: file
+            for page in pages.pages(study)
+            if (file := pages.executed(study, page)).exists()
+        }
         written = site.render(study.title, made, paths.study_folder(study.name) / "site")
         wall["site"] = time.perf_counter() - start
     if written:
@@ -247,10 +339,13 @@ def _pages(study: Study, only: tuple[str, ...], jobs: int, wall: dict[str, float
 
 
 def _unmeasured(study: Study) -> set[str]:
-    """Checkpoints, or `all`, whose pages would measure something, or have nothing to show. What failed leaves a hole instead."""
+    """Checkpoints, or `all`, whose pages would measure something, or have nothing to show. What
+    failed leaves a hole instead.
+    """
     lacking, noted = records.missing(study), records.failed(study)
     untried = {cell.model.checkpoint.name for cell in lacking if cell.model.name not in noted}
-    bare = {cell.model.checkpoint.name for cell in lacking if cell.model.recipe == "base"}  # nothing to compare with
+    # nothing to compare with
+    bare = {cell.model.checkpoint.name for cell in lacking if cell.model.recipe == "base"}
     whole = not untried and bare != {cell.model.checkpoint.name for cell in cells(study)}
     return untried | bare | (set() if whole else {"all"})
 

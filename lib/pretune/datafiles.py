@@ -1,4 +1,5 @@
-"""The files that the datasets of a study lie in: which it needs, which its folder lacks, and whether they were checked.
+"""The files that the datasets of a study lie in: which it needs, which its folder lacks, and
+whether they were checked.
 
 Reads no row and loads neither torch nor a client of the Hub.
 """
@@ -19,7 +20,9 @@ STAND_IN = r"(\w[\w/-]*)(?:\[(\d*):(\d*)\])?"  # a file, without ending, or line
 
 
 def evaluation_split(study: Study, dataset: Dataset) -> str:
-    """The split that is scored, which the published protocol chooses otherwise for some datasets."""
+    """The split that is scored, which the published protocol chooses otherwise for some
+    datasets.
+    """
     published = study.protocol.splits == "published" and dataset.published
     return dataset.published if published else dataset.evaluation
 
@@ -31,7 +34,9 @@ def used(study: Study) -> list[str]:
 
 
 def places(study: Study, name: str) -> dict[str, str]:
-    """Where the splits of a dataset that the study needs stand in a folder of data: <dataset>/<split> to split."""
+    """Where the splits of a dataset that the study needs stand in a folder of data:
+    <dataset>/<split> to split.
+    """
     dataset = REGISTRY[name]
     scored = [evaluation_split(study, dataset)] if name in study.probing.datasets else []
     return {f"{dataset.folder}/{split}": split for split in [dataset.train, *scored]}
@@ -44,40 +49,70 @@ def file_of(stem: Path) -> Path | None:
 
 
 def source(data: FolderData, place: str) -> tuple[Path, slice] | None:
-    """The file of the user's folder that a split is taken from, and which of its lines; None where there is none."""
+    """The file of the user's folder that a split is taken from, and which of its lines; None
+    where there is none.
+    """
     found = re.fullmatch(STAND_IN, data.stand_ins.get(place, place))
     file = file_of(Path(data.folder) / found[1]) if found else None
-    return (file, slice(*(int(part) if part else None for part in found.groups()[1:]))) if file else None
+    return (
+        (file, slice(*(int(part) if part else None for part in found.groups()[1:])))
+        if file
+        else None
+    )
 
 
 def refused(study: Study) -> list[str]:
-    """What the user's folder of data lacks, a line for each dataset, and stand-ins for nothing; empty for other sources."""
+    """What the user's folder of data lacks, a line for each dataset, and stand-ins for nothing;
+    empty for other sources.
+    """
     if not isinstance(study.datasets, FolderData):
         return []
     needed = {name: places(study, name) for name in used(study)}
     known = {place for some in needed.values() for place in some}
     lines = [_lacking(study, name, some) for name, some in needed.items()]
-    odd = [str(study.refuse("datasets.stand_ins", place, f"allowed: {', '.join(sorted(known))}"))
-           for place in study.datasets.stand_ins if place not in known]
+    odd = [
+        str(study.refuse("datasets.stand_ins", place, f"allowed: {', '.join(sorted(known))}"))
+        for place in study.datasets.stand_ins
+        if place not in known
+    ]
     return [line for line in lines if line] + odd
 
 
 def _lacking(study: Study, name: str, needed: dict[str, str]) -> str:
     """Which files of a dataset are not there, or hold nothing; empty where all do."""
     data = study.datasets
-    absent = [place if place not in data.stand_ins else f"{data.stand_ins[place]} (in the place of {place})"
-              for place in needed if source(data, place) is None]
-    return str(study.refuse("datasets.folder", data.folder, f"{name} needs rows in {' and '.join(absent)}, .jsonl or .parquet; "
-                            "or datasets.stand_ins that name others there")) if absent else ""
+    absent = [
+        place
+        if place not in data.stand_ins
+        else f"{data.stand_ins[place]} (in the place of {place})"
+        for place in needed
+        if source(data, place) is None
+    ]
+    return (
+        str(
+            study.refuse(
+                "datasets.folder",
+                data.folder,
+                f"{name} needs rows in {' and '.join(absent)}, .jsonl or .parquet; or "
+                "datasets.stand_ins that name others there",
+            )
+        )
+        if absent
+        else ""
+    )
 
 
 def are_ready(study: Study) -> bool:
-    """Whether the datasets are there and need no check, or passed it as they are. Those of a microworld are right."""
+    """Whether the datasets are there and need no check, or passed it as they are. Those of a
+    microworld are right.
+    """
     folder = points.data_folder(study)
     if isinstance(study.datasets, MicroworldData):
         return folder.is_dir()
     there = all(file_of(folder / place) for name in used(study) for place in places(study, name))
-    return there and _noted(study).is_file() and json.loads(_noted(study).read_text()) == _mark(study)
+    return (
+        there and _noted(study).is_file() and json.loads(_noted(study).read_text()) == _mark(study)
+    )
 
 
 def note_ready(study: Study) -> None:
@@ -90,8 +125,21 @@ def _noted(study: Study) -> Path:
 
 
 def _mark(study: Study) -> str:
-    """What the result of the check depends on: the files, as far as names, sizes and times tell, and what is asked of them."""
-    folder, asked = points.data_folder(study), [study.probing.model_dump(), study.protocol.model_dump()]
+    """What the result of the check depends on: the files, as far as names, sizes and times tell,
+    and what is asked of them.
+    """
+    folder, asked = (
+        points.data_folder(study),
+        [study.probing.model_dump(), study.protocol.model_dump()],
+    )
     files = [file_of(folder / place) for name in used(study) for place in places(study, name)]
-    tuned = [(recipe.dataset, study.tuning_of(name).examples, study.tuning.seeds) for name, recipe in study.recipes.items()]
-    return short_hash(points.data_key(study), [(str(file), file.stat().st_mtime_ns) for file in files if file], asked, tuned)
+    tuned = [
+        (recipe.dataset, study.tuning_of(name).examples, study.tuning.seeds)
+        for name, recipe in study.recipes.items()
+    ]
+    return short_hash(
+        points.data_key(study),
+        [(str(file), file.stat().st_mtime_ns) for file in files if file],
+        asked,
+        tuned,
+    )

@@ -2,15 +2,21 @@
 
 
 class StudyError(ValueError):
-    """A study that cannot be: a line naming file, key, value and what is allowed, or one for each bad dataset. Exit code 2."""
+    """A study that cannot be: a line naming file, key, value and what is allowed, or one for
+    each bad dataset. Exit code 2.
+    """
 
 
 class Damaged(Exception):
-    """A thing of the cache that is not what was written; it was set aside and is to be made again."""
+    """A thing of the cache that is not what was written; it was set aside and is to be made
+    again.
+    """
 
 
 class RunError(RuntimeError):
-    """A run that could not do all it should; the message lists what failed and what to do. Exit code 1."""
+    """A run that could not do all it should; the message lists what failed and what to do. Exit
+    code 1.
+    """
 
 
 class HubError(RunError):

@@ -1,7 +1,9 @@
-"""The Hugging Face Hub: which branches a repository has, and files of a commit, with patience and clear refusals.
+"""The Hugging Face Hub: which branches a repository has, and files of a commit, with patience and
+clear refusals.
 
-Time-outs, 429 and 5xx are tried again with growing pauses, each with a line that says so: for half a minute where a user
-waits for the answer, for an hour where a run fetches unattended. What a break left of a download is taken up again.
+Time-outs, 429 and 5xx are tried again with growing pauses, each with a line that says so: for
+half a minute where a user waits for the answer, for an hour where a run fetches unattended. What
+a break left of a download is taken up again.
 """
 
 from __future__ import annotations
@@ -31,20 +33,25 @@ from pretune import paths, storage
 from pretune.errors import HubError, Outage
 
 log = logging.getLogger(__name__)
-constants.HF_HUB_DISABLE_XET = True  # it keeps chunks and logs in HF_HOME; we write under PRETUNE_OUTPUTS only
+# it keeps chunks and logs in HF_HOME; we write under PRETUNE_OUTPUTS only
+constants.HF_HUB_DISABLE_XET = True
 constants.HF_HUB_DISABLE_TELEMETRY = True  # what it asks the Hub for it keeps there too
-MODEL = ("*.safetensors", "*.json", "tokenizer*", "*.model", "merges.txt", "vocab.txt")  # never code
+# never code
+MODEL = ("*.safetensors", "*.json", "tokenizer*", "*.model", "merges.txt", "vocab.txt")
 TOKENIZER = MODEL[1:]
 PICKLED = ("*.bin",)  # fetched only where a study allows it
 PARQUET = "refs/convert/parquet"  # the Hub's own conversion of a dataset: CONFIG/SPLIT/NNNN.parquet
 PAUSES = (1, 2, 4, 8, 16)  # seconds before each further try, where a user waits for the answer
 PATIENCE = (1, 2, 4, 8, 16, 32, *[60] * 59)  # the same of a run: an hour
-NETWORK = next(kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")  # of the client's own library
+# of the client's own library
+NETWORK = next(kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")
 Answer = TypeVar("Answer")
 
 
 def api() -> HfApi:
-    """The Hub, or the server that HF_ENDPOINT names. A token, if there is one, goes to that host only."""
+    """The Hub, or the server that HF_ENDPOINT names. A token, if there is one, goes to that host
+    only.
+    """
     return HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
 
 
@@ -55,29 +62,42 @@ def branches(repo: str) -> dict[str, str]:
 
 
 def parquet_commit(repo: str) -> str:
-    """The commit of a dataset's conversion to parquet. Raises HubError where the Hub has made none."""
+    """The commit of a dataset's conversion to parquet. Raises HubError where the Hub has made
+    none.
+    """
     refs = _asked(repo, PAUSES, lambda: api().list_repo_refs(repo, repo_type="dataset"))
     found = {one.ref: one.target_commit for one in refs.converts}
     if PARQUET not in found:
-        raise HubError(f"{repo}: the Hub holds no {PARQUET} of it; put its rows into a folder and use datasets.source: folder")
+        raise HubError(
+            f"{repo}: the Hub holds no {PARQUET} of it; put its rows into a folder and use "
+            "datasets.source: folder"
+        )
     return found[PARQUET]
 
 
-def files(repo: str, commit: str, patterns: tuple[str, ...] = MODEL, kind: str = "model") -> dict[str, int]:
+def files(
+    repo: str, commit: str, patterns: tuple[str, ...] = MODEL, kind: str = "model"
+) -> dict[str, int]:
     """Path to bytes of the files of a commit that one of `patterns` fits. Raises HubError."""
-    return {one.path: one.size for one in _asked(repo, PAUSES, lambda: _tree(repo, commit, patterns, kind))}
+    return {
+        one.path: one.size
+        for one in _asked(repo, PAUSES, lambda: _tree(repo, commit, patterns, kind))
+    }
 
 
 def config(repo: str, commit: str) -> dict:
     """The configuration of a model. Raises HubError."""
     file = small(repo, commit, "configs", ("config.json",)) / "config.json"
     if not file.is_file():
-        raise HubError(f"{repo}: commit {commit} holds no config.json: it is no model that can be loaded")
+        raise HubError(
+            f"{repo}: commit {commit} holds no config.json: it is no model that can be loaded"
+        )
     return json.loads(file.read_text(encoding="utf-8"))
 
 
 def small(repo: str, commit: str, place: str, patterns: tuple[str, ...]) -> Path:
-    """A folder of the cache, under `place`, with the few small files of a commit that a user waits for; fetched once.
+    """A folder of the cache, under `place`, with the few small files of a commit that a user waits
+    for; fetched once.
 
     Raises HubError.
     """
@@ -89,15 +109,25 @@ def small(repo: str, commit: str, place: str, patterns: tuple[str, ...]) -> Path
     return folder
 
 
-def fetch(repo: str, commit: str, partial: Path, patterns: tuple[str, ...] = MODEL, kind: str = "model",
-          pauses: Sequence[float] | None = None) -> None:
+def fetch(
+    repo: str,
+    commit: str,
+    partial: Path,
+    patterns: tuple[str, ...] = MODEL,
+    kind: str = "model",
+    pauses: Sequence[float] | None = None,
+) -> None:
     """Bring files of a commit to the folder `partial`, taking up what is there already.
 
-    Each is held against the Hub's hash of it, and removed and fetched again where it differs. Raises HubError; Outage where the
-    Hub does not answer after `pauses` (seconds; left out: an hour) either.
+    Each is held against the Hub's hash of it, and removed and fetched again where it differs.
+    Raises HubError; Outage where the Hub does not answer after `pauses` (seconds; left out: an
+    hour) either.
     """
+
     def fetched() -> None:
-        api().snapshot_download(repo, revision=commit, repo_type=kind, local_dir=partial, allow_patterns=list(patterns))
+        api().snapshot_download(
+            repo, revision=commit, repo_type=kind, local_dir=partial, allow_patterns=list(patterns)
+        )
         for one in _tree(repo, commit, patterns, kind):
             if _hash(partial / one.path, one.lfs) != (one.lfs.sha256 if one.lfs else one.blob_id):
                 (partial / one.path).unlink()
@@ -110,7 +140,11 @@ def fetch(repo: str, commit: str, partial: Path, patterns: tuple[str, ...] = MOD
 def _tree(repo: str, commit: str, patterns: tuple[str, ...], kind: str) -> list[RepoFile]:
     """The files of a commit that one of `patterns` fits."""
     tree = api().list_repo_tree(repo, revision=commit, recursive=True, repo_type=kind)
-    return [one for one in tree if isinstance(one, RepoFile) and any(fnmatch(one.path, wanted) for wanted in patterns)]
+    return [
+        one
+        for one in tree
+        if isinstance(one, RepoFile) and any(fnmatch(one.path, wanted) for wanted in patterns)
+    ]
 
 
 def _hash(file: Path, large: object) -> str:
@@ -122,7 +156,9 @@ def _hash(file: Path, large: object) -> str:
 
 
 def _asked(repo: str, pauses: Sequence[float], ask: Callable[[], Answer]) -> Answer:
-    """What the Hub answers. Raises HubError, and Outage where it does not answer after all `pauses` (seconds) either."""
+    """What the Hub answers. Raises HubError, and Outage where it does not answer after all
+    `pauses` (seconds) either.
+    """
     odd = 0  # answers that were not what was asked for
     for pause in (*pauses, None):
         try:
@@ -130,7 +166,9 @@ def _asked(repo: str, pauses: Sequence[float], ask: Callable[[], Answer]) -> Ans
         except GatedRepoError:
             raise HubError(f"{repo}: gated; accept its terms on the Hub and set HF_TOKEN") from None
         except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-            raise HubError(f"{repo}: {_line(error)}; is the name right, and if it is private, is HF_TOKEN set?") from None
+            raise HubError(
+                f"{repo}: {_line(error)}; is the name right, and if it is private, is HF_TOKEN set?"
+            ) from None
         except ValueError as error:  # a name that leads out of its folder
             raise HubError(f"{repo}: {_line(error)}") from None
         except (HfHubHTTPError, NETWORK, OSError) as error:
@@ -153,11 +191,15 @@ def _is_silent(error: Exception) -> bool:
 
 
 def _may_pass(error: Exception) -> bool:
-    """Whether trouble may pass by itself: not a refusal of the Hub, a file or a full disk of this machine, or being offline."""
+    """Whether trouble may pass by itself: not a refusal of the Hub, a file or a full disk of
+    this machine, or being offline.
+    """
     status = _status(error)
     if status is not None:
         return status == 429 or status >= 500
-    offline = isinstance(error, OfflineModeIsEnabled) or isinstance(error.__cause__, OfflineModeIsEnabled)
+    offline = isinstance(error, OfflineModeIsEnabled) or isinstance(
+        error.__cause__, OfflineModeIsEnabled
+    )
     return not (offline or getattr(error, "filename", None) or storage.is_full(error))
 
 

@@ -1,7 +1,8 @@
 """A Jupyter kernel that executes one notebook after another, each in an empty namespace.
 
-Starting a kernel and importing pandas and seaborn takes longer than most pages; notebooks read records and keep no state in
-the library, so pages may share one. A kernel that died is replaced by a new one.
+Starting a kernel and importing pandas and seaborn takes longer than most pages; notebooks read
+records and keep no state in the library, so pages may share one. A kernel that died is replaced
+by a new one.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ PATIENCE = 60  # seconds to wait for an answer
 
 
 class _Manager(AsyncKernelManager):
-    """Remembers the client it gave out last: whoever executes a notebook leaves its sockets open."""
+    """Remembers the client it gave out last: whoever executes a notebook leaves its sockets
+    open.
+    """
 
     given = None
 
@@ -35,7 +38,9 @@ class Kernel:
         self._manager: _Manager | None = None
 
     def manager(self) -> AsyncKernelManager:
-        """The manager of a kernel whose namespace is empty. Raises RuntimeError when the kernel does not answer."""
+        """The manager of a kernel whose namespace is empty. Raises RuntimeError when the kernel
+        does not answer.
+        """
         if self._manager is None or not self._alive():
             self._manager = _Manager(kernel_name=NAME)
         else:

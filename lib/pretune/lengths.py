@@ -1,4 +1,6 @@
-"""How many tokens rows have, for what a study is expected to cost: as `pretune data` measured them, or as is known beforehand."""
+"""How many tokens rows have, for what a study is expected to cost: as `pretune data` measured
+them, or as is known beforehand.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +12,42 @@ from pretune import paths, storage
 from pretune.params import Study
 
 ROW_TOKENS = 60  # tokens of a typical example of the microworld, prompt and completion
-REAL_TOKENS = {  # the same of real rows: medians with OLMo's tokenizer (`pretune data`), but for those that are guessed
-    "xsum": 400, "xlsum": 600, "cnn_dailymail": 850, "social_i_qa": 65, "sciq_question": 130, "tweet_qa": 80, "mnli": 54,
-    "mnli_mismatched": 53, "rte": 71, "gpt3_nli": 51, "paws": 73, "qqp": 45, "stsb": 45, "arc_easy": 30, "arc_challenge": 35,
-    "openbookqa": 19, "hellaswag": 45, "boolq": 131, "sciq": 99, "sciq_closed": 22, "wikitext": 168, "popqa": 20,
-    "tulu_v2": 500, "alpaca": 100, "dolly": 150,
+# the same of real rows: medians with OLMo's tokenizer (`pretune data`), but for those that are
+# guessed
+REAL_TOKENS = {
+    "xsum": 400,
+    "xlsum": 600,
+    "cnn_dailymail": 850,
+    "social_i_qa": 65,
+    "sciq_question": 130,
+    "tweet_qa": 80,
+    "mnli": 54,
+    "mnli_mismatched": 53,
+    "rte": 71,
+    "gpt3_nli": 51,
+    "paws": 73,
+    "qqp": 45,
+    "stsb": 45,
+    "arc_easy": 30,
+    "arc_challenge": 35,
+    "openbookqa": 19,
+    "hellaswag": 45,
+    "boolq": 131,
+    "sciq": 99,
+    "sciq_closed": 22,
+    "wikitext": 168,
+    "popqa": 20,
+    "tulu_v2": 500,
+    "alpaca": 100,
+    "dolly": 150,
 }
 GUESSED = ("xlsum", "popqa", "tulu_v2", "alpaca", "dolly")
 
 
 def note(study: Study, found: dict[str, dict[str, int]]) -> Path:
-    """Leave what was measured: dataset to tokens, medians of an `item` and of a training `row`, and of the `longest` row."""
+    """Leave what was measured: dataset to tokens, medians of an `item` and of a training `row`,
+    and of the `longest` row.
+    """
     storage.write(_file(study), json.dumps(found, indent=1))
     return _file(study)
 
@@ -39,11 +66,15 @@ def item(study: Study, dataset: str) -> int:
 def row(study: Study, recipe: str, context: int) -> int:
     """Tokens of a typical row that a recipe tunes on."""
     own = study.recipe(recipe).dataset
-    return min(noted(study).get(own, {}).get("row") or _known(study, own), _limit(study, recipe, context))
+    return min(
+        noted(study).get(own, {}).get("row") or _known(study, own), _limit(study, recipe, context)
+    )
 
 
 def longest(study: Study, recipe: str, context: int) -> int:
-    """Tokens of the longest row that a recipe tunes on: of those looked at, else the longest that it may have."""
+    """Tokens of the longest row that a recipe tunes on: of those looked at, else the longest
+    that it may have.
+    """
     measured = noted(study).get(study.recipe(recipe).dataset, {}).get("longest")
     beforehand = ROW_TOKENS if study.datasets.source == "microworld" else context
     return min(measured or beforehand, _limit(study, recipe, context))
@@ -51,15 +82,21 @@ def longest(study: Study, recipe: str, context: int) -> int:
 
 def basis(study: Study) -> str:
     """What the lengths rest on, in words."""
-    used = dict.fromkeys([*study.probing.datasets, *(one.dataset for one in study.recipes.values() if one.dataset)])
+    used = dict.fromkeys(
+        [*study.probing.datasets, *(one.dataset for one in study.recipes.values() if one.dataset)]
+    )
     unmeasured = [name for name in used if name not in noted(study)]
     words = ["measured"] if len(unmeasured) < len(used) else []
     if study.datasets.source == "microworld":
-        return ", ".join(words + [f"{ROW_TOKENS} tokens, as is typical of a generated world"] * bool(unmeasured))
+        return ", ".join(
+            words + [f"{ROW_TOKENS} tokens, as is typical of a generated world"] * bool(unmeasured)
+        )
     guessed = [name for name in unmeasured if name in GUESSED or name not in REAL_TOKENS]
     known = [name for name in unmeasured if name not in guessed]
     if known:
-        words.append(f"registered medians for {', '.join(known)}" if words else "registered medians")
+        words.append(
+            f"registered medians for {', '.join(known)}" if words else "registered medians"
+        )
     return ", ".join(words + [f"guessed for {', '.join(guessed)}"] * bool(guessed))
 
 
@@ -67,11 +104,19 @@ def basis_of_longest(study: Study) -> str:
     """What the length of the longest row rests on, in words."""
     if any("longest" in one for one in noted(study).values()):
         return "the longest of those looked at"
-    return "as a generated world has them" if study.datasets.source == "microworld" else "the longest that may come"
+    return (
+        "as a generated world has them"
+        if study.datasets.source == "microworld"
+        else "the longest that may come"
+    )
 
 
 def _known(study: Study, dataset: str) -> int:
-    return ROW_TOKENS if study.datasets.source == "microworld" else REAL_TOKENS.get(dataset, ROW_TOKENS)
+    return (
+        ROW_TOKENS
+        if study.datasets.source == "microworld"
+        else REAL_TOKENS.get(dataset, ROW_TOKENS)
+    )
 
 
 def _limit(study: Study, recipe: str, context: int) -> int:

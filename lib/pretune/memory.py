@@ -11,8 +11,14 @@ import torch
 
 
 def ran_out(error: BaseException) -> bool:
-    """Whether memory ran out: torch has a class of errors for that of a GPU, and words only for that of the processor."""
-    return isinstance(error, torch.OutOfMemoryError) or isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    """Whether memory ran out: torch has a class of errors for that of a GPU, and words only for
+    that of the processor.
+    """
+    return (
+        isinstance(error, torch.OutOfMemoryError)
+        or isinstance(error, RuntimeError)
+        and "can't allocate memory" in str(error)
+    )
 
 
 def hand_back() -> None:
@@ -24,8 +30,10 @@ def hand_back() -> None:
 
 @contextmanager
 def all_handed_back() -> Iterator[None]:
-    """Decorates what holds a model, so that a process that goes on holds nothing of it, also when it fails: the next cell, the
-    other processes and the user's own work are to have that memory."""
+    """Decorates what holds a model, so that a process that goes on holds nothing of it, also
+    when it fails: the next cell, the other processes and the user's own work are to have that
+    memory.
+    """
     try:
         yield
     except BaseException as error:

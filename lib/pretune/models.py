@@ -1,9 +1,11 @@
 """Loading checkpoints and keeping tuned weights.
 
-- Weights are safetensors and code is never taken from a checkpoint; a missing or unexpected weight is fatal, because
-  `transformers` would otherwise go on with random ones.
-- Dropout is turned off when a model is loaded: what it leaves out follows from no seed of the study.
-- Tuned weights lie in a cache of bounded size under the model's key, so that a new probe need not train again.
+- Weights are safetensors and code is never taken from a checkpoint; a missing or unexpected weight
+  is fatal, because `transformers` would otherwise go on with random ones.
+- Dropout is turned off when a model is loaded: what it leaves out follows from no seed of the
+  study.
+- Tuned weights lie in a cache of bounded size under the model's key, so that a new probe need
+  not train again.
 """
 
 from __future__ import annotations
@@ -31,11 +33,15 @@ from pretune.training import pick_device
 
 log = logging.getLogger(__name__)
 transformers_logging.disable_progress_bar()
-AGREEING = 0.01  # nats a token by which what is read off a model may differ from what it says itself
+# nats a token by which what is read off a model may differ from what it says itself
+AGREEING = 0.01
 TUNED = paths.CACHE / "tuned"
 _tokenizers: dict[str, object] = {}  # the last one that was loaded, under what its files are
-PLAIN = ("The river runs through the town and under the old bridge. In the morning the market opens, and people come from the "
-         "villages to sell bread, fruit and cloth. When it rains they stand under the roof of the hall and talk.")
+PLAIN = (
+    "The river runs through the town and under the old bridge. In the morning the market opens, "
+    "and people come from the villages to sell bread, fruit and cloth. When it rains they stand "
+    "under the roof of the hall and talk."
+)
 
 
 class CheckpointError(RuntimeError):
@@ -43,74 +49,99 @@ class CheckpointError(RuntimeError):
 
 
 def load_checkpoint(checkpoint: Checkpoint) -> tuple[torch.nn.Module, object]:
-    """Model (float32, in evaluation mode, on the device) and tokenizer of a checkpoint folder that verifies.
+    """Model (float32, in evaluation mode, on the device) and tokenizer of a checkpoint folder that
+    verifies.
 
-    Raises Damaged where it does not, after setting it aside; CheckpointError for a folder of the user's, and for an
-    architecture that is read wrongly here.
+    Raises Damaged where it does not, after setting it aside; CheckpointError for a folder of the
+    user's, and for an architecture that is read wrongly here.
     """
     if checkpoint.apart is None and (wrong := points.fault(checkpoint.folder)):
         storage.set_aside(checkpoint.folder)
         raise Damaged(f"{checkpoint.folder}: {wrong}: set aside, to be made again")
-    if checkpoint.apart and points.weights_checksum(checkpoint.folder) != json.loads(checkpoint.about.read_text())["sha256"]:
-        raise CheckpointError(f"{checkpoint.folder}: its weights are not those that were checked; remove "
-                              f"{checkpoint.apart} to have them checked again")
+    if (
+        checkpoint.apart
+        and points.weights_checksum(checkpoint.folder)
+        != json.loads(checkpoint.about.read_text())["sha256"]
+    ):
+        raise CheckpointError(
+            f"{checkpoint.folder}: its weights are not those that were checked; remove "
+            f"{checkpoint.apart} to have them checked again"
+        )
     model = _load(checkpoint.folder)
     _hold_to_its_word(model, checkpoint.folder)
     return model, _tokenizer(checkpoint.folder)
 
 
 def dropout(folder: Path) -> str:
-    """`none`, or `off` with what the configuration of a checkpoint says of dropout and other chance in training."""
+    """`none`, or `off` with what the configuration of a checkpoint says of dropout and other
+    chance in training.
+    """
     said = _chances(AutoConfig.from_pretrained(folder).get_text_config())
     numbers = ", ".join(f"{name} {value:g}" for name, value in said.items())
     return f"off; its configuration says {numbers}" if numbers else "none"
 
 
 def check(folder: Path, point: Checkpoint) -> str:
-    """Hold a fetched checkpoint against what it must be; the checksum of its weights. It is looked at on the processor, because
-    cells are at work on the GPU meanwhile.
+    """Hold a fetched checkpoint against what it must be; the checksum of its weights. It is looked
+    at on the processor, because cells are at work on the GPU meanwhile.
 
-    Raises CheckpointError for missing or unexpected weights, an architecture that is read wrongly here, a tokenizer with more
-    entries than the model has, and, after a hundred million tokens, for a model that expects plain English no better than
-    chance; and for files that lead elsewhere.
+    Raises CheckpointError for missing or unexpected weights, an architecture that is read
+    wrongly here, a tokenizer with more entries than the model has, and, after a hundred million
+    tokens, for a model that expects plain English no better than chance; and for files that lead
+    elsewhere.
     """
     if outside := points.foreign(folder, folder.parent):
-        raise CheckpointError(f"{point.name}: {outside} leads out of {folder.parent}; put the file itself there")
+        raise CheckpointError(
+            f"{point.name}: {outside} leads out of {folder.parent}; put the file itself there"
+        )
     model, tokenizer = _loaded(folder), AutoTokenizer.from_pretrained(folder)
     _hold_to_its_word(model, folder)
     if (said := dropout(folder)) != "none":
         log.warning("%s: dropout is %s", point.name, said)
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
-        raise CheckpointError(f"{point.name}: its tokenizer has {len(tokenizer)} entries, its embedding {rows}: not its own")
+        raise CheckpointError(
+            f"{point.name}: its tokenizer has {len(tokenizer)} entries, its embedding {rows}: not "
+            "its own"
+        )
     ids = torch.tensor([tokenizer(PLAIN)["input_ids"]], device=model.device)
     with torch.no_grad():
         loss = float(model(ids, labels=ids).loss)
     if point.tokens >= 10**8 and not loss < math.log(rows) - 0.5:
-        raise CheckpointError(f"{point.name}: {loss:.2f} nats per token on plain English, where chance is {math.log(rows):.2f}: "
-                              "its weights or its tokenizer are not what they should be")
+        raise CheckpointError(
+            f"{point.name}: {loss:.2f} nats per token on plain English, where chance is "
+            f"{math.log(rows):.2f}: its weights or its tokenizer are not what they should be"
+        )
     return points.weights_checksum(folder)
 
 
 def convert(folder: Path) -> None:
-    """Turn pickled weights (*.bin) into safetensors, loading nothing but weights, and remove them."""
+    """Turn pickled weights (*.bin) into safetensors, loading nothing but weights, and remove
+    them.
+    """
     model, config = _loaded(folder, use_safetensors=False), (folder / "config.json").read_text()
     model.save_pretrained(folder)
-    (folder / "config.json").write_text(config)  # what it says of dropout was changed when it was loaded
+    # what it says of dropout was changed when it was loaded
+    (folder / "config.json").write_text(config)
     for file in folder.glob("*.bin*"):
         file.unlink()
 
 
 @contextmanager
 def adapted(model, lora: Lora | None, seed: int) -> Iterator[torch.nn.Module]:
-    """`model` to train in place: all of it, or adapters on every linear layer that are merged into it at the end."""
+    """`model` to train in place: all of it, or adapters on every linear layer that are merged
+    into it at the end.
+    """
     if lora is None:
         yield model
         return
     torch.manual_seed(seed)
-    config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules="all-linear", task_type="CAUSAL_LM")
+    config = LoraConfig(
+        r=lora.rank, lora_alpha=lora.alpha, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that is to go
+        # peft asks transformers by a name that is to go
+        warnings.simplefilter("ignore", FutureWarning)
         adapters = get_peft_model(model, config)
     yield adapters.get_base_model()
     adapters.merge_and_unload()
@@ -118,7 +149,9 @@ def adapted(model, lora: Lora | None, seed: int) -> Iterator[torch.nn.Module]:
 
 
 def load_tuned(key: str) -> torch.nn.Module | None:
-    """The tuned model kept under `key`, None if it is not there. One that is damaged is named and set aside."""
+    """The tuned model kept under `key`, None if it is not there. One that is damaged is named
+    and set aside.
+    """
     folder = TUNED / key
     if not folder.is_dir():
         return None
@@ -131,7 +164,9 @@ def load_tuned(key: str) -> torch.nn.Module | None:
 
 
 def keep_tuned(key: str, model: torch.nn.Module, about: dict, max_gb: float) -> None:
-    """Keep tuned weights and what there is to say `about` their training, and evict the longest unused ones beyond `max_gb`."""
+    """Keep tuned weights and what there is to say `about` their training, and evict the longest
+    unused ones beyond `max_gb`.
+    """
     with storage.whole(TUNED / key) as partial:
         model.save_pretrained(partial)
         (partial / "training.json").write_text(json.dumps(about))
@@ -145,7 +180,9 @@ def tuning_of(key: str) -> dict:
 
 
 def _tokenizer(folder: Path) -> object:
-    """The tokenizer of a checkpoint: for the same files the same object, so that what it made of a text can be kept."""
+    """The tokenizer of a checkpoint: for the same files the same object, so that what it made of
+    a text can be kept.
+    """
     mark = points.other_checksum(folder)
     if mark not in _tokenizers:
         _tokenizers.clear()
@@ -158,32 +195,48 @@ def _load(folder: Path) -> torch.nn.Module:
 
 
 def _loaded(folder: Path, use_safetensors: bool = True) -> torch.nn.Module:
-    """The model of a folder in evaluation mode. Raises CheckpointError where weights and model do not fit each other."""
+    """The model of a folder in evaluation mode. Raises CheckpointError where weights and model
+    do not fit each other.
+    """
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
-            folder, config=_steady_config(folder), dtype=torch.float32, use_safetensors=use_safetensors, weights_only=True,
+            folder,
+            config=_steady_config(folder),
+            dtype=torch.float32,
+            use_safetensors=use_safetensors,
+            weights_only=True,
             attn_implementation="sdpa",  # scoring gives masks that others would misread
             output_loading_info=True,
         )
     except ValueError as error:
         raise CheckpointError(f"{folder}: {str(error).partition(' Please')[0]}") from error
-    wrong = {kind: sorted(report[kind]) for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") if report[kind]}
+    wrong = {
+        kind: sorted(report[kind])
+        for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")
+        if report[kind]
+    }
     if wrong:
         raise CheckpointError(f"{folder}: weights do not match the model: {wrong}")
     return model
 
 
 def _hold_to_its_word(model: torch.nn.Module, folder: Path) -> None:
-    """Refuse a model that is scored or tuned wrongly here because its architecture does more than is known."""
+    """Refuse a model that is scored or tuned wrongly here because its architecture does more
+    than is known.
+    """
     refused = f"{folder}: {type(model).__name__} cannot be used"
     try:
         apart = agreement.difference(model)
     except Exception as error:
-        raise CheckpointError(f"{refused}: {type(error).__name__}: {str(error).partition(chr(10))[0]}") from error
+        raise CheckpointError(
+            f"{refused}: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        ) from error
     if not apart <= AGREEING:
-        raise CheckpointError(f"{refused}: log-probabilities that are read off its hidden states are {apart:.2g} nats a token "
-                              f"from those that it gives itself (at most {AGREEING} is right): it scales logits after its head, "
-                              "or attends in a way that is not known here")
+        raise CheckpointError(
+            f"{refused}: log-probabilities that are read off its hidden states are {apart:.2g} "
+            f"nats a token from those that it gives itself (at most {AGREEING} is right): it "
+            "scales logits after its head, or attends in a way that is not known here"
+        )
 
 
 def _steady_config(folder: Path) -> object:
@@ -196,9 +249,17 @@ def _steady_config(folder: Path) -> object:
 
 
 def _chances(config) -> dict[str, float]:
-    """The numbers of a configuration that leave a part of training to chance; heads that a language model lacks are no part."""
-    return {name: value for name, value in vars(config).items() if ("drop" in name or "jitter" in name)
-            and type(value) in (int, float) and value and not name.startswith(("classifier", "summary"))}
+    """The numbers of a configuration that leave a part of training to chance; heads that a
+    language model lacks are no part.
+    """
+    return {
+        name: value
+        for name, value in vars(config).items()
+        if ("drop" in name or "jitter" in name)
+        and type(value) in (int, float)
+        and value
+        and not name.startswith(("classifier", "summary"))
+    }
 
 
 def _evict(max_gb: float) -> None:

@@ -1,11 +1,13 @@
 """Executed notebooks: one per finding for all checkpoints and one per finding and checkpoint.
 
 Papermill executes; its traps are handled here.
-- A page is done only when its kernel left with success and the copy was renamed into place; a killed kernel's notebook,
-  which papermill saves as completed, stays under another name.
-- A page is stale when its source, the library or the records it reads changed: a fingerprint of them is kept in its metadata.
+- A page is done only when its kernel left with success and the copy was renamed into place; a
+  killed kernel's notebook, which papermill saves as completed, stays under another name.
+- A page is stale when its source, the library or the records it reads changed: a fingerprint of
+  them is kept in its metadata.
 - Parameter names are checked before a kernel starts, because papermill only warns of unknown ones.
-- A kernel that does not start is tried again, since kernels started at once race for ports; nothing else is repeated.
+- A kernel that does not start is tried again, since kernels started at once race for ports;
+  nothing else is repeated.
 """
 
 from __future__ import annotations
@@ -62,9 +64,15 @@ class Page:
 
 
 def pages(study: Study, only: tuple[str, ...] = ()) -> list[Page]:
-    """All pages of the study, the overview first; with `only`, those of these checkpoints and the ones for all."""
+    """All pages of the study, the overview first; with `only`, those of these checkpoints and
+    the ones for all.
+    """
     names = ["all", *(point.name for point in checkpoints(study) if not only or point.name in only)]
-    return [Page(finding, name) for finding in (OVERVIEW, *study.findings) for name in (("all",) if finding in WHOLE else names)]
+    return [
+        Page(finding, name)
+        for finding in (OVERVIEW, *study.findings)
+        for name in (("all",) if finding in WHOLE else names)
+    ]
 
 
 def executed(study: Study, page: Page) -> Path:
@@ -74,7 +82,9 @@ def executed(study: Study, page: Page) -> Path:
 
 def stale(study: Study, wanted: list[Page]) -> list[Page]:
     """Those of `wanted` that were never made or whose source, library or records changed since."""
-    return [page for page in wanted if not _is_fresh(executed(study, page), fingerprint(study, page))]
+    return [
+        page for page in wanted if not _is_fresh(executed(study, page), fingerprint(study, page))
+    ]
 
 
 def fingerprint(study: Study, page: Page) -> str:
@@ -86,7 +96,11 @@ def fingerprint(study: Study, page: Page) -> str:
         for folder in (*beside, *(paths.REFERENCE / name for name in (*paths.BESIDE, study.name))):
             file = folder / "findings.json"
             digest.update(file.read_bytes() if file.is_file() else b"-")
-    narrow = study if page.finding == OVERVIEW else study.model_copy(update={"findings": (page.finding,)})
+    narrow = (
+        study
+        if page.finding == OVERVIEW
+        else study.model_copy(update={"findings": (page.finding,)})
+    )
     for file in stored.record_files(narrow, () if page.checkpoint == "all" else (page.checkpoint,)):
         digest.update(json.dumps(json.loads(file.read_text())["sha256"]).encode())
     digest.update(json.dumps(stored.failed(narrow)).encode())
@@ -97,14 +111,20 @@ def fingerprint(study: Study, page: Page) -> str:
 def _library() -> bytes:
     """A hash of this library, as it was when this process first asked."""
     files = sorted(Path(__file__).parent.rglob("*.py"))
-    return hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).digest()
+    return hashlib.sha256(
+        b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)
+    ).digest()
 
 
 def execute(study: Study, wanted: list[Page], jobs: int) -> dict[str, str]:
     """Execute `wanted`, `jobs` kernels at a time; page name to reason for those that failed."""
     for page in wanted:
         check_parameters(_source(page.finding), {"study", "checkpoint"})
-    progress, waiting, failed = Progress({page.stem: 1.0 for page in wanted}, "pages"), deque(wanted), {}
+    progress, waiting, failed = (
+        Progress({page.stem: 1.0 for page in wanted}, "pages"),
+        deque(wanted),
+        {},
+    )
 
     def work(kernel: Kernel) -> None:
         while waiting:
@@ -129,13 +149,17 @@ def execute(study: Study, wanted: list[Page], jobs: int) -> dict[str, str]:
 
 
 def keep_reference(study: Study) -> list[Path]:
-    """Copy the pages for all checkpoints, the first figure of each, findings and scores to the reference that is committed.
+    """Copy the pages for all checkpoints, the first figure of each, findings and scores to the
+    reference that is committed.
 
-    Raises PageError for a study that is not as its file under `params/` says; where its tables come from does not matter.
+    Raises PageError for a study that is not as its file under `params/` says; where its tables
+    come from does not matter.
     """
     told = params.load_study(study.name)
     if study.model_copy(update={"tables": told.tables, "file": told.file}) != told:
-        raise PageError(f"{study.name} was run with overrides; only a study as in {told.file} is kept")
+        raise PageError(
+            f"{study.name} was run with overrides; only a study as in {told.file} is kept"
+        )
     folder = paths.REFERENCE / study.name
     folder.mkdir(parents=True, exist_ok=True)
     kept: list[Path] = []
@@ -152,7 +176,11 @@ def keep_reference(study: Study) -> list[Path]:
                 cell.source = cell.source.replace(study.file, told.file)
         nbformat.write(book, kept[-1])
         outputs = [output for cell in book.cells for output in cell.get("outputs", ())]
-        figures = [output.data["image/svg+xml"] for output in outputs if "image/svg+xml" in output.get("data", {})]
+        figures = [
+            output.data["image/svg+xml"]
+            for output in outputs
+            if "image/svg+xml" in output.get("data", {})
+        ]
         if figures:
             kept.append(kept[-1].with_suffix(".svg"))
             kept[-1].write_text(figures[0], encoding="utf-8")
@@ -167,16 +195,27 @@ def check_parameters(notebook: Path, given: set[str]) -> None:
 
     Raises PageError.
     """
-    cells = [cell for cell in nbformat.read(notebook, 4).cells if "parameters" in cell.metadata.get("tags", ())]
+    cells = [
+        cell
+        for cell in nbformat.read(notebook, 4).cells
+        if "parameters" in cell.metadata.get("tags", ())
+    ]
     if len(cells) != 1:
-        raise PageError(f"{notebook.name}: {len(cells)} cells are tagged `parameters`, there must be one")
+        raise PageError(
+            f"{notebook.name}: {len(cells)} cells are tagged `parameters`, there must be one"
+        )
     names = set()
     for line in ast.parse(cells[0].source).body:
         if not isinstance(line, ast.Assign) or not _is_literal(line.value):
-            raise PageError(f"{notebook.name}: the parameters cell must assign literals only: {ast.unparse(line)}")
+            raise PageError(
+                f"{notebook.name}: the parameters cell must assign literals only: "
+                f"{ast.unparse(line)}"
+            )
         names |= {target.id for target in line.targets if isinstance(target, ast.Name)}
     if given - names:
-        raise PageError(f"{notebook.name}: unknown parameters {sorted(given - names)}; allowed: {sorted(names)}")
+        raise PageError(
+            f"{notebook.name}: unknown parameters {sorted(given - names)}; allowed: {sorted(names)}"
+        )
 
 
 def _is_literal(node: ast.expr) -> bool:
@@ -224,14 +263,21 @@ def _papermill(study: Study, page: Page, kernel: Kernel, target: Path) -> nbform
     for attempt in range(STARTS):
         try:
             return papermill.execute_notebook(
-                _source(page.finding), target, {"study": study.file, "checkpoint": page.checkpoint}, progress_bar=False,
-                kernel_name=kernels.NAME, km=kernel.manager(), cwd=paths.ROOT, extra_arguments=kernels.ARGUMENTS,
+                _source(page.finding),
+                target,
+                {"study": study.file, "checkpoint": page.checkpoint},
+                progress_bar=False,
+                kernel_name=kernels.NAME,
+                km=kernel.manager(),
+                cwd=paths.ROOT,
+                extra_arguments=kernels.ARGUMENTS,
             )
         except PapermillExecutionError as error:
             raise PageError(f"{error.ename}: {error.evalue}") from error
         except (NoSuchKernel, nbformat.ValidationError, OSError) as error:
             raise PageError(f"{type(error).__name__}: {error}") from error
-        except RuntimeError as error:  # "Kernel died before replying" is a start that failed, a later death is not
+        # "Kernel died before replying" is a start that failed, a later death is not
+        except RuntimeError as error:
             if "before replying" not in str(error) or attempt == STARTS - 1:
                 raise PageError(f"kernel: {error}") from error
     raise AssertionError("unreachable")

@@ -1,7 +1,8 @@
 """The output-free `.ipynb` beside every percent script: `python -m pretune.pairs`.
 
-The percent script is the source. Papermill and JupyterLab users need a notebook, so one is written beside it with cell ids
-that follow from place and text: writing it again changes nothing, and the pair is compared by content, never by time.
+The percent script is the source. Papermill and JupyterLab users need a notebook, so one is
+written beside it with cell ids that follow from place and text: writing it again changes
+nothing, and the pair is compared by content, never by time.
 """
 
 from __future__ import annotations
@@ -25,11 +26,24 @@ def notebook_of(script: Path) -> nbformat.NotebookNode:
     cells = []
     for place, cell in enumerate(book.cells):
         mark = hashlib.sha256(f"{place} {cell.source}".encode()).hexdigest()[:8]
-        kind = nbformat.v4.new_code_cell if cell.cell_type == "code" else nbformat.v4.new_markdown_cell
-        cells.append(kind(cell.source, id=mark, metadata={"tags": cell.metadata["tags"]} if "tags" in cell.metadata else {}))
-    return nbformat.v4.new_notebook(cells=cells, metadata={
-        "kernelspec": KERNEL, "language_info": {"name": "python"}, "jupytext": {"formats": "ipynb,py:percent"},
-    })
+        kind = (
+            nbformat.v4.new_code_cell if cell.cell_type == "code" else nbformat.v4.new_markdown_cell
+        )
+        cells.append(
+            kind(
+                cell.source,
+                id=mark,
+                metadata={"tags": cell.metadata["tags"]} if "tags" in cell.metadata else {},
+            )
+        )
+    return nbformat.v4.new_notebook(
+        cells=cells,
+        metadata={
+            "kernelspec": KERNEL,
+            "language_info": {"name": "python"},
+            "jupytext": {"formats": "ipynb,py:percent"},
+        },
+    )
 
 
 def heading(notebook: Path) -> str:

@@ -1,7 +1,8 @@
-"""The shape of a study: what a file under `params/` may say, checked, frozen, and printed as resolved.
+"""The shape of a study: what a file under `params/` may say, checked, frozen, and printed as
+resolved.
 
-- A file is YAML, read strictly (module `strict`): whatever is not a study is refused in one line that names the file, the
-  key, the value and what is allowed.
+- A file is YAML, read strictly (module `strict`): whatever is not a study is refused in one line
+  that names the file, the key, the value and what is allowed.
 - This module knows no dataset and no checkpoint; `plan.check` holds a study against those.
 """
 
@@ -13,7 +14,15 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from pretune import paths
 from pretune.errors import StudyError
@@ -34,18 +43,28 @@ class Optimisation(Frozen):
     schedule: Literal["linear", "cosine"] = "linear"  # to 0, or to a tenth of the peak
     warmup: Share = 0.03  # share of all steps
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    # Of the means of gradients and of their squares. The usual .999 of the second is a memory of a thousand steps, which is
-    # more than most recipes here take and longer than any warm-up; .95 (of twenty) is what pre-training of such models uses.
+    # Of the means of gradients and of their squares. The usual .999 of the second is a memory of a
+    # thousand steps, which is more than most recipes here take and longer than any warm-up; .95 (of
+    # twenty) is what pre-training of such models uses.
     betas: tuple[Decay, Decay] = (0.9, 0.95)
     clip: PositiveFloat | None = 1.0  # largest gradient norm; null for none
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 autocast where the hardware has it
+    # auto: bfloat16 autocast where the hardware has it
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     def determining(self) -> dict[str, object]:
-        """What determines the weights that come out, for keys. A setting that was fixed once counts where it is changed, so
-        that what was made before it was a setting keeps its key."""
-        fixed = {name: field.default for name, field in type(self).model_fields.items() if name in ("betas", "max_length")}
-        return {name: value for name, value in self.model_dump(exclude={"seeds"}).items()
-                if name not in fixed or value != fixed[name]}
+        """What determines the weights that come out, for keys. A setting that was fixed once
+        counts where it is changed, so that what was made before it was a setting keeps its key.
+        """
+        fixed = {
+            name: field.default
+            for name, field in type(self).model_fields.items()
+            if name in ("betas", "max_length")
+        }
+        return {
+            name: value
+            for name, value in self.model_dump(exclude={"seeds"}).items()
+            if name not in fixed or value != fixed[name]
+        }
 
 
 class Architecture(Frozen):
@@ -61,7 +80,9 @@ class Architecture(Frozen):
     @model_validator(mode="after")
     def _divides(self):
         if self.width % (2 * self.heads):
-            raise ValueError(f"width {self.width} must be a multiple of twice the heads ({2 * self.heads})")
+            raise ValueError(
+                f"width {self.width} must be a multiple of twice the heads ({2 * self.heads})"
+            )
         return self
 
 
@@ -76,7 +97,9 @@ class World(Frozen):
 
 
 class Pretraining(Optimisation):
-    """A run from scratch. Batches are `batch_size` rows of `length` tokens; `epochs` stays 1, the text is endless."""
+    """A run from scratch. Batches are `batch_size` rows of `length` tokens; `epochs` stays 1,
+    the text is endless.
+    """
 
     run: NonNegativeInt = 0  # seed of initialisation and of the order of text
     length: PositiveInt = 256  # tokens per row
@@ -89,8 +112,10 @@ class Pretraining(Optimisation):
 class Points(Frozen):
     """Points of a pre-training run."""
 
-    steps: Annotated[tuple[NonNegativeInt, ...], Field(min_length=2)]  # optimizer steps; the last ends the run
-    late: PositiveInt = 3  # the last so many are neighbours: "late" is their mean, their spread the noise floor
+    # optimizer steps; the last ends the run
+    steps: Annotated[tuple[NonNegativeInt, ...], Field(min_length=2)]
+    # the last so many are neighbours: "late" is their mean, their spread the noise floor
+    late: PositiveInt = 3
 
     @field_validator("steps")
     @classmethod
@@ -102,7 +127,10 @@ class Points(Frozen):
     @model_validator(mode="after")
     def _leaves_an_early_one(self):
         if self.late >= len(self.steps):
-            raise ValueError(f"late ({self.late}) must leave at least one of the {len(self.steps)} steps before it")
+            raise ValueError(
+                f"late ({self.late}) must leave at least one of the {len(self.steps)} steps "
+                "before it"
+            )
         return self
 
 
@@ -120,7 +148,9 @@ class Microworld(Saved):
 
 
 class Corpus(Saved):
-    """Checkpoints of a run on a folder of text: *.jsonl, *.jsonl.xz (one object with `text` a line) or *.txt."""
+    """Checkpoints of a run on a folder of text: *.jsonl, *.jsonl.xz (one object with `text` a
+    line) or *.txt.
+    """
 
     source: Literal["corpus"]
     folder: str
@@ -130,8 +160,10 @@ class Found(Frozen):
     """Checkpoints that exist, found by the steps in their names."""
 
     steps: Annotated[tuple[NonNegativeInt, ...], Field(min_length=2)] | Literal["all"] | None = None
-    count: Annotated[int, Field(ge=2)] | None = None  # in place of steps: so many, both ends and the late ones among them
-    spacing: Literal["log", "linear"] = "log"  # of those before the late ones, over the steps that exist
+    # in place of steps: so many, both ends and the late ones among them
+    count: Annotated[int, Field(ge=2)] | None = None
+    # of those before the late ones, over the steps that exist
+    spacing: Literal["log", "linear"] = "log"
     stage: str | None = None  # left out: the first, or the only one
     late: PositiveInt = 3
     tokens_per_step: PositiveInt | None = None  # left out: tokens are read from the names
@@ -147,10 +179,14 @@ class Hub(Found):
     """Checkpoints on the Hugging Face Hub: branches of a repository, or one repository each."""
 
     source: Literal["hub"]
-    repo: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.{}-]+$")] | None = None  # {run} in it stands for each of `runs`
-    repos: Annotated[tuple[str, ...], Field(min_length=2)] | None = None  # in place of repo: one for each checkpoint
-    allow_pickle_weights: bool = False  # take *.bin where there are no *.safetensors: loaded as weights only, and said
-    runs: tuple[str, ...] = ("",)  # pre-training runs: in the name of the repository, or in those of its branches
+    # {run} in it stands for each of `runs`
+    repo: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.{}-]+$")] | None = None
+    # in place of repo: one for each checkpoint
+    repos: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
+    # take *.bin where there are no *.safetensors: loaded as weights only, and said
+    allow_pickle_weights: bool = False
+    # pre-training runs: in the name of the repository, or in those of its branches
+    runs: tuple[str, ...] = ("",)
 
     @model_validator(mode="after")
     def _says_where(self):
@@ -162,14 +198,18 @@ class Hub(Found):
 
 
 class Local(Found):
-    """Checkpoints in a folder of this machine: FOLDER/<name of a branch>, each as `transformers` saves a model."""
+    """Checkpoints in a folder of this machine: FOLDER/<name of a branch>, each as `transformers`
+    saves a model.
+    """
 
     source: Literal["folder"]
     folder: str
 
 
 class Released(Points):
-    """No checkpoints but released scores of some: the tables of the reference study (module `published`)."""
+    """No checkpoints but released scores of some: the tables of the reference study (module
+    `published`).
+    """
 
     source: Literal["tables"]
 
@@ -186,14 +226,16 @@ class FolderData(Frozen):
 
     source: Literal["folder"]
     folder: str
-    stand_ins: dict[str, str] = {}  # <dataset>/<split> to another file of the folder, or lines a to b of it: mnli/train[a:b]
+    # <dataset>/<split> to another file of the folder, or lines a to b of it: mnli/train[a:b]
+    stand_ins: dict[str, str] = {}
 
 
 class HubData(Frozen):
     """Datasets of the Hugging Face Hub, as the Hub's own conversion to parquet holds them."""
 
     source: Literal["hub"]
-    commits: dict[Name, str] = {}  # dataset to commit of its parquet branch; left out: the newest when first asked, then kept
+    # dataset to commit of its parquet branch; left out: the newest when first asked, then kept
+    commits: dict[Name, str] = {}
 
 
 class ReleasedData(Frozen):
@@ -207,23 +249,29 @@ class Tuning(Optimisation):
 
     seeds: PositiveInt = 1  # each with its own training subset, order and shot draw
     examples: PositiveInt  # training rows drawn from the train split
-    max_length: PositiveInt | None = None  # tokens of the longest row that is tuned on; null: what the context holds
+    # tokens of the longest row that is tuned on; null: what the context holds
+    max_length: PositiveInt | None = None
     warmup: Share = 0.03
 
 
 class Lora(Frozen):
-    """Low-rank adapters on every linear layer (Hu et al., arXiv 2106.09685), merged into the weights after tuning."""
+    """Low-rank adapters on every linear layer (Hu et al., arXiv 2106.09685), merged into the
+    weights after tuning.
+    """
 
     rank: PositiveInt = 8
     alpha: PositiveFloat = 16.0
 
 
 class Recipe(Frozen):
-    """What is done to a checkpoint: nothing, or tuning on one dataset. What is null is taken from `tuning`."""
+    """What is done to a checkpoint: nothing, or tuning on one dataset. What is null is taken
+    from `tuning`.
+    """
 
     dataset: Name | None = None
     lora: Lora | None = None  # null: all weights are tuned
-    rates: Annotated[tuple[Rate, ...], Field(min_length=2)] | None = None  # its own grid, in place of rates.grid
+    # its own grid, in place of rates.grid
+    rates: Annotated[tuple[Rate, ...], Field(min_length=2)] | None = None
     examples: PositiveInt | None = None
     learning_rate: Rate | None = None
     epochs: PositiveInt | None = None
@@ -231,45 +279,69 @@ class Recipe(Frozen):
 
 
 class Rates(Frozen):
-    """The grid that learning rates are chosen from. `pretune run STUDY --sweep` runs it and shows the table."""
+    """The grid that learning rates are chosen from. `pretune run STUDY --sweep` runs it and
+    shows the table.
+    """
 
     grid: Annotated[tuple[Rate, ...], Field(min_length=2)]
-    steps: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]  # at these checkpoints: early, middle, late
+    # at these checkpoints: early, middle, late
+    steps: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]
 
 
 class Probing(Frozen):
     """How models are looked at."""
 
     datasets: Annotated[tuple[Name, ...], Field(min_length=1)]
-    shots: NonNegativeInt = 4  # examples before the question; lowered for a dataset whose prompts do not fit
+    # examples before the question; lowered for a dataset whose prompts do not fit
+    shots: NonNegativeInt = 4
     items: PositiveInt = 1000  # evaluation items per dataset, the same for all models
     new_tokens: PositiveInt = 60  # longest generation, tokens
-    precision: Literal["auto", "float32", "bfloat16"] = "float32"  # bfloat16: faster on a GPU, depends on batches
+    # bfloat16: faster on a GPU, depends on batches
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
 
 
 class Protocol(Frozen):
-    """How prompts are made, answers read and scores reported: the first value of each is the corrected protocol, the
-    second that of the reference study (Sun & Dredze, code at 8b79c39), which `protocol: published` sets throughout.
+    """How prompts are made, answers read and scores reported: the first value of each is the
+    corrected protocol, the second that of the reference study (Sun & Dredze, code at 8b79c39),
+    which `protocol: published` sets throughout.
 
-    What is not known of the reference study: the seed of its bootstrap, the examples shown before the questions with given
-    answers, which part of Tülu was used, and where its text differs from its code (shots: "sampled" against the first ones).
+    What is not known of the reference study: the seed of its bootstrap, the examples shown
+    before the questions with given answers, which part of Tülu was used, and where its text
+    differs from its code (shots: "sampled" against the first ones).
     """
 
-    shots: Literal["train", "evaluated"] = "train"  # from the train split; or the first items scored, which stay scored
-    labels: Literal["whole", "sub-tokens"] = "whole"  # likelihood of a label's text; or of its likeliest sub-token alone
-    prompt_end: Literal["word", "space"] = "word"  # where a prompt ends when the answer is generated or a label read
+    # from the train split; or the first items scored, which stay scored
+    shots: Literal["train", "evaluated"] = "train"
+    # likelihood of a label's text; or of its likeliest sub-token alone
+    labels: Literal["whole", "sub-tokens"] = "whole"
+    # where a prompt ends when the answer is generated or a label read
+    prompt_end: Literal["word", "space"] = "word"
     stop: Literal["newline", "length"] = "newline"  # what ends a generation besides the end token
-    splits: Literal["public", "published"] = "public"  # published: QQP and STS-B test, RTE and TweetQA train, SciQ validation
-    hidden_labels: Literal["refuse", "flag"] = "refuse"  # flag: -1 is read as the first label, the row is marked
-    too_long: Literal["refuse", "flag"] = "refuse"  # leave items out and lower shots; or score, cut training rows, and mark
-    normalisation: Literal["dataset", "sum"] = "dataset"  # what likelihoods of answers are divided by
-    reporting: Literal["mean", "bootstrap"] = "mean"  # bootstrap: midpoint of a 95 % percentile interval, 3,000 resamples
+    # published: QQP and STS-B test, RTE and TweetQA train, SciQ validation
+    splits: Literal["public", "published"] = "public"
+    # flag: -1 is read as the first label, the row is marked
+    hidden_labels: Literal["refuse", "flag"] = "refuse"
+    # leave items out and lower shots; or score, cut training rows, and mark
+    too_long: Literal["refuse", "flag"] = "refuse"
+    # what likelihoods of answers are divided by
+    normalisation: Literal["dataset", "sum"] = "dataset"
+    # bootstrap: midpoint of a 95 % percentile interval, 3,000 resamples
+    reporting: Literal["mean", "bootstrap"] = "mean"
 
 
 PROTOCOLS = {
     "corrected": Protocol(),
-    "published": Protocol(shots="evaluated", labels="sub-tokens", prompt_end="space", stop="length", splits="published",
-                          hidden_labels="flag", too_long="flag", normalisation="sum", reporting="bootstrap"),
+    "published": Protocol(
+        shots="evaluated",
+        labels="sub-tokens",
+        prompt_end="space",
+        stop="length",
+        splits="published",
+        hidden_labels="flag",
+        too_long="flag",
+        normalisation="sum",
+        reporting="bootstrap",
+    ),
 }
 
 
@@ -281,15 +353,21 @@ class Study(Frozen):
     """One file under `params/`, resolved."""
 
     title: str
-    checkpoints: Annotated[Microworld | Corpus | Hub | Local | Released, Field(discriminator="source")]
-    datasets: Annotated[MicroworldData | FolderData | HubData | ReleasedData, Field(discriminator="source")]  # or: as checkpoints
+    checkpoints: Annotated[
+        Microworld | Corpus | Hub | Local | Released, Field(discriminator="source")
+    ]
+    # or: as checkpoints
+    datasets: Annotated[
+        MicroworldData | FolderData | HubData | ReleasedData, Field(discriminator="source")
+    ]
     tables: str | None = None  # folder or address of released score tables, for `source: tables`
     recipes: Annotated[dict[Name, Recipe], Field(min_length=1)]
     tuning: Tuning
     rates: Rates | None = None
     probing: Probing
     protocol: Protocol = Protocol()  # or one word: corrected, published
-    findings: Annotated[tuple[Name, ...], Field(min_length=1)]  # notebooks, in the order of the report
+    # notebooks, in the order of the report
+    findings: Annotated[tuple[Name, ...], Field(min_length=1)]
     cache: Cache = Cache()
     name: str = Field(default="", exclude=True)  # the file's name without ending
     file: str = Field(default="", exclude=True)
@@ -302,34 +380,51 @@ class Study(Frozen):
 
     @model_validator(mode="after")
     def _has_tables_where_it_needs_them(self):
-        if (self.checkpoints.source == "tables", self.datasets.source == "tables") != (self.tables is not None,) * 2:
-            raise ValueError("checkpoints and datasets with `source: tables` and `tables: FOLDER or address` go together")
+        if (self.checkpoints.source == "tables", self.datasets.source == "tables") != (
+            self.tables is not None,
+        ) * 2:
+            raise ValueError(
+                "checkpoints and datasets with `source: tables` and `tables: FOLDER or address` "
+                "go together"
+            )
         return self
 
     @property
     def replicates(self) -> int:
-        """Pre-training runs where there are several, else seeds of tuning: what a verdict needs three of."""
+        """Pre-training runs where there are several, else seeds of tuning: what a verdict needs
+        three of.
+        """
         runs = len(getattr(self.checkpoints, "runs", ("",)))
         return runs if runs > 1 else self.tuning.seeds
 
     def recipe(self, name: str) -> Recipe:
-        """The recipe `name`, or the one that the variant `name` (`mnli@0.001`) has another learning rate of."""
+        """The recipe `name`, or the one that the variant `name` (`mnli@0.001`) has another
+        learning rate of.
+        """
         return self.recipes[name.partition("@")[0]]
 
     def is_beside(self, name: str) -> bool:
-        """Whether a recipe tunes adapters beside another that tunes all weights on the same dataset, to be compared with it."""
+        """Whether a recipe tunes adapters beside another that tunes all weights on the same
+        dataset, to be compared with it.
+        """
         own = self.recipe(name)
-        return own.lora is not None and any(one.dataset == own.dataset and one.lora is None for one in self.recipes.values())
+        return own.lora is not None and any(
+            one.dataset == own.dataset and one.lora is None for one in self.recipes.values()
+        )
 
     def tuning_of(self, name: str) -> Tuning:
-        """The hyper-parameters of a recipe or variant: its own where it says them, else those of `tuning`."""
+        """The hyper-parameters of a recipe or variant: its own where it says them, else those of
+        `tuning`.
+        """
         own = self.recipe(name).model_dump(exclude_none=True, exclude={"dataset", "lora", "rates"})
         if "@" in name:
             own["learning_rate"] = float(name.partition("@")[2])
         return self.tuning.model_copy(update=own)
 
     def grid_of(self, recipe: str) -> tuple[float, ...]:
-        """The learning rates that were to choose from for a recipe; none for base and where the study has no grid."""
+        """The learning rates that were to choose from for a recipe; none for base and where the
+        study has no grid.
+        """
         if self.rates is None or self.recipes[recipe].dataset is None:
             return ()
         return self.recipes[recipe].rates or self.rates.grid
@@ -354,20 +449,29 @@ def load_study(study: str, overrides: tuple[str, ...] = ()) -> Study:
         known = ", ".join(sorted(path.stem for path in paths.PARAMS.glob("*.yaml")))
         raise StudyError(f"{study}: no such study; known: {known}, or the path of a .yaml file")
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", file.stem) or file.stem in ("cache", "reference"):
-        raise StudyError(f"{study}: a study is named by its file: small letters, digits, - and _, but not cache or reference")
+        raise StudyError(
+            f"{study}: a study is named by its file: small letters, digits, - and _, but not "
+            "cache or reference"
+        )
     shown = str(file.relative_to(paths.ROOT)) if file.is_relative_to(paths.ROOT) else str(file)
     raw = read_yaml(file, shown)
     if not isinstance(raw, dict):
-        raise StudyError(f"{shown}: must be keys and values, allowed keys: {', '.join(keys(Study))}")
+        raise StudyError(
+            f"{shown}: must be keys and values, allowed keys: {', '.join(keys(Study))}"
+        )
     _name_protocol(raw)
     for text in overrides:
         override(raw, text)
         _name_protocol(raw)
     if "datasets" not in raw and isinstance(raw.get("checkpoints"), dict):
-        same = {key: value for key, value in raw["checkpoints"].items() if key in ("source", "world")}
+        same = {
+            key: value for key, value in raw["checkpoints"].items() if key in ("source", "world")
+        }
         raw |= {"datasets": same} if same.get("source") in ("microworld", "tables", "hub") else {}
     try:
-        return Study.model_validate_json(json.dumps({**raw, "name": file.stem, "file": shown}, default=str))
+        return Study.model_validate_json(
+            json.dumps({**raw, "name": file.stem, "file": shown}, default=str)
+        )
     except ValidationError as error:
         raise StudyError(explain(shown, error, Study)) from None
 
@@ -378,6 +482,8 @@ def resolved(study: Study) -> str:
 
 
 def _name_protocol(raw: dict) -> None:
-    """Put the options in the place of a protocol's name, so that each can be overridden by itself."""
+    """Put the options in the place of a protocol's name, so that each can be overridden by
+    itself.
+    """
     if isinstance(raw.get("protocol"), str) and raw["protocol"] in PROTOCOLS:
         raw["protocol"] = PROTOCOLS[raw["protocol"]].model_dump()

@@ -11,8 +11,10 @@ PARAMS = ROOT / "params"
 NOTEBOOKS = ROOT / "notebooks"
 OUTPUTS = Path(os.environ.get("PRETUNE_OUTPUTS", ROOT / "outputs")).resolve()
 REFERENCE = ROOT / "outputs" / "reference"  # committed: what was executed for others to read
-CACHE = OUTPUTS / "cache"  # pre-trained checkpoints, microworld datasets, tuned weights: shared by all studies
-BESIDE = ("microworld", "published", "control")  # studies whose verdicts stand beside those of any other
+# pre-trained checkpoints, microworld datasets, tuned weights: shared by all studies
+CACHE = OUTPUTS / "cache"
+# studies whose verdicts stand beside those of any other
+BESIDE = ("microworld", "published", "control")
 
 
 def study_folder(name: str) -> Path:

@@ -1,9 +1,10 @@
 """A prefix that all rows of a batch share, kept once and not once a row.
 
-- Attention over the prefix and over a row's own tokens is one softmax over both, so scores of the two parts are computed apart
-  and joined. That of the prefix is one product of matrices for all rows (Juravsky et al., *Hydragen*, arXiv 2402.05099).
-- All scores are in memory then, which is right for a token a row. Where more are read, the prefix is repeated instead, one layer
-  at a time, for torch's attention, which never holds them.
+- Attention over the prefix and over a row's own tokens is one softmax over both, so scores of the
+  two parts are computed apart and joined. That of the prefix is one product of matrices for all
+  rows (Juravsky et al., *Hydragen*, arXiv 2402.05099).
+- All scores are in memory then, which is right for a token a row. Where more are read, the prefix
+  is repeated instead, one layer at a time, for torch's attention, which never holds them.
 - Own keys and values lie in a buffer with room for those that follow (`Own`).
 """
 
@@ -22,15 +23,20 @@ from transformers.masking_utils import sdpa_mask
 NAME = "shared_prefix"
 ROOM = 64  # tokens
 
-Prefix = list[tuple[torch.Tensor, torch.Tensor]]  # keys and values (1, heads, tokens, width) of each layer
+# keys and values (1, heads, tokens, width) of each layer
+Prefix = list[tuple[torch.Tensor, torch.Tensor]]
 
 
 class Own(DynamicLayer):
-    """Keys and values of one layer in a buffer with room for `ROOM` more tokens, so that adding one does not copy the rest."""
+    """Keys and values of one layer in a buffer with room for `ROOM` more tokens, so that adding
+    one does not copy the rest.
+    """
 
     _buffers: tuple[torch.Tensor, ...] = ()
 
-    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs) -> tuple[torch.Tensor, torch.Tensor]:
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         start = self.get_seq_length()
@@ -55,11 +61,20 @@ class Own(DynamicLayer):
     @classmethod
     def joined(cls, layers: Sequence[Own]) -> Own:
         """The rows of all `layers` in one, the shorter ones with zeros behind."""
-        made, end, rows = cls(), max(layer.get_seq_length() for layer in layers), sum(len(layer.keys) for layer in layers)
+        made, end, rows = (
+            cls(),
+            max(layer.get_seq_length() for layer in layers),
+            sum(len(layer.keys) for layer in layers),
+        )
         made.lazy_initialization(layers[0].keys, layers[0].values)
-        made._buffers = tuple(_empty(old, rows, end + ROOM) for old in (layers[0].keys, layers[0].values))
+        made._buffers = tuple(
+            _empty(old, rows, end + ROOM) for old in (layers[0].keys, layers[0].values)
+        )
         for buffer, name in zip(made._buffers, ("keys", "values"), strict=True):
-            parts = [pad(getattr(layer, name), (0, 0, 0, end - layer.get_seq_length())) for layer in layers]
+            parts = [
+                pad(getattr(layer, name), (0, 0, 0, end - layer.get_seq_length()))
+                for layer in layers
+            ]
             torch.cat(parts, out=buffer[:, :, :end])
         made._show(end)
         return made
@@ -77,12 +92,17 @@ def own_cache(layers: Sequence[Own] = ()) -> Cache:
 
 
 def can_share(model) -> bool:
-    """Whether the attention of a model can be exchanged, as a few older ones' cannot; each row then reads what all share."""
+    """Whether the attention of a model can be exchanged, as a few older ones' cannot; each row
+    then reads what all share.
+    """
     return model._supports_attention_backend
 
 
 def attending(function: Callable) -> Callable:
-    """Have the model that `function` takes first attend with `attend`, which without a prefix is torch's attention."""
+    """Have the model that `function` takes first attend with `attend`, which without a prefix is
+    torch's attention.
+    """
+
     @wraps(function)
     def wrapped(model, *given, **named):
         if not can_share(model):
@@ -108,8 +128,11 @@ def length(prefix: Prefix) -> int:
     return prefix[0][0].shape[2] if prefix else 0
 
 
-def attend(module, query, key, value, attention_mask, scaling=None, prefix: Prefix | None = None, **kwargs):
-    """Attention of `query` (rows, heads, n, width) to the prefix, if there is one, and to own `key` and `value`.
+def attend(
+    module, query, key, value, attention_mask, scaling=None, prefix: Prefix | None = None, **kwargs
+):
+    """Attention of `query` (rows, heads, n, width) to the prefix, if there is one, and to own `key`
+    and `value`.
 
     `attention_mask` (rows, 1, n, prefix and own tokens) is True where a token may be seen.
     """
@@ -117,18 +140,30 @@ def attend(module, query, key, value, attention_mask, scaling=None, prefix: Pref
         shared = prefix[module.layer_idx]
         if query.shape[2] == 1:
             return _joint(query, key, value, attention_mask, scaling, *shared), None
-        key, value = (torch.cat([one.expand(len(query), -1, -1, -1), own], 2)
-                      for one, own in zip(shared, (key, value), strict=True))
-    return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+        key, value = (
+            torch.cat([one.expand(len(query), -1, -1, -1), own], 2)
+            for one, own in zip(shared, (key, value), strict=True)
+        )
+    return sdpa_attention_forward(
+        module, query, key, value, attention_mask, scaling=scaling, **kwargs
+    )
 
 
 def _joint(query, key, value, mask, scaling, shared_key, shared_value) -> torch.Tensor:
     rows, heads, n, width = query.shape
-    groups, size = key.shape[1], shared_key.shape[2]  # groups of heads that have keys and values in common; tokens
+    # groups of heads that have keys and values in common; tokens
+    groups, size = key.shape[1], shared_key.shape[2]
     query = (query * (scaling or width**-0.5)).reshape(rows, groups, -1, width)
     far = _flat(query) @ shared_key[0].transpose(1, 2)
-    scores = torch.cat([far.unflatten(1, (rows, -1)).transpose(0, 1), query @ key.transpose(2, 3)], 3)
-    scores = scores.view(rows, heads, n, -1).masked_fill_(~mask, -torch.inf).softmax(3).view(rows, groups, -1, scores.shape[3])
+    scores = torch.cat(
+        [far.unflatten(1, (rows, -1)).transpose(0, 1), query @ key.transpose(2, 3)], 3
+    )
+    scores = (
+        scores.view(rows, heads, n, -1)
+        .masked_fill_(~mask, -torch.inf)
+        .softmax(3)
+        .view(rows, groups, -1, scores.shape[3])
+    )
     far = _flat(scores[..., :size]) @ shared_value[0]
     out = far.unflatten(1, (rows, -1)).transpose(0, 1) + scores[..., size:] @ value
     return out.reshape(rows, heads, n, -1).transpose(1, 2)

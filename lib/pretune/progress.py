@@ -1,7 +1,8 @@
 """One bar over all work, with the time left and the phase inside.
 
-In a terminal and in a notebook it is a tqdm bar; in a log file it is a plain line every `LINE_EVERY` seconds. Work is
-weighted by its expected cost, so that the estimate of the time left does not jump between long and short cells.
+In a terminal and in a notebook it is a tqdm bar; in a log file it is a plain line every
+`LINE_EVERY` seconds. Work is weighted by its expected cost, so that the estimate of the time
+left does not jump between long and short cells.
 """
 
 from __future__ import annotations
@@ -39,15 +40,27 @@ class Progress:
             self._line(phase)
 
     def _head(self) -> str:
-        return f"{sum(share >= 1 for share in self.shares.values())} of {len(self.shares)} {self.unit}"
+        return (
+            f"{sum(share >= 1 for share in self.shares.values())} of {len(self.shares)} {self.unit}"
+        )
 
     def _done(self) -> float:
-        return sum(self.costs[one] * share for one, share in self.shares.items()) / (sum(self.costs.values()) or 1.0)
+        return sum(self.costs[one] * share for one, share in self.shares.items()) / (
+            sum(self.costs.values()) or 1.0
+        )
 
     def _line(self, phase: str) -> None:
         self.spoken, done, elapsed = time.monotonic(), self._done(), time.monotonic() - self.started
-        left = f"{elapsed * (1 - done) / done:.0f} s left" if done > 0.02 else "time left not known yet"
-        print(f"{self._head()}, {done:.0%}, {elapsed:.0f} s, {left}: {phase}", file=sys.stderr, flush=True)
+        left = (
+            f"{elapsed * (1 - done) / done:.0f} s left"
+            if done > 0.02
+            else "time left not known yet"
+        )
+        print(
+            f"{self._head()}, {done:.0%}, {elapsed:.0f} s, {left}: {phase}",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def close(self) -> None:
         """Leave the last word on how far it came."""

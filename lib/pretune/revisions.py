@@ -1,7 +1,8 @@
 """Names of branches that hold checkpoints: what each says, and which of them a study takes.
 
-Families name their branches differently, and some write tokens in units that do not follow from the step. So a
-checkpoint is found by its step in the list of branches that exist; the token part is read, never computed.
+Families name their branches differently, and some write tokens in units that do not follow from
+the step. So a checkpoint is found by its step in the list of branches that exist; the token part
+is read, never computed.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-FORMS = (  # OLMo 1 and 2, Olmo 3, OLMoE, Pythia, DataDecide, SmolLM 2 and 3, FineWeb ablations; LLM360
+# OLMo 1 and 2, Olmo 3, OLMoE, Pythia, DataDecide, SmolLM 2 and 3, FineWeb ablations; LLM360
+FORMS = (
     r"(?:stage(?P<stage>\d+)-)?(?:ingredient(?P<ingredient>\d+)-)?step-?(?P<step>\d+)"
     r"(?:-tokens(?P<tokens>\d+)B|-(?P<billions>\d+)BT)?(?:-seed-(?P<seed>[a-z0-9-]+))?",
     r"ckpt_(?P<step>\d+)",
     r"CrystalCoder_phase(?P<stage>\d+)_checkpoint_(?P<step>\d+)",
-    r".+-step-(?P<thousands>\d+)k(?:-token)?-(?P<amount>[\d.]+)(?P<unit>[bT])",  # one repository each: TinyLlama
+    # one repository each: TinyLlama
+    r".+-step-(?P<thousands>\d+)k(?:-token)?-(?P<amount>[\d.]+)(?P<unit>[bT])",
 )
 
 
@@ -27,8 +30,10 @@ class RevisionError(LookupError):
 
 @dataclass(frozen=True)
 class Revision:
-    """One branch. `tokens` is what the name says, in billions; None where it says nothing. `stage` is "" where there is
-    but one; `run` tells runs of one repository apart (a seed, an ingredient of a later stage)."""
+    """One branch. `tokens` is what the name says, in billions; None where it says nothing.
+    `stage` is "" where there is but one; `run` tells runs of one repository apart (a seed, an
+    ingredient of a later stage).
+    """
 
     name: str
     step: int
@@ -38,31 +43,50 @@ class Revision:
 
 
 def parse(name: str) -> Revision | None:
-    """What a branch's name says; None for a branch that is no point of a run, such as `main` or `fp32`."""
+    """What a branch's name says; None for a branch that is no point of a run, such as `main` or
+    `fp32`.
+    """
     found = next((match for form in FORMS if (match := re.fullmatch(form, name))), None)
     if found is None:
         return None
-    said = dict.fromkeys(("tokens", "billions", "stage", "ingredient", "seed", "thousands", "amount")) | found.groupdict()
+    said = (
+        dict.fromkeys(("tokens", "billions", "stage", "ingredient", "seed", "thousands", "amount"))
+        | found.groupdict()
+    )
     tokens, step = said["tokens"] or said["billions"], said.get("step")
     if said["thousands"]:
-        tokens, step = float(said["amount"]) * (1000 if said["unit"] == "T" else 1), 1000 * int(said["thousands"])
-    return Revision(name, int(step), int(tokens) if tokens else None, f"stage{said['stage']}" if said["stage"] else "",
-                    said["seed"] or (f"ingredient{said['ingredient']}" if said["ingredient"] else ""))
+        tokens, step = (
+            float(said["amount"]) * (1000 if said["unit"] == "T" else 1),
+            1000 * int(said["thousands"]),
+        )
+    return Revision(
+        name,
+        int(step),
+        int(tokens) if tokens else None,
+        f"stage{said['stage']}" if said["stage"] else "",
+        said["seed"] or (f"ingredient{said['ingredient']}" if said["ingredient"] else ""),
+    )
 
 
 def points(names: Iterable[str], stage: str | None = None, run: str = "") -> list[Revision]:
-    """The branches of one run and stage in the order of steps. Without a stage: the one there is, else the first.
+    """The branches of one run and stage in the order of steps. Without a stage: the one there is,
+    else the first.
 
     Raises RevisionError where there is none, or where two branches claim one step.
     """
     every = [found for name in names if (found := parse(name)) and found.run == run]
     stages = sorted({found.stage for found in every if found.stage})
-    first = stages[0] if stages else ""  # where there are stages, a branch without one is of the first
+    # where there are stages, a branch without one is of the first
+    first = stages[0] if stages else ""
     wanted = first if stage is None else stage
-    chosen = sorted((one for one in every if (one.stage or first) == wanted), key=lambda one: one.step)
+    chosen = sorted(
+        (one for one in every if (one.stage or first) == wanted), key=lambda one: one.step
+    )
     if not chosen:
         known = ", ".join(stages) or "none"
-        raise RevisionError(f"no branch holds a checkpoint of stage {wanted!r}, run {run!r}; stages: {known}")
+        raise RevisionError(
+            f"no branch holds a checkpoint of stage {wanted!r}, run {run!r}; stages: {known}"
+        )
     for one, two in zip(chosen, chosen[1:], strict=False):
         if one.step == two.step:
             raise RevisionError(f"two branches hold step {one.step}: {one.name} and {two.name}")
@@ -70,50 +94,81 @@ def points(names: Iterable[str], stage: str | None = None, run: str = "") -> lis
 
 
 def by_step(there: list[Revision], steps: Iterable[int]) -> list[Revision]:
-    """The branches of these steps. Raises RevisionError naming the nearest ones for a step that is not there."""
+    """The branches of these steps. Raises RevisionError naming the nearest ones for a step that
+    is not there.
+    """
     known, found = {one.step: one for one in there}, []
     for step in steps:
         if step not in known:
             near = sorted(sorted(known, key=lambda other: abs(other - step))[:3])
-            raise RevisionError(f"no checkpoint at step {step}; the nearest are {', '.join(known[one].name for one in near)}")
+            raise RevisionError(
+                f"no checkpoint at step {step}; the nearest are "
+                f"{', '.join(known[one].name for one in near)}"
+            )
         found.append(known[step])
     return found
 
 
 def spread(there: list[Revision], count: int, spacing: str, late: int) -> list[Revision]:
-    """`count` branches after step 0: the last `late`, which are neighbours, and before them the first and others, spaced evenly
-    over steps (`linear`) or their logarithm (`log`), each the nearest that is not taken.
+    """`count` branches after step 0: the last `late`, which are neighbours, and before them the
+    first and others, spaced evenly over steps (`linear`) or their logarithm (`log`), each the
+    nearest that is not taken.
 
     Raises RevisionError where there are fewer, or none before the late ones is asked for.
     """
     after = [one for one in there if one.step > 0]
     if len(after) < count or count <= late:
-        raise RevisionError(f"{count} checkpoints are asked for, the last {late} of them neighbours; {len(after)} are there")
+        raise RevisionError(
+            f"{count} checkpoints are asked for, the last {late} of them neighbours; {len(after)} "
+            "are there"
+        )
     early, taken = after[:-late], set()
     scale = np.array([one.step for one in after], dtype=float)
     scale = np.log(scale) if spacing == "log" else scale
     for place in np.linspace(scale[0], scale[-late], count - late + 1)[:-1]:
-        taken.add(min((i for i in range(len(early)) if i not in taken), key=lambda i: abs(scale[i] - place)))
+        taken.add(
+            min(
+                (i for i in range(len(early)) if i not in taken),
+                key=lambda i: abs(scale[i] - place),
+            )
+        )
     return [early[i] for i in sorted(taken)] + after[-late:]
 
 
 def gaps(there: list[Revision], factor: float = 2.0) -> list[tuple[Revision, Revision]]:
-    """Neighbours between which steps grow by more than `factor`, and by more than ten times the usual distance."""
+    """Neighbours between which steps grow by more than `factor`, and by more than ten times the
+    usual distance.
+    """
     apart = [two.step - one.step for one, two in zip(there, there[1:], strict=False)]
     usual = float(np.median(apart)) if apart else 0.0
-    return [(one, two) for one, two in zip(there, there[1:], strict=False)
-            if one.step and two.step > factor * one.step and two.step - one.step > 10 * usual]
+    return [
+        (one, two)
+        for one, two in zip(there, there[1:], strict=False)
+        if one.step and two.step > factor * one.step and two.step - one.step > 10 * usual
+    ]
 
 
 def listed(names: Iterable[str]) -> list[str]:
-    """What a repository has, a line each: every run and stage with its checkpoints and gaps, then branches that are no points."""
+    """What a repository has, a line each: every run and stage with its checkpoints and gaps,
+    then branches that are no points.
+    """
     every, lines = {name: parse(name) for name in names}, []
     for run, stage in sorted({(one.run, one.stage) for one in every.values() if one}):
-        there = sorted((one for one in every.values() if one and (one.run, one.stage) == (run, stage)), key=lambda one: one.step)
-        lines.append(f"{' '.join(part for part in (stage, run) if part) or 'pre-training'}: {len(there)} checkpoints, steps "
-                     f"{there[0].step:,} to {there[-1].step:,}")
-        lines += [f"  step {one.step:>9,}  {_billions(one.tokens):>18}  {one.name}" for one in there]
-        lines += [f"  gap: nothing between steps {one.step:,} and {two.step:,}" for one, two in gaps(there)]
+        there = sorted(
+            (one for one in every.values() if one and (one.run, one.stage) == (run, stage)),
+            key=lambda one: one.step,
+        )
+        lines.append(
+            f"{' '.join(part for part in (stage, run) if part) or 'pre-training'}: {len(there)} "
+            f"checkpoints, steps {there[0].step:,} to {there[-1].step:,}"
+        )
+        lines += [
+            f"  step {one.step:>9,}  {_billions(one.tokens):>18}  {one.name}" for one in there
+        ]
+        lines += [
+            f"  gap: nothing between steps {one.step:,} and {two.step:,}"
+            for one, two in gaps(there)
+        ]
     rest = sorted(name for name, one in every.items() if one is None)
     return lines + ([f"no points of a run: {', '.join(rest)}"] if rest else [])
 

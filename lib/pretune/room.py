@@ -1,7 +1,8 @@
-"""Room on the disk for checkpoints of the Hub, which come and go: one that no cell waits for makes room for the next.
+"""Room on the disk for checkpoints of the Hub, which come and go: one that no cell waits for makes
+room for the next.
 
-Nothing here waits. Studies share the cache, so each run writes down which checkpoints its cells still wait for, and takes
-none away that another run which is at work needs.
+Nothing here waits. Studies share the cache, so each run writes down which checkpoints its cells
+still wait for, and takes none away that another run which is at work needs.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from pretune.checkpoints import ABOUT, Checkpoint
 from pretune.params import Study
 from pretune.pins import entry_of
 
-NEEDS = "needs.json"  # in the study's folder: commits that its run still needs; it holds while run.lock is held
+# in the study's folder: commits that its run still needs; it holds while run.lock is held
+NEEDS = "needs.json"
 
 
 def claim(study: Study, needed: Collection[str]) -> None:
@@ -32,7 +34,8 @@ def claimed(study: Study) -> set[str]:
 
 
 def make(study: Study, point: Checkpoint, needed: Collection[str]) -> str:
-    """Remove what neither this run (`needed`) nor another one needs, the oldest first, until a checkpoint has room.
+    """Remove what neither this run (`needed`) nor another one needs, the oldest first, until a
+    checkpoint has room.
 
     Returns why it has none even then, and nothing where it has.
     """
@@ -56,19 +59,31 @@ def _claims(study: Study) -> set[str]:
 
 
 def _lack(study: Study, point: Checkpoint, kept: Collection[str]) -> str:
-    """Why a checkpoint has no room beside what is whole, and beside what is left of others than `kept`.
+    """Why a checkpoint has no room beside what is whole, and beside what is left of others than
+    `kept`.
 
     One that is larger than the whole cache has room where nothing else is there.
     """
     home, size = paths.CACHE / "hub", entry_of(study, point)["bytes"]
-    there = sum(_bytes(folder) for folder in _folders() if folder.suffix != ".partial" or not _is_one_of(folder, kept))
+    there = sum(
+        _bytes(folder)
+        for folder in _folders()
+        if folder.suffix != ".partial" or not _is_one_of(folder, kept)
+    )
     if there and there + size > study.cache.max_gb * 1e9:
-        return (f"{point.name} needs {size / 1e9:.3g} GB in {home}, which holds {there / 1e9:.3g} GB that cannot be removed, and "
-                f"may hold {study.cache.max_gb:g}; remove them, or raise cache.max_gb")
-    free = shutil.disk_usage(home).free + _bytes(point.folder.with_name(point.folder.name + ".partial"))
+        return (
+            f"{point.name} needs {size / 1e9:.3g} GB in {home}, which holds {there / 1e9:.3g} GB "
+            f"that cannot be removed, and may hold {study.cache.max_gb:g}; remove them, or raise "
+            "cache.max_gb"
+        )
+    free = shutil.disk_usage(home).free + _bytes(
+        point.folder.with_name(point.folder.name + ".partial")
+    )
     if free < size:
-        return (f"{point.name} needs {size / 1e9:.1f} GB in {home}, {free / 1e9:.1f} GB are free; make room there or set "
-                "PRETUNE_OUTPUTS to a larger disk")
+        return (
+            f"{point.name} needs {size / 1e9:.1f} GB in {home}, {free / 1e9:.1f} GB are free; "
+            "make room there or set PRETUNE_OUTPUTS to a larger disk"
+        )
     return ""
 
 
@@ -79,7 +94,9 @@ def _is_one_of(folder: Path, commits: Collection[str]) -> bool:
 
 
 def _folders() -> list[Path]:
-    """All folders of checkpoints: first what a break left or what was set aside, then those that have lain longest."""
+    """All folders of checkpoints: first what a break left or what was set aside, then those that
+    have lain longest.
+    """
     return sorted((one for one in (paths.CACHE / "hub").glob("*/*") if one.is_dir()), key=_order)
 
 

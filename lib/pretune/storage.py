@@ -1,8 +1,10 @@
-"""Files and folders that are there whole or not at all, whatever kills the process and whoever writes beside it.
+"""Files and folders that are there whole or not at all, whatever kills the process and whoever
+writes beside it.
 
-Everything is written under a name of its own (machine and process are part of it) and takes its place by renaming. What a
-killed process left is removed by the next run on the same machine. Locks hold between processes of one machine; where
-machines share a folder, work may be done twice, and the first one to finish is kept.
+Everything is written under a name of its own (machine and process are part of it) and takes its
+place by renaming. What a killed process left is removed by the next run on the same machine.
+Locks hold between processes of one machine; where machines share a folder, work may be done
+twice, and the first one to finish is kept.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ class DiskFull(RunError):
 
 @contextmanager
 def whole(target: Path) -> Iterator[Path]:
-    """A place beside `target` to write a file or a folder to; it becomes `target` when the block ends well, else it is removed.
+    """A place beside `target` to write a file or a folder to; it becomes `target` when the block
+    ends well, else it is removed.
 
     A file replaces what is there; a folder that is there already is kept. Raises DiskFull.
     """
@@ -58,8 +61,12 @@ def write(target: Path, text: str) -> None:
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether it says that a disk, a quota or the largest size of a file is used up; libraries say so in words only."""
-    return getattr(error, "errno", None) in FULL or any(words in str(error) for words in map(os.strerror, FULL))
+    """Whether it says that a disk, a quota or the largest size of a file is used up; libraries
+    say so in words only.
+    """
+    return getattr(error, "errno", None) in FULL or any(
+        words in str(error) for words in map(os.strerror, FULL)
+    )
 
 
 def no_room(target: Path, error: BaseException) -> DiskFull:
@@ -74,7 +81,9 @@ def sha256(file: Path) -> hashlib._Hash:
 
 
 def lock(name: str) -> FileLock:
-    """Waits until no other process of this machine holds `name`, a thing in the cache that studies share."""
+    """Waits until no other process of this machine holds `name`, a thing in the cache that
+    studies share.
+    """
     home = paths.CACHE / "locks"
     home.mkdir(parents=True, exist_ok=True)
     return FileLock(home / f"{name}.lock")
@@ -84,7 +93,11 @@ def clean(folder: Path) -> None:
     """Remove what processes of this machine that are gone were writing under `folder`."""
     for left in folder.rglob("*.partial"):
         found = PARTIAL.fullmatch(left.name)
-        if found and found["machine"] == _machine() and not psutil.pid_exists(int(found["process"])):
+        if (
+            found
+            and found["machine"] == _machine()
+            and not psutil.pid_exists(int(found["process"]))
+        ):
             _remove(left)
 
 

@@ -1,8 +1,10 @@
-"""What the datasets of a study hold, before anything is scored: rows, labels, faults, and how many prompts fit.
+"""What the datasets of a study hold, before anything is scored: rows, labels, faults, and how many
+prompts fit.
 
-Held against every dataset: its columns and types, its set of labels (hidden ones are refused), empty texts, items that stand
-in the train split too, and, with the model's tokenizer, the share of prompts that fit its context at each number of shots.
-How long items are, and the rows that are tuned on, is left for `pretune plan` (module `lengths`).
+Held against every dataset: its columns and types, its set of labels (hidden ones are refused),
+empty texts, items that stand in the train split too, and, with the model's tokenizer, the share
+of prompts that fit its context at each number of shots. How long items are, and the rows that
+are tuned on, is left for `pretune plan` (module `lengths`).
 """
 
 from __future__ import annotations
@@ -40,24 +42,36 @@ def tokenizer_of(study: Study, folder: str | None):
         first = pinned(study)["checkpoints"][0]
         folder = hub.small(first["repo"], first["commit"], "tokenizers", hub.TOKENIZER)
     elif folder is None:
-        folder = next((point.folder for point in points.checkpoints(study) if point.folder.is_dir()), None)
+        folder = next(
+            (point.folder for point in points.checkpoints(study) if point.folder.is_dir()), None
+        )
     if folder is None:
-        raise RunError(f"the tokenizer of {study.name} is made with its checkpoints: pretune run {study.name}, "
-                       "or give one: --tokenizer FOLDER")
-    if not Path(folder).is_dir():  # as the name of a repository it would be fetched, into a cache that is not ours
-        raise StudyError(f"--tokenizer {folder}: it must be a folder with the files of a model's tokenizer")
+        raise RunError(
+            f"the tokenizer of {study.name} is made with its checkpoints: pretune run "
+            f"{study.name}, or give one: --tokenizer FOLDER"
+        )
+    # as the name of a repository it would be fetched, into a cache that is not ours
+    if not Path(folder).is_dir():
+        raise StudyError(
+            f"--tokenizer {folder}: it must be a folder with the files of a model's tokenizer"
+        )
     try:
-        return AutoTokenizer.from_pretrained(folder), AutoConfig.from_pretrained(folder).max_position_embeddings
+        return AutoTokenizer.from_pretrained(folder), AutoConfig.from_pretrained(
+            folder
+        ).max_position_embeddings
     except (OSError, ValueError, AttributeError) as error:
         said = str(error).partition("\n")[0]
-        raise StudyError(f"{folder} holds no tokenizer with a config.json that can be read: {said}") from None
+        raise StudyError(
+            f"{folder} holds no tokenizer with a config.json that can be read: {said}"
+        ) from None
 
 
 def table(study: Study, tokenizer, context: int) -> pd.DataFrame:
-    """One line per dataset: rows, items, labels, lengths, and the share that fits at each number of shots.
+    """One line per dataset: rows, items, labels, lengths, and the share that fits at each number of
+    shots.
 
-    Of a dataset that cannot be scored it says that there is a fault; `faults` says which. Lengths are left in the study's folder
-    too.
+    Of a dataset that cannot be scored it says that there is a fault; `faults` says which.
+    Lengths are left in the study's folder too.
     """
     lengths.note(study, _lengths(study, tokenizer))
     lines = [_line(study, REGISTRY[name], tokenizer, context) for name in study.probing.datasets]
@@ -65,7 +79,9 @@ def table(study: Study, tokenizer, context: int) -> pd.DataFrame:
 
 
 def faults(study: Study) -> list[str]:
-    """What stands against scoring the datasets or tuning on them, a line for each; nothing where all is well."""
+    """What stands against scoring the datasets or tuning on them, a line for each; nothing where
+    all is well.
+    """
     lines = (_fault(study, REGISTRY[name]) for name in datafiles.used(study))
     return [" ".join(line.split()) for line in lines if line]
 
@@ -76,19 +92,29 @@ def _fault(study: Study, dataset: Dataset) -> str:
         if dataset.name not in study.probing.datasets:
             return ""
         items = _items(study, dataset)
-        twice = np.mean(_in_train(study, dataset, items)) if study.protocol.shots == "train" else 0.0
+        twice = (
+            np.mean(_in_train(study, dataset, items)) if study.protocol.shots == "train" else 0.0
+        )
     except RowError as error:
         return str(error)
-    said = f"{dataset.name}: {twice:.1%} of its items stand in the train split word for word; at most {TWICE:.0%} may"
+    said = (
+        f"{dataset.name}: {twice:.1%} of its items stand in the train split word for word; at "
+        f"most {TWICE:.0%} may"
+    )
     return said if twice > TWICE else ""
 
 
 def _try_tuning(study: Study, dataset: Dataset) -> None:
-    """Make texts of all rows that some recipe tunes on. Raises RowError for one of which none can be made, and where there are
-    too few."""
-    folder, recipes = points.data_folder(study), [name for name, how in study.recipes.items() if how.dataset == dataset.name]
+    """Make texts of all rows that some recipe tunes on. Raises RowError for one of which none
+    can be made, and where there are too few.
+    """
+    folder, recipes = (
+        points.data_folder(study),
+        [name for name, how in study.recipes.items() if how.dataset == dataset.name],
+    )
     wanted = {name: study.tuning_of(name).examples for name in recipes}
-    most = max(wanted, key=wanted.get, default="")  # with the most rows, among which those of the others are
+    # with the most rows, among which those of the others are
+    most = max(wanted, key=wanted.get, default="")
     for seed in range(study.tuning.seeds) if most else ():
         indices = rows.chosen(folder, dataset, dataset.train, wanted[most], seed)
         if dataset.turns:
@@ -96,12 +122,16 @@ def _try_tuning(study: Study, dataset: Dataset) -> None:
         else:
             rows.examples(folder, dataset, dataset.train, "default", indices)
         if len(indices) < wanted[most]:
-            raise RowError(f"{dataset.name}: recipes.{most}.examples is {wanted[most]}, its {dataset.train} split has "
-                           f"{len(indices)} rows beside the tenth that is reserved")
+            raise RowError(
+                f"{dataset.name}: recipes.{most}.examples is {wanted[most]}, its {dataset.train} "
+                f"split has {len(indices)} rows beside the tenth that is reserved"
+            )
 
 
 def _items(study: Study, dataset: Dataset) -> list[Example]:
-    """The items that are scored, as examples. Hidden labels are an error unless the protocol lets them pass."""
+    """The items that are scored, as examples. Hidden labels are an error unless the protocol
+    lets them pass.
+    """
     folder, split = points.data_folder(study), evaluation_split(study, dataset)
     indices = rows.chosen(folder, dataset, split, study.probing.items, 0)
     if study.protocol.hidden_labels == "refuse":
@@ -109,7 +139,9 @@ def _items(study: Study, dataset: Dataset) -> list[Example]:
     return [one for index in indices for one in _unless_hidden(folder, dataset, split, index)]
 
 
-def _unless_hidden(folder: Path, dataset: Dataset, split: str, index: int, form: str = "default") -> Iterator[Example]:
+def _unless_hidden(
+    folder: Path, dataset: Dataset, split: str, index: int, form: str = "default"
+) -> Iterator[Example]:
     try:
         yield from rows.examples(folder, dataset, split, form, [index])
     except HiddenLabel:
@@ -117,13 +149,19 @@ def _unless_hidden(folder: Path, dataset: Dataset, split: str, index: int, form:
 
 
 def _in_train(study: Study, dataset: Dataset, items: list[Example]) -> list[bool]:
-    """Of each item whether its prompt stands in the train split. Where that is the split scored, the reserve serves as shots."""
+    """Of each item whether its prompt stands in the train split. Where that is the split scored,
+    the reserve serves as shots.
+    """
     folder = points.data_folder(study)
     split = RESERVE if evaluation_split(study, dataset) == dataset.train else dataset.train
     if dataset.kind == "text":
         return [False] * len(items)
     indices = rows.chosen(folder, dataset, split, len(rows.read(folder, dataset, split)))
-    seen = {example.prompt for index in indices for example in _unless_hidden(folder, dataset, split, index)}
+    seen = {
+        example.prompt
+        for index in indices
+        for example in _unless_hidden(folder, dataset, split, index)
+    }
     return [item.prompt in seen for item in items]
 
 
@@ -132,9 +170,15 @@ def _line(study: Study, dataset: Dataset, tokenizer, context: int) -> dict:
     line = {"dataset": dataset.name, "split": split}
     try:
         items = _items(study, dataset)
-        line |= {"rows": len(rows.read(folder, dataset, split)), "scored": len(items),
-                 "train": len(rows.read(folder, dataset, dataset.train)), "in train": sum(_in_train(study, dataset, items))}
-        line |= {"labels": _labels(dataset, items)} | _fits(study, dataset, tokenizer, context, items[:LOOKED_AT])
+        line |= {
+            "rows": len(rows.read(folder, dataset, split)),
+            "scored": len(items),
+            "train": len(rows.read(folder, dataset, dataset.train)),
+            "in train": sum(_in_train(study, dataset, items)),
+        }
+        line |= {"labels": _labels(dataset, items)} | _fits(
+            study, dataset, tokenizer, context, items[:LOOKED_AT]
+        )
     except RowError:
         line["rows"] = "fault"
     return line
@@ -143,29 +187,43 @@ def _line(study: Study, dataset: Dataset, tokenizer, context: int) -> dict:
 def _labels(dataset: Dataset, items: list[Example]) -> str:
     """How often each label is the right one."""
     counts = Counter(item.gold for item in items)
-    return ", ".join(f"{label} {counts[number] / len(items):.0%}" for number, label in enumerate(dataset.labels))
+    return ", ".join(
+        f"{label} {counts[number] / len(items):.0%}" for number, label in enumerate(dataset.labels)
+    )
 
 
 def _fits(study: Study, dataset: Dataset, tokenizer, context: int, items: list[Example]) -> dict:
-    """Median tokens of a prompt, the share of items that fit at each number of shots, and the shots that are used."""
+    """Median tokens of a prompt, the share of items that fit at each number of shots, and the
+    shots that are used.
+    """
     folder, split = points.data_folder(study), evaluation_split(study, dataset)
-    shots = rows.shots(folder, dataset, split, "default", max(SHOTS), 0) if dataset.kind != "text" else []
+    shots = (
+        rows.shots(folder, dataset, split, "default", max(SHOTS), 0)
+        if dataset.kind != "text"
+        else []
+    )
     bare = prompts.lay_out(tokenizer, "", [], "\n", items, 10**9, study.probing.new_tokens)
     found = {"tokens": int(np.median(bare.needs))}
     for count in SHOTS if shots else (0,):
         before = "".join(f"{shot.prompt}{shot.completion}\n" for shot in shots[:count])
         needs = np.array(bare.needs) + (len(tokenizer(before)["input_ids"]) if count else 0)
         found[f"fit {count}-shot"] = f"{(needs <= context).mean():.0%}"
-    used = prompts.lay_out(tokenizer, "", shots[: study.probing.shots], "\n", items, context, study.probing.new_tokens)
+    used = prompts.lay_out(
+        tokenizer, "", shots[: study.probing.shots], "\n", items, context, study.probing.new_tokens
+    )
     return found | {"shots": used.shots}
 
 
 def _lengths(study: Study, tokenizer) -> dict[str, dict[str, int]]:
-    """Tokens of each dataset, as `lengths.note` takes them; nothing of one that has a fault, which `faults` tells."""
+    """Tokens of each dataset, as `lengths.note` takes them; nothing of one that has a fault,
+    which `faults` tells.
+    """
     found = {}
     for dataset in (REGISTRY[name] for name in datafiles.used(study)):
         with suppress(RowError):
-            found[dataset.name] = _item_length(study, dataset, tokenizer) | _row_lengths(study, dataset, tokenizer)
+            found[dataset.name] = _item_length(study, dataset, tokenizer) | _row_lengths(
+                study, dataset, tokenizer
+            )
     return found
 
 
@@ -174,12 +232,24 @@ def _item_length(study: Study, dataset: Dataset, tokenizer) -> dict[str, int]:
     if dataset.name not in study.probing.datasets:
         return {}
     items = _items(study, dataset)[:LOOKED_AT]
-    return {"item": int(np.median([len(prompts.split(tokenizer, one.prompt, one.completion).ids) for one in items]))}
+    return {
+        "item": int(
+            np.median(
+                [len(prompts.split(tokenizer, one.prompt, one.completion).ids) for one in items]
+            )
+        )
+    }
 
 
 def _row_lengths(study: Study, dataset: Dataset, tokenizer) -> dict[str, int]:
-    """Median and longest tokens of the rows that the first seed tunes on, if none is passed over."""
-    counts = [study.tuning_of(name).examples for name, recipe in study.recipes.items() if recipe.dataset == dataset.name]
+    """Median and longest tokens of the rows that the first seed tunes on, if none is passed
+    over.
+    """
+    counts = [
+        study.tuning_of(name).examples
+        for name, recipe in study.recipes.items()
+        if recipe.dataset == dataset.name
+    ]
     if not counts:
         return {}
     folder = points.data_folder(study)
@@ -189,8 +259,9 @@ def _row_lengths(study: Study, dataset: Dataset, tokenizer) -> dict[str, int]:
 
 
 def rendered(study: Study) -> Iterator[tuple[str, str]]:
-    """One prompt per dataset and format, zero-shot, with its answer in brackets: a heading and the text. A dataset of which
-    none can be made is passed over; `faults` says why."""
+    """One prompt per dataset and format, zero-shot, with its answer in brackets: a heading and
+    the text. A dataset of which none can be made is passed over; `faults` says why.
+    """
     for dataset in (REGISTRY[name] for name in study.probing.datasets):
         with suppress(RowError):
             yield from _rendered(study, dataset)

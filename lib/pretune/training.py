@@ -1,14 +1,16 @@
 """One training loop, for pre-training and for fine-tuning.
 
-- A `Row` is a token sequence with a mask of the tokens that count. Pre-training counts all, fine-tuning the completion
-  and its end-of-sequence token. Padding is a matter of the batch and never of the mask, so it cannot hide that token.
-- The loss of a step is the mean over all counted tokens of its batch, whatever the micro-batch: sums are
-  divided by the count of the whole batch, not averaged over parts. On out-of-memory the micro-batch is halved; where a single
-  row does not fit, activations are computed a second time in place of being kept.
-- The head is applied to the positions that count only, a piece of them at a time: of a small model a large vocabulary is
-  most, and logits of a whole batch are larger than all else in memory.
-- Nothing here is random but the order of rows, which follows from seed and epoch. With the periodic state
-  (weights, moments, step) a killed run ends with the weights it would have had.
+- A `Row` is a token sequence with a mask of the tokens that count. Pre-training counts all,
+  fine-tuning the completion and its end-of-sequence token. Padding is a matter of the batch and
+  never of the mask, so it cannot hide that token.
+- The loss of a step is the mean over all counted tokens of its batch, whatever the micro-batch:
+  sums are divided by the count of the whole batch, not averaged over parts. On out-of-memory the
+  micro-batch is halved; where a single row does not fit, activations are computed a second time in
+  place of being kept.
+- The head is applied to the positions that count only, a piece of them at a time: of a small model
+  a large vocabulary is most, and logits of a whole batch are larger than all else in memory.
+- Nothing here is random but the order of rows, which follows from seed and epoch. With the
+  periodic state (weights, moments, step) a killed run ends with the weights it would have had.
 """
 
 from __future__ import annotations
@@ -34,8 +36,10 @@ from pretune import memory, storage
 from pretune.params import Optimisation
 
 STATE_EVERY = 60.0  # seconds between two saved states of a running training, at least
-WRITING = 0.05  # share of the time that may go into writing states, which hold 12 bytes a trained weight
-HEAD_ENTRIES = {"cpu": 2**23, "cuda": 2**28}  # logits held at a time: what the C library keeps for reuse; a gigabyte
+# share of the time that may go into writing states, which hold 12 bytes a trained weight
+WRITING = 0.05
+# logits held at a time: what the C library keeps for reuse; a gigabyte
+HEAD_ENTRIES = {"cpu": 2**23, "cuda": 2**28}
 log = logging.getLogger(__name__)
 
 
@@ -45,7 +49,9 @@ class TrainingFailed(RuntimeError):
 
 @dataclass(frozen=True)
 class Row:
-    """`ids` (length,) token ids; `counted` (length,) True where the loss counts the token. The first never counts."""
+    """`ids` (length,) token ids; `counted` (length,) True where the loss counts the token. The
+    first never counts.
+    """
 
     ids: np.ndarray
     counted: np.ndarray
@@ -53,7 +59,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Step:
-    """One line of the training log: loss in nats per counted token, tokens fed so far without padding."""
+    """One line of the training log: loss in nats per counted token, tokens fed so far without
+    padding.
+    """
 
     step: int
     tokens: int
@@ -66,7 +74,9 @@ def pick_device() -> torch.device:
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """`auto` is bfloat16 autocast where the hardware multiplies in it, float32 elsewhere. Weights stay float32."""
+    """`auto` is bfloat16 autocast where the hardware multiplies in it, float32 elsewhere.
+    Weights stay float32.
+    """
     if precision != "auto":
         return precision
     if device.type == "cuda":
@@ -79,28 +89,40 @@ def autocast(precision: str, device: torch.device) -> contextlib.AbstractContext
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
-def counted_hidden(model, ids: torch.Tensor, where: torch.Tensor, attention: torch.Tensor | None) -> torch.Tensor:
-    """Hidden states (n, width) from which the tokens at `where` (batch, length) are predicted, first column False."""
+def counted_hidden(
+    model, ids: torch.Tensor, where: torch.Tensor, attention: torch.Tensor | None
+) -> torch.Tensor:
+    """Hidden states (n, width) from which the tokens at `where` (batch, length) are predicted,
+    first column False.
+    """
     hidden = model.base_model(ids, attention_mask=attention, use_cache=False).last_hidden_state
     return hidden[:, :-1][where[:, 1:]]
 
 
 def batch_order(rows: int, settings: Optimisation, seed: int) -> list[np.ndarray]:
-    """The row numbers of every optimizer step: each epoch a permutation cut into batches, the last may be short."""
+    """The row numbers of every optimizer step: each epoch a permutation cut into batches, the
+    last may be short.
+    """
     order = []
     for epoch in range(settings.epochs):
         shuffled = np.random.default_rng([seed, epoch]).permutation(rows)
-        order += [shuffled[i : i + settings.batch_size] for i in range(0, rows, settings.batch_size)]
+        order += [
+            shuffled[i : i + settings.batch_size] for i in range(0, rows, settings.batch_size)
+        ]
     return order
 
 
 def rate_share(step: int, total: int, settings: Optimisation) -> float:
-    """Share of the peak learning rate at `step` of `total`: linear warm-up, then linear to 0 or cosine to a tenth."""
+    """Share of the peak learning rate at `step` of `total`: linear warm-up, then linear to 0 or
+    cosine to a tenth.
+    """
     warm = math.ceil(settings.warmup * total)
     if step < warm:
         return (step + 1) / warm
     done = (step - warm) / max(1, total - warm)
-    return 1 - done if settings.schedule == "linear" else 0.1 + 0.45 * (1 + math.cos(math.pi * done))
+    return (
+        1 - done if settings.schedule == "linear" else 0.1 + 0.45 * (1 + math.cos(math.pi * done))
+    )
 
 
 def train(
@@ -114,18 +136,22 @@ def train(
 ) -> list[Step]:
     """Train `model` in place on `rows` and return the log.
 
-    `state` is a file that is written every `state_every` seconds, or more seldom where that takes long (0: after every step),
-    continued from when it belongs to this very training, and removed at the end. `after_step` sees each finished step, those
-    before a resume excepted.
-    Raises TrainingFailed on a loss that is not finite or runs away, and when one row does not fit the memory.
+    `state` is a file that is written every `state_every` seconds, or more seldom where that
+    takes long (0: after every step), continued from when it belongs to this very training, and
+    removed at the end. `after_step` sees each finished step, those before a resume excepted.
+    Raises TrainingFailed on a loss that is not finite or runs away, and when one row does not
+    fit the memory.
     """
     if not rows:
         raise TrainingFailed("no training rows")
     device = next(model.parameters()).device
     order = batch_order(len(rows), settings, seed)
     optimizer = torch.optim.AdamW(
-        [p for p in model.parameters() if p.requires_grad], lr=settings.learning_rate, betas=settings.betas,
-        weight_decay=settings.weight_decay, fused=True,
+        [p for p in model.parameters() if p.requires_grad],
+        lr=settings.learning_rate,
+        betas=settings.betas,
+        weight_decay=settings.weight_decay,
+        fused=True,
     )
     mark = _fingerprint(rows, settings, seed)
     steps = _restore(state, mark, model, optimizer) if state else []
@@ -154,7 +180,9 @@ def train(
 
 @contextlib.contextmanager
 def _in_training(model) -> Iterator[None]:
-    """`model` in training mode, and afterwards in evaluation mode with nothing left of what memory asked for."""
+    """`model` in training mode, and afterwards in evaluation mode with nothing left of what
+    memory asked for.
+    """
     model.train()
     try:
         yield
@@ -165,7 +193,9 @@ def _in_training(model) -> Iterator[None]:
 
 
 def _gradients(model, batch: list[Row], precision: str, micro: int, device) -> tuple[float, int]:
-    """Loss of the batch, its gradient in the parameters, and the micro-batch that fitted the memory."""
+    """Loss of the batch, its gradient in the parameters, and the micro-batch that fitted the
+    memory.
+    """
     while True:
         try:
             return _accumulate(model, batch, precision, micro, device), micro
@@ -174,18 +204,26 @@ def _gradients(model, batch: list[Row], precision: str, micro: int, device) -> t
                 raise
             if micro == 1 and (_computes_twice(model) or not model.supports_gradient_checkpointing):
                 longest = max(len(row.ids) for row in batch)
-                raise TrainingFailed(f"out of memory with a single row of {longest} tokens on {device}") from error
+                raise TrainingFailed(
+                    f"out of memory with a single row of {longest} tokens on {device}"
+                ) from error
         model.zero_grad()
         memory.hand_back()
         micro = _spare_memory(model, micro, device)
 
 
 def _spare_memory(model, micro: int, device) -> int:
-    """Half the micro-batch; where that is one row already, activations are computed a second time in place of being kept."""
+    """Half the micro-batch; where that is one row already, activations are computed a second
+    time in place of being kept.
+    """
     if micro > 1:
         log.warning("out of memory on %s: micro-batch lowered to %d rows", device, micro // 2)
         return micro // 2
-    log.warning("out of memory on %s with a single row: gradient checkpointing is switched on, which takes longer", device)
+    log.warning(
+        "out of memory on %s with a single row: gradient checkpointing is switched on, which "
+        "takes longer",
+        device,
+    )
     _compute_twice(model, True)
     return micro
 
@@ -195,11 +233,16 @@ def _computes_twice(model) -> bool:
 
 
 def _compute_twice(model, whether: bool) -> None:
-    """Keep only what goes into each layer, and compute the rest again for its gradient; or keep all, as before."""
+    """Keep only what goes into each layer, and compute the rest again for its gradient; or keep
+    all, as before.
+    """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # these names are to go; the new ones are younger than what we allow
+        # these names are to go; the new ones are younger than what we allow
+        warnings.simplefilter("ignore", FutureWarning)
         if whether:
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            model.gradient_checkpointing_enable(
+                gradient_checkpointing_kwargs={"use_reentrant": False}
+            )
         else:
             model.gradient_checkpointing_disable()
             model.disable_input_require_grads()
@@ -219,7 +262,9 @@ def _accumulate(model, batch: list[Row], precision: str, micro: int, device) -> 
 
 
 def _head(head, hidden: torch.Tensor, targets: torch.Tensor, total: int, precision: str) -> float:
-    """The loss of `targets`, with its gradient in `hidden` and in the head, a piece of the positions at a time."""
+    """The loss of `targets`, with its gradient in `hidden` and in the head, a piece of the
+    positions at a time.
+    """
     size, parts = max(1, HEAD_ENTRIES[hidden.device.type] // head.weight.shape[0]), []
     for piece, wanted in zip(hidden.split(size), targets.split(size), strict=True):
         with autocast(precision, hidden.device):
@@ -231,12 +276,18 @@ def _head(head, hidden: torch.Tensor, targets: torch.Tensor, total: int, precisi
 
 
 def collate(rows: list[Row], device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """Ids, counted mask and attention mask (None without padding), each (rows, longest), padded on the right with 0."""
+    """Ids, counted mask and attention mask (None without padding), each (rows, longest), padded
+    on the right with 0.
+    """
     longest = max(len(row.ids) for row in rows)
     ids = np.zeros((len(rows), longest), dtype=np.int64)
     counted, real = np.zeros((2, len(rows), longest), dtype=bool)
     for i, row in enumerate(rows):
-        ids[i, : len(row.ids)], counted[i, : len(row.ids)], real[i, : len(row.ids)] = row.ids, row.counted, True
+        ids[i, : len(row.ids)], counted[i, : len(row.ids)], real[i, : len(row.ids)] = (
+            row.ids,
+            row.counted,
+            True,
+        )
     attention = None if real.all() else torch.from_numpy(real).to(device)
     return torch.from_numpy(ids).to(device), torch.from_numpy(counted).to(device), attention
 
@@ -251,13 +302,16 @@ def _apply(optimizer, rate: float, clip: float | None) -> None:
 
 
 def _check_loss(steps: list[Step]) -> None:
-    """Stop on a loss that is not finite, or whose mean over 10 steps is more than twice the first loss plus one nat."""
+    """Stop on a loss that is not finite, or whose mean over 10 steps is more than twice the
+    first loss plus one nat.
+    """
     last = steps[-1]
     recent = np.mean([step.loss for step in steps[-10:]])
     if not math.isfinite(last.loss) or recent > 2 * steps[0].loss + 1:
         raise TrainingFailed(
-            f"loss {last.loss:.4g} at step {last.step} (first {steps[0].loss:.4g}, mean of the last ten {recent:.4g}, "
-            f"learning rate {last.learning_rate:.3g}): lower the learning rate"
+            f"loss {last.loss:.4g} at step {last.step} (first {steps[0].loss:.4g}, mean of the "
+            f"last ten {recent:.4g}, learning rate {last.learning_rate:.3g}): lower the learning "
+            "rate"
         )
 
 
@@ -291,7 +345,9 @@ def _wait(least: float, took: float) -> float:
 
 
 def _restore(state: Path, mark: str, model, optimizer) -> list[Step]:
-    """Load a state that belongs to this training into model and optimizer; the steps it had done, none without one."""
+    """Load a state that belongs to this training into model and optimizer; the steps it had
+    done, none without one.
+    """
     if not state.exists():
         return []
     try:
@@ -309,5 +365,7 @@ def _restore(state: Path, mark: str, model, optimizer) -> list[Step]:
         if weight.requires_grad:
             weight.data.copy_(tensors[name])
             moments = (key.rsplit("|", 1)[1] for key in tensors if key.startswith(f"{name}|"))
-            optimizer.state[weight] = {one: tensors[f"{name}|{one}"].to(weight.device) for one in moments}
+            optimizer.state[weight] = {
+                one: tensors[f"{name}|{one}"].to(weight.device) for one in moments
+            }
     return steps

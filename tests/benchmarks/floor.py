@@ -1,11 +1,13 @@
-"""The quick study against its floor: the same work at the speed of the bare transformer, one process, one thread.
+"""The quick study against its floor: the same work at the speed of the bare transformer, one
+process, one thread.
 
-Ours: pre-training, then every cell of the last checkpoint, which stands for all five, from nothing. The floor: the same rows
-through the bare training loop; for scoring, the tokens that differ (a prefix tree over all sequences of a call) at the rate of
-bare forward passes over full batches; for generation, besides, one bare step with a cache for each eight tokens that were
-written, as if eight prompts always went together. Loading, tokenising, choosing rows, writing records and keeping weights are
-in ours only.
-`PRETUNE_OUTPUTS` must name an empty folder: `python -m benchmarks.floor`. It prints the table and adds it to `bench.json`.
+Ours: pre-training, then every cell of the last checkpoint, which stands for all five, from
+nothing. The floor: the same rows through the bare training loop; for scoring, the tokens that
+differ (a prefix tree over all sequences of a call) at the rate of bare forward passes over full
+batches; for generation, besides, one bare step with a cache for each eight tokens that were
+written, as if eight prompts always went together. Loading, tokenising, choosing rows, writing
+records and keeping weights are in ours only. `PRETUNE_OUTPUTS` must name an empty folder:
+`python -m benchmarks.floor`. It prints the table and adds it to `bench.json`.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from pretune import models, params, plan, scoring, training
 from pretune.checkpoints import checkpoints
 
 FILE = ROOT / "outputs" / "reference" / "bench.json"
-WIDTH, LENGTH, TOGETHER = 16, 128, 8  # rows and tokens of a bare forward pass; prompts that are generated from together
+# rows and tokens of a bare forward pass; prompts that are generated from together
+WIDTH, LENGTH, TOGETHER = 16, 128, 8
 
 
 def main() -> None:
@@ -32,9 +35,14 @@ def main() -> None:
     study = params.load_study("quick")
     ours, calls = measured(study)
     bare = at_the_floor(study, calls)
-    lines = {phase: {"ours": round(ours[phase], 1), "floor": round(bare.get(phase, 0.0), 1)} for phase in ours}
+    lines = {
+        phase: {"ours": round(ours[phase], 1), "floor": round(bare.get(phase, 0.0), 1)}
+        for phase in ours
+    }
     times = len(checkpoints(study))
-    lines["all checkpoints"] = total = {name: whole(lines, name, times) for name in ("ours", "floor")}
+    lines["all checkpoints"] = total = {
+        name: whole(lines, name, times) for name in ("ours", "floor")
+    }
     total["times the floor"] = round(total["ours"] / total["floor"], 2)
     print(json.dumps(lines, indent=1))
     told = json.loads(FILE.read_text())
@@ -42,8 +50,15 @@ def main() -> None:
 
 
 def whole(lines: dict[str, dict], name: str, times: int) -> float:
-    """Seconds of the study: its pre-training once, the cells of one checkpoint as many `times` as there are checkpoints."""
-    return round(sum(line[name] * (1 if phase == "pre-training" else times) for phase, line in lines.items()), 1)
+    """Seconds of the study: its pre-training once, the cells of one checkpoint as many `times`
+    as there are checkpoints.
+    """
+    return round(
+        sum(
+            line[name] * (1 if phase == "pre-training" else times) for phase, line in lines.items()
+        ),
+        1,
+    )
 
 
 def measured(study) -> tuple[dict[str, float], dict[str, list]]:
@@ -74,27 +89,43 @@ def remember(module, name: str, calls: dict[str, list]) -> None:
 
 def at_the_floor(study, calls: dict[str, list]) -> dict[str, float]:
     def fresh():
-        return AutoModelForCausalLM.from_pretrained(checkpoints(study)[-1].folder, dtype=torch.float32)
+        return AutoModelForCausalLM.from_pretrained(
+            checkpoints(study)[-1].folder, dtype=torch.float32
+        )
 
     first, *others = [loop_seconds(fresh(), given[0], given[1]) for given, _ in calls["train"]]
     read, step = rates(fresh())
-    asked = [[one.ids for some in given[0] for one in some] for given, _ in calls["log_likelihoods"]]
+    asked = [
+        [one.ids for some in given[0] for one in some] for given, _ in calls["log_likelihoods"]
+    ]
     asked += [list(map(np.append, given[1], given[3])) for given, _ in calls["generate"]]
     written = sum(one.length for _, found in calls["generate"] for one in found)
-    return {"pre-training": first, "tune": sum(others),
-            "score": sum(map(different, asked)) / read + written / TOGETHER * step}
+    return {
+        "pre-training": first,
+        "tune": sum(others),
+        "score": sum(map(different, asked)) / read + written / TOGETHER * step,
+    }
 
 
 def different(sequences: list[np.ndarray]) -> int:
-    """Tokens that must be read: the nodes of the prefix tree of `sequences` without their last tokens."""
+    """Tokens that must be read: the nodes of the prefix tree of `sequences` without their last
+    tokens.
+    """
     ordered = sorted(tuple(one[:-1].tolist()) for one in sequences)
-    shared = (next((i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), min(len(one), len(two)))
-              for one, two in zip(ordered, ordered[1:], strict=False))
+    shared = (
+        next(
+            (i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b),
+            min(len(one), len(two)),
+        )
+        for one, two in zip(ordered, ordered[1:], strict=False)
+    )
     return sum(map(len, ordered)) - sum(shared)
 
 
 def loop_seconds(model, rows: list[training.Row], settings) -> float:
-    """The bare training loop over these rows, in the study's precision: padded batches, the model's own loss."""
+    """The bare training loop over these rows, in the study's precision: padded batches, the
+    model's own loss.
+    """
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
     model.train()
     start = time.perf_counter()
@@ -111,7 +142,9 @@ def loop_seconds(model, rows: list[training.Row], settings) -> float:
 
 @torch.no_grad()
 def rates(model) -> tuple[float, float]:
-    """Tokens a second of bare forward passes over full batches, and seconds of one step of `TOGETHER` prompts with a cache."""
+    """Tokens a second of bare forward passes over full batches, and seconds of one step of
+    `TOGETHER` prompts with a cache.
+    """
     model.eval()
     ids = torch.randint(10, 1000, (WIDTH, LENGTH))
     passes = [timed(lambda: model.base_model(ids)) for _ in range(12)]
@@ -127,5 +160,7 @@ def timed(run) -> float:
 
 
 if __name__ == "__main__":
-    assert not models.TUNED.exists(), f"{models.TUNED} exists: PRETUNE_OUTPUTS must name an empty folder"
+    assert not models.TUNED.exists(), (
+        f"{models.TUNED} exists: PRETUNE_OUTPUTS must name an empty folder"
+    )
     main()

@@ -1,4 +1,5 @@
-"""Every benchmark in turn, one table, and `outputs/reference/bench.json`: `make bench`, about an hour on two cores.
+"""Every benchmark in turn, one table, and `outputs/reference/bench.json`: `make bench`, about an
+hour on two cores.
 
 Torch computes with one thread, as each process of a study does.
 """
@@ -19,12 +20,19 @@ from benchmarks.setting import Result
 
 FILE = setting.ROOT / "outputs" / "reference" / "bench.json"
 PACKAGES = ("torch", "transformers", "lm_eval", "trl")
-MEASURES = {"scoring": scoring.run, "generation": generation.run, "tuning": tuning.run, "pretraining": tuning.pretraining,
-            "memory": tuning.memory}
+MEASURES = {
+    "scoring": scoring.run,
+    "generation": generation.run,
+    "tuning": tuning.run,
+    "pretraining": tuning.pretraining,
+    "memory": tuning.memory,
+}
 
 
 def main(words: list[str]) -> None:
-    """The models (`1 M`, `30 M`) and measures named, or all. Each result is written down as soon as it is there."""
+    """The models (`1 M`, `30 M`) and measures named, or all. Each result is written down as soon
+    as it is there.
+    """
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
     results: list[Result] = []
@@ -41,19 +49,40 @@ def write(results: list[Result]) -> None:
     """Put results in the place of earlier ones of the same thing."""
     kept = json.loads(FILE.read_text()) if FILE.is_file() else {}
     lines = {(one["what"], one["model"], one["peer"]): one for one in kept.get("results", [])}
-    lines |= {(one.what, one.model, one.peer): {
-        "what": one.what, "model": one.model, "peer": one.peer, "ratio": round(one.ratio, 2), "to_reach": round(one.to_reach, 2),
-        "ours_median": round(median(one.ours_s), 3), "peer_median": round(median(one.peer_s), 3), "runs": len(one.ours_s),
-        "same": one.same, **one.notes,
-    } for one in results}
+    lines |= {
+        (one.what, one.model, one.peer): {
+            "what": one.what,
+            "model": one.model,
+            "peer": one.peer,
+            "ratio": round(one.ratio, 2),
+            "to_reach": round(one.to_reach, 2),
+            "ours_median": round(median(one.ours_s), 3),
+            "peer_median": round(median(one.peer_s), 3),
+            "runs": len(one.ours_s),
+            "same": one.same,
+            **one.notes,
+        }
+        for one in results
+    }
     about = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
-    FILE.write_text(json.dumps(kept | {"versions": about, "threads": 1, "results": list(lines.values())}, indent=1) + "\n")
+    FILE.write_text(
+        json.dumps(
+            kept | {"versions": about, "threads": 1, "results": list(lines.values())}, indent=1
+        )
+        + "\n"
+    )
 
 
 def table(results: list[Result]) -> str:
-    lines = [f"{'what':<28} {'model':<6} {'peer':<24} {'ratio':>6} {'reach':>6} {'ours':>8} {'peer':>8}  same"]
-    lines += [f"{one.what:<28} {one.model:<6} {one.peer:<24} {one.ratio:>6.2f} {one.to_reach:>6.2f} {median(one.ours_s):>8.2f} "
-              f"{median(one.peer_s):>8.2f}  {one.same}" for one in results]
+    lines = [
+        f"{'what':<28} {'model':<6} {'peer':<24} {'ratio':>6} {'reach':>6} {'ours':>8} "
+        f"{'peer':>8}  same"
+    ]
+    lines += [
+        f"{one.what:<28} {one.model:<6} {one.peer:<24} {one.ratio:>6.2f} {one.to_reach:>6.2f} "
+        f"{median(one.ours_s):>8.2f} {median(one.peer_s):>8.2f}  {one.same}"
+        for one in results
+    ]
     return "\n".join(lines)
 
 

@@ -1,7 +1,8 @@
 """What every benchmark shares: models, rows, and the timing of two things in turn.
 
-Models are untrained OLMo transformers with OLMo's tokenizer: time does not depend on what weights say. Ours and the peer run in
-turn, so that a machine that slows down slows both; what is quoted is the median of the ratios of neighbours.
+Models are untrained OLMo transformers with OLMo's tokenizer: time does not depend on what
+weights say. Ours and the peer run in turn, so that a machine that slows down slows both; what is
+quoted is the median of the ratios of neighbours.
 """
 
 from __future__ import annotations
@@ -26,9 +27,16 @@ ROOT = Path(__file__).resolve().parents[2]
 ROWS = Path(os.environ.get("PRETUNE_REAL_ROWS", ROOT.parent / "shared" / "data"))
 OLMO = Path(os.environ.get("PRETUNE_OLMO_TOKENIZER", ROOT.parent / "shared" / "olmo-1b"))
 RUNS = 5
-SHAPES = {"1 M": (4, 128, 4, 384), "30 M": (10, 320, 8, 960)}  # layers, width, heads, inner width; embeddings 6 M and 16 M
-FILES = {"hellaswag": "validation", "arc_easy": "test", "boolq": "validation", "paws": "validation", "mnli": "validation_matched",
-         "xsum": "test"}  # where the folder of rows has them
+# layers, width, heads, inner width; embeddings 6 M and 16 M
+SHAPES = {"1 M": (4, 128, 4, 384), "30 M": (10, 320, 8, 960)}
+FILES = {
+    "hellaswag": "validation",
+    "arc_easy": "test",
+    "boolq": "validation",
+    "paws": "validation",
+    "mnli": "validation_matched",
+    "xsum": "test",
+}  # where the folder of rows has them
 
 
 @dataclass
@@ -57,9 +65,20 @@ def model(name: str, seed: int = 0) -> OlmoForCausalLM:
     """An untrained model; weights are widened so that its answers differ."""
     layers, width, heads, inner = SHAPES[name]
     torch.manual_seed(seed)
-    made = OlmoForCausalLM(OlmoConfig(vocab_size=50304, hidden_size=width, intermediate_size=inner, num_hidden_layers=layers,
-                                      num_attention_heads=heads, max_position_embeddings=2048, tie_word_embeddings=True,
-                                      eos_token_id=50279, pad_token_id=1, bos_token_id=None)).eval()
+    made = OlmoForCausalLM(
+        OlmoConfig(
+            vocab_size=50304,
+            hidden_size=width,
+            intermediate_size=inner,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            max_position_embeddings=2048,
+            tie_word_embeddings=True,
+            eos_token_id=50279,
+            pad_token_id=1,
+            bos_token_id=None,
+        )
+    ).eval()
     with torch.no_grad():
         for weight in made.parameters():
             weight.mul_(3)
@@ -77,21 +96,29 @@ def items(name: str, count: int, shots: int) -> tuple[str, list[Example]]:
 def requests(tokenizer, prefix: str, made: list[Example]) -> list[list[prompts.Request]]:
     """All sequences, tokenised anew: that is part of the work of both."""
     prompts.split.cache_clear()
-    return [[prompts.split(tokenizer, prefix + item.prompt, choice) for choice in item.choices] for item in made]
+    return [
+        [prompts.split(tokenizer, prefix + item.prompt, choice) for choice in item.choices]
+        for item in made
+    ]
 
 
 def timed(work: Callable[[], object]) -> Callable[[], tuple[float, object]]:
     """`work`, which gives its seconds before what it gives."""
+
     def run() -> tuple[float, object]:
         start = time.perf_counter()
         given = work()
         return time.perf_counter() - start, given
+
     return run
 
 
-def in_turn(ours: Callable, peer: Callable, runs: int = RUNS) -> tuple[list[float], list[float], object, object]:
-    """Seconds of both over `runs` turns after one that does not count, and what each gave last. Who goes first changes from
-    turn to turn, since the first to touch memory pays for it."""
+def in_turn(
+    ours: Callable, peer: Callable, runs: int = RUNS
+) -> tuple[list[float], list[float], object, object]:
+    """Seconds of both over `runs` turns after one that does not count, and what each gave last.
+    Who goes first changes from turn to turn, since the first to touch memory pays for it.
+    """
     seconds, given, order = ([], []), [None, None], [(0, ours), (1, peer)]
     for _ in range(runs + 1):
         for which, work in order:
@@ -103,7 +130,14 @@ def in_turn(ours: Callable, peer: Callable, runs: int = RUNS) -> tuple[list[floa
 
 def farthest(one: list, two: list) -> float:
     """The largest distance between two nested lists of numbers."""
-    return float(np.max(np.abs(np.concatenate([np.ravel(a) for a in one]) - np.concatenate([np.ravel(b) for b in two]))))
+    return float(
+        np.max(
+            np.abs(
+                np.concatenate([np.ravel(a) for a in one])
+                - np.concatenate([np.ravel(b) for b in two])
+            )
+        )
+    )
 
 
 def ids(tokenizer, text: str) -> np.ndarray:

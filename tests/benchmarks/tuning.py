@@ -1,4 +1,6 @@
-"""Tuning all weights against TRL's SFTTrainer: same batches, rates and dtype; and pre-training against the bare loop."""
+"""Tuning all weights against TRL's SFTTrainer: same batches, rates and dtype; and pre-training
+against the bare loop.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def rows(tokenizer, count: int) -> list[training.Row]:
 
 
 def ours(model, made: list[training.Row]) -> tuple[float, list[float]]:
-    """Seconds of training and the loss of every step. Rows are given so that shuffling puts them into their order."""
+    """Seconds of training and the loss of every step. Rows are given so that shuffling puts them
+    into their order.
+    """
     order = np.concatenate(training.batch_order(len(made), SETTINGS, 0))
     given = [made[place] for place in np.argsort(order)]
     start = time.perf_counter()
@@ -42,17 +46,43 @@ def ours(model, made: list[training.Row]) -> tuple[float, list[float]]:
 
 
 def trl(model, tokenizer, made: list[training.Row], packing: bool) -> tuple[float, list[float]]:
-    data = Dataset.from_list([{"input_ids": row.ids.tolist(), "completion_mask": row.counted.astype(int).tolist()}
-                              for row in made])
+    data = Dataset.from_list(
+        [
+            {"input_ids": row.ids.tolist(), "completion_mask": row.counted.astype(int).tolist()}
+            for row in made
+        ]
+    )
     with tempfile.TemporaryDirectory() as folder:
-        trainer = SFTTrainer(model, SFTConfig(
-            folder, per_device_train_batch_size=BATCH if not packing else 1, num_train_epochs=1, learning_rate=1e-4,
-            warmup_steps=0, lr_scheduler_type="linear", adam_beta2=0.95, weight_decay=0.0, max_grad_norm=1.0, logging_steps=1,
-            train_sampling_strategy="sequential", bf16=False, use_cpu=True, save_strategy="no", report_to="none",
-            disable_tqdm=True, gradient_checkpointing=False, packing=packing, packing_strategy="wrapped", max_length=512,
-            optim="adamw_torch_fused",
-            completion_only_loss=True, dataloader_pin_memory=False,
-        ), train_dataset=data, processing_class=tokenizer)
+        trainer = SFTTrainer(
+            model,
+            SFTConfig(
+                folder,
+                per_device_train_batch_size=BATCH if not packing else 1,
+                num_train_epochs=1,
+                learning_rate=1e-4,
+                warmup_steps=0,
+                lr_scheduler_type="linear",
+                adam_beta2=0.95,
+                weight_decay=0.0,
+                max_grad_norm=1.0,
+                logging_steps=1,
+                train_sampling_strategy="sequential",
+                bf16=False,
+                use_cpu=True,
+                save_strategy="no",
+                report_to="none",
+                disable_tqdm=True,
+                gradient_checkpointing=False,
+                packing=packing,
+                packing_strategy="wrapped",
+                max_length=512,
+                optim="adamw_torch_fused",
+                completion_only_loss=True,
+                dataloader_pin_memory=False,
+            ),
+            train_dataset=data,
+            processing_class=tokenizer,
+        )
         start = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - start
@@ -66,13 +96,24 @@ def run(name: str) -> list[Result]:
     for packing in (False, True):
         ours_s, peer_s, mine, theirs = setting.in_turn(
             lambda: ours(copy.deepcopy(fresh), made),
-            lambda packing=packing: trl(copy.deepcopy(fresh), tokenizer, made, packing))
+            lambda packing=packing: trl(copy.deepcopy(fresh), tokenizer, made, packing),
+        )
         apart = setting.farthest([mine], [theirs]) if not packing else float("nan")
         assert packing or apart < 1e-3, f"losses are {apart:g} apart"
-        found.append(Result(
-            f"tuning on MNLI, batch {BATCH}", name, f"TRL SFTTrainer{', packed' if packing else ''}", ours_s,
-            peer_s, "not comparable: rows share a sequence" if packing else f"losses within {apart:.0e}",
-            BAR[name], {"tokens that count": counted, "tokens": sum(len(row.ids) for row in made)}))
+        found.append(
+            Result(
+                f"tuning on MNLI, batch {BATCH}",
+                name,
+                f"TRL SFTTrainer{', packed' if packing else ''}",
+                ours_s,
+                peer_s,
+                "not comparable: rows share a sequence"
+                if packing
+                else f"losses within {apart:.0e}",
+                BAR[name],
+                {"tokens that count": counted, "tokens": sum(len(row.ids) for row in made)},
+            )
+        )
     return found
 
 
@@ -80,7 +121,13 @@ def bare(model, made: list[training.Row], settings) -> tuple[float, list[float]]
     """The loop that a user would write: `model(ids, labels=ids)`."""
     order, losses = training.batch_order(len(made), settings, 0), []
     start = time.perf_counter()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
+    optimizer = torch.optim.AdamW(
+        model.parameters(),
+        lr=settings.learning_rate,
+        betas=(0.9, 0.95),
+        weight_decay=0.0,
+        fused=True,
+    )
     model.train()
     for number, batch in enumerate(order):
         ids = torch.tensor(np.stack([made[i].ids for i in batch]), dtype=torch.long)
@@ -99,29 +146,60 @@ def pretraining(name: str) -> list[Result]:
     length, count = 256, 96
     ids = np.random.default_rng(0).integers(1000, 50000, (count, length)).astype(np.int32)
     made = [training.Row(row, np.arange(length) > 0) for row in ids]
-    fresh, order = setting.model(name), [i for batch in training.batch_order(count, SETTINGS, 0) for i in batch]
+    fresh, order = (
+        setting.model(name),
+        [i for batch in training.batch_order(count, SETTINGS, 0) for i in batch],
+    )
     ours_s, peer_s, mine, theirs = setting.in_turn(
-        lambda: ours(copy.deepcopy(fresh), [made[i] for i in order]), lambda: bare(copy.deepcopy(fresh), made, SETTINGS))
+        lambda: ours(copy.deepcopy(fresh), [made[i] for i in order]),
+        lambda: bare(copy.deepcopy(fresh), made, SETTINGS),
+    )
     apart = setting.farthest([mine], [theirs])
     assert apart < 1e-3, f"losses are {apart:g} apart"
-    return [Result(f"pre-training, {BATCH} rows of {length}", name, "bare transformers loop", ours_s, peer_s,
-                   f"losses within {apart:.0e}", 1.0, {"tokens": count * length})]
+    return [
+        Result(
+            f"pre-training, {BATCH} rows of {length}",
+            name,
+            "bare transformers loop",
+            ours_s,
+            peer_s,
+            f"losses within {apart:.0e}",
+            1.0,
+            {"tokens": count * length},
+        )
+    ]
 
 
 def memory(name: str) -> list[Result]:
     """Peak memory of a process that tunes, ours and TRL's, in GB in the place of seconds."""
+
     def peak(which: str) -> float:
         command = [sys.executable, "-m", "benchmarks.tuning", which, name]
-        return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+        return float(
+            subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]
+        )
 
     peaks = {which: [peak(which) for _ in range(3)] for which in ("ours", "trl")}
-    return [Result("peak memory of tuning, GB", name, "TRL SFTTrainer", peaks["ours"], peaks["trl"], "the same batches", 1.0)]
+    return [
+        Result(
+            "peak memory of tuning, GB",
+            name,
+            "TRL SFTTrainer",
+            peaks["ours"],
+            peaks["trl"],
+            "the same batches",
+            1.0,
+        )
+    ]
 
 
 if __name__ == "__main__":
     which, name = sys.argv[1:]
     torch.set_num_threads(1)
     made = rows(setting.tokenizer(), COUNT[name])
-    ours(setting.model(name), made) if which == "ours" else trl(setting.model(name), setting.tokenizer(), made, False)
-    status = Path("/proc/self/status").read_text()  # getrusage would count the process that started this one
+    ours(setting.model(name), made) if which == "ours" else trl(
+        setting.model(name), setting.tokenizer(), made, False
+    )
+    # getrusage would count the process that started this one
+    status = Path("/proc/self/status").read_text()
     print(int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1e6)

@@ -1,4 +1,6 @@
-"""Put on PYTHONPATH by tests: runs the code in SABOTAGE when a process loads `pretune.cells`, which it knows as `cells`."""
+"""Put on PYTHONPATH by tests: runs the code in SABOTAGE when a process loads `pretune.cells`,
+which it knows as `cells`.
+"""
 
 import importlib
 import os

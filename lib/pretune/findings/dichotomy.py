@@ -1,4 +1,6 @@
-"""Finding 1, dataset dichotomy: which datasets are learned in pre-training, which are not. Claims 1a and 1b."""
+"""Finding 1, dataset dichotomy: which datasets are learned in pre-training, which are not.
+Claims 1a and 1b.
+"""
 
 from __future__ import annotations
 
@@ -18,27 +20,41 @@ GROUPS = ("learned", NOT_LEARNED, "learned before", "undecided")
 
 def show_curves(page: Page) -> None:
     """Base score against pre-training tokens, one panel a dataset."""
-    curves, floors = statistics.curve(page.base, page.study.protocol.reporting), statistics.noise_floors(page.base)
+    curves, floors = (
+        statistics.curve(page.base, page.study.protocol.reporting),
+        statistics.noise_floors(page.base),
+    )
     parts = {title: curves[curves["dataset"] == name] for name, title in page.titles.items()}
     figures.show_curves(
         {title: [Line(part, "base", "score")] for title, part in parts.items()},
         "Score of the untuned model along pre-training, 95 % interval over items",
         f"Curves of base score over pre-training tokens for {', '.join(parts)}.",
-        {title: floors[name] for name, title in page.titles.items()})
+        {title: floors[name] for name, title in page.titles.items()},
+    )
 
 
 def first_look(page: Page) -> pd.DataFrame:
-    """The naive reading: first and last score of each dataset, and where half of a rise was passed."""
+    """The naive reading: first and last score of each dataset, and where half of a rise was
+    passed.
+    """
     lines, floors = {}, statistics.noise_floors(page.base)
     for name, title in page.titles.items():
-        part = statistics.curve(page.base[page.base["dataset"] == name], page.study.protocol.reporting)
+        part = statistics.curve(
+            page.base[page.base["dataset"] == name], page.study.protocol.reporting
+        )
         line = {"score": part["score"].iloc[-1], "no skill": part["baseline"].iloc[-1]}
         if len(part) > 1:
             found = statistics.bracket(part)
-            line = {"first score": part["score"].iloc[0], "last score": line["score"], "no skill": line["no skill"],
-                    "half of the rise between steps": f"{found[0]} and {found[1]}" if found else "no rise",
-                    "rank correlation with tokens": ranged(statistics.rank_correlation(part)),
-                    "noise floor": f"{floors[name]:.3f}"}
+            line = {
+                "first score": part["score"].iloc[0],
+                "last score": line["score"],
+                "no skill": line["no skill"],
+                "half of the rise between steps": f"{found[0]} and {found[1]}"
+                if found
+                else "no rise",
+                "rank correlation with tokens": ranged(statistics.rank_correlation(part)),
+                "noise floor": f"{floors[name]:.3f}",
+            }
         lines[title] = line
     return pd.DataFrame(lines).T
 
@@ -51,29 +67,47 @@ def constant_answers(page: Page) -> pd.DataFrame:
         label, found = most_frequent(part)
         balanced = statistics.balanced_accuracy(part)
         lines[page.title(name)] = {
-            "most frequent answer": REGISTRY[name].labels[label], "its share": ranged(found, signed=False),
-            "balanced accuracy minus chance": ranged(balanced), "items": found.n,
+            "most frequent answer": REGISTRY[name].labels[label],
+            "its share": ranged(found, signed=False),
+            "balanced accuracy minus chance": ranged(balanced),
+            "items": found.n,
         }
     return pd.DataFrame(lines).T
 
 
 def constant_scores(page: Page) -> pd.DataFrame:
-    """Of released scores: where that of a classification set is what a constant answer scores, within .0015."""
-    lines, rows = {}, page.base[(page.base["format"] == "default") & (page.base["shots_asked"] == page.study.probing.shots)]
+    """Of released scores: where that of a classification set is what a constant answer scores,
+    within .0015.
+    """
+    lines, rows = (
+        {},
+        page.base[
+            (page.base["format"] == "default")
+            & (page.base["shots_asked"] == page.study.probing.shots)
+        ],
+    )
     for name in (one for one in classifications(page) if one in published.SHARES):
         part = rows[rows["dataset"] == name]
         shares = published.SHARES[name]
-        same = {label: [f"{row.step:,}" for row in part.itertuples() if abs(row.score - share) < 0.0015]
-                for label, share in shares.items()}
+        same = {
+            label: [f"{row.step:,}" for row in part.itertuples() if abs(row.score - share) < 0.0015]
+            for label, share in shares.items()
+        }
         lines[page.title(name)] = {
             "share of labels": ", ".join(f"{label} {share:.3f}" for label, share in shares.items()),
             "scores equal to one": f"{sum(map(len, same.values()))} of {len(part)}",
-            "which": "; ".join(f"{label} at {', '.join(steps)}" for label, steps in same.items() if steps) or "–"}
+            "which": "; ".join(
+                f"{label} at {', '.join(steps)}" for label, steps in same.items() if steps
+            )
+            or "–",
+        }
     return pd.DataFrame(lines).T
 
 
 def side_by_side(page: Page, other: Page) -> pd.DataFrame:
-    """Score at the last checkpoint shown, headline and calibrated, and the share of the most frequent prediction."""
+    """Score at the last checkpoint shown, headline and calibrated, and the share of the most
+    frequent prediction.
+    """
     lines = {}
     for name in page.titles:
         if REGISTRY[name].kind == "generation":
@@ -91,9 +125,16 @@ def side_by_side(page: Page, other: Page) -> pd.DataFrame:
 def calibration_says(page: Page, calibrated: Page) -> str:
     """Whether any dataset sorts differently under calibrated scoring."""
     one, two = (judging.sort_datasets(some.base)["group"] for some in (page, calibrated))
-    moved = [f"{page.title(name)} ({one[name]} by the headline scoring, {two[name]} when calibrated)"
-             for name in one.index if one[name] != two[name]]
-    return "Sorted by the rule below on all items, calibration moves " + (", ".join(moved) if moved else "no dataset") + "."
+    moved = [
+        f"{page.title(name)} ({one[name]} by the headline scoring, {two[name]} when calibrated)"
+        for name in one.index
+        if one[name] != two[name]
+    ]
+    return (
+        "Sorted by the rule below on all items, calibration moves "
+        + (", ".join(moved) if moved else "no dataset")
+        + "."
+    )
 
 
 def groups(page: Page) -> pd.Series:
@@ -105,21 +146,39 @@ def show_gains(page: Page) -> None:
     """Gain of every dataset on half A, with the band that does not count."""
     found = judging.sort_datasets(judging.half(page.base, "A")).loc[list(page.titles)]
     figure, axes = plt.subplots(figsize=(7.5, 0.36 * len(found) + 1.4))
-    figures.intervals(axes, list(page.titles.values()), list(found["gain"]), list(found["group"]), statistics.MARGIN)
-    axes.set(xlabel="gain: score late minus score early", title="Gain along pre-training on half A, 95 % interval")
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
+    figures.intervals(
+        axes,
+        list(page.titles.values()),
+        list(found["gain"]),
+        list(found["group"]),
+        statistics.MARGIN,
+    )
+    axes.set(
+        xlabel="gain: score late minus score early",
+        title="Gain along pre-training on half A, 95 % interval",
+    )
+    figure.legend(
+        *axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small"
+    )
     figures.show(figure, alt="Gain of each dataset with its interval, coloured by group.")
 
 
 def sorting(page: Page) -> pd.DataFrame:
     """The sorting on half A, what it rests on, and the gain on half B that it is judged by."""
-    found, fresh = (judging.sort_datasets(judging.half(page.base, which)).loc[list(page.titles)] for which in "AB")
-    return pd.DataFrame({
-        "group": found["group"].to_numpy(), "gain (half A)": [ranged(one) for one in found["gain"]],
-        "lift (half A)": [ranged(one) for one in found["lift"]],
-        "lift at the first checkpoint": [ranged(one) for one in found["lift at first"]],
-        "gain (half B)": [ranged(one) for one in fresh["gain"]],
-    }, index=list(page.titles.values()))
+    found, fresh = (
+        judging.sort_datasets(judging.half(page.base, which)).loc[list(page.titles)]
+        for which in "AB"
+    )
+    return pd.DataFrame(
+        {
+            "group": found["group"].to_numpy(),
+            "gain (half A)": [ranged(one) for one in found["gain"]],
+            "lift (half A)": [ranged(one) for one in found["lift"]],
+            "lift at the first checkpoint": [ranged(one) for one in found["lift at first"]],
+            "gain (half B)": [ranged(one) for one in fresh["gain"]],
+        },
+        index=list(page.titles.values()),
+    )
 
 
 def verdicts(page: Page) -> list[Verdict]:
@@ -130,7 +189,9 @@ def verdicts(page: Page) -> list[Verdict]:
 
 def counted(page: Page, sorted_: pd.Series) -> pd.Series:
     """The groups of datasets, of which those that share their items count once in each group."""
-    return sorted_[[name for _, some in sorted_.groupby(sorted_) for name in page.distinct(some.index)]]
+    return sorted_[
+        [name for _, some in sorted_.groupby(sorted_) for name in page.distinct(some.index)]
+    ]
 
 
 def counts(sorted_: pd.Series) -> str:
@@ -140,16 +201,29 @@ def counts(sorted_: pd.Series) -> str:
 
 def _claim_1a(page: Page, sorted_: pd.Series) -> tuple[Estimate | None, str]:
     apart, scores = counted(page, sorted_), Scores(judging.half(page.base, "B"))
-    terms = judging.groups_apart(apart, lambda name, weight: judging.gain(scores, name, weight=weight))
+    terms = judging.groups_apart(
+        apart, lambda name, weight: judging.gain(scores, name, weight=weight)
+    )
     why = f"Sorted on half A: {counts(apart)}."
     if terms is None:
-        return None, f"{why} It is asked only where both groups, learned and not learned, have two sets."
-    how = "on half B" if page.has_items else "on the same scores, since means cannot be cut into halves: it is too large"
-    return statistics.effect(scores, terms), f"{why} The effect is the difference of mean gains {how}."
+        return (
+            None,
+            f"{why} It is asked only where both groups, learned and not learned, have two sets.",
+        )
+    how = (
+        "on half B"
+        if page.has_items
+        else "on the same scores, since means cannot be cut into halves: it is too large"
+    )
+    return statistics.effect(
+        scores, terms
+    ), f"{why} The effect is the difference of mean gains {how}."
 
 
 def _claim_1b(page: Page, sorted_: pd.Series) -> tuple[Estimate | None, str]:
-    """The share of the most frequent prediction within each late model, where it is smallest of the flat classifications."""
+    """The share of the most frequent prediction within each late model, where it is smallest of
+    the flat classifications.
+    """
     if not page.has_items:
         return None, NO_ITEMS
     names = [name for name in classifications(page) if sorted_[name] == NOT_LEARNED]
@@ -158,28 +232,50 @@ def _claim_1b(page: Page, sorted_: pd.Series) -> tuple[Estimate | None, str]:
     rows = page.base[page.base["dataset"].isin(names)]
     scores = Scores(rows.assign(score=statistics.is_most_frequent(rows)))
     found = {name: statistics.effect(scores, [Term(1, name)]) for name in names}
-    said = [f"{page.title(name)} {ranged(found[name], signed=False)}, balanced accuracy minus chance "
-            f"{ranged(balanced(page, name))}" for name in names]
+    said = [
+        f"{page.title(name)} {ranged(found[name], signed=False)}, balanced accuracy minus chance "
+        f"{ranged(balanced(page, name))}"
+        for name in names
+    ]
     least = min(names, key=lambda name: found[name].low)
-    return found[least], (f"The effect is the share of the most frequent prediction within each late checkpoint and shot draw, "
-                          f"on {page.title(least)}, where its interval reaches lowest. All: {'; '.join(said)}.")
+    return found[least], (
+        "The effect is the share of the most frequent prediction within each late checkpoint and "
+        f"shot draw, on {page.title(least)}, where its interval reaches lowest. All: "
+        f"{'; '.join(said)}."
+    )
 
 
 def balanced(page: Page, name: str) -> Estimate:
-    """Balanced accuracy of base minus chance at late: the mean over gold labels of the share that is answered right."""
+    """Balanced accuracy of base minus chance at late: the mean over gold labels of the share
+    that is answered right.
+    """
     rows = page.base[page.base["dataset"] == name]
     labels = sorted(rows["gold"].unique())
     scores = Scores(rows.assign(dataset=rows["gold"].astype(str)))
-    return statistics.effect(scores, [Term(1 / len(labels), str(label)) for label in labels]).plus(-1 / len(labels))
+    return statistics.effect(scores, [Term(1 / len(labels), str(label)) for label in labels]).plus(
+        -1 / len(labels)
+    )
 
 
 def differences(page: Page) -> list[str]:
     """What differs from the reference study, beside its protocol."""
-    halves = "on one half of the items and compared on the other" if page.has_items else "on the scores that are compared"
+    halves = (
+        "on one half of the items and compared on the other"
+        if page.has_items
+        else "on the scores that are compared"
+    )
     said = [f"The groups are formed by a rule {halves}; there they were formed by eye."]
-    hole = "nothing was measured between 75 B and 1,434 B tokens, where most of the change must have happened"
-    there = f"here there are checkpoints at {', '.join(f'{count:,}' for count in page.tokens.values())} tokens"
-    return said + [f"As there, {hole}." if page.study.tables else f"In the reference study {hole}; {there}."]
+    hole = (
+        "nothing was measured between 75 B and 1,434 B tokens, where most of the change must have "
+        "happened"
+    )
+    there = (
+        "here there are checkpoints at "
+        f"{', '.join(f'{count:,}' for count in page.tokens.values())} tokens"
+    )
+    return said + [
+        f"As there, {hole}." if page.study.tables else f"In the reference study {hole}; {there}."
+    ]
 
 
 def checkpoint_answer(page: Page) -> str:
@@ -187,8 +283,11 @@ def checkpoint_answer(page: Page) -> str:
     said = []
     for recipe, how in page.study.recipes.items():
         if how.dataset and len(page.of(how.dataset, recipe)):
-            before, after = (statistics.over_items(page.of(how.dataset, which)) for which in ("base", recipe))
-            said.append(f"`{recipe}` moves {page.title(how.dataset)} from {ranged(before, signed=False)} to "
-                        f"{ranged(after, signed=False)} (n = {after.n})")
+            before, after = (
+                statistics.over_items(page.of(how.dataset, which)) for which in ("base", recipe)
+            )
+            said.append(
+                f"`{recipe}` moves {page.title(how.dataset)} from {ranged(before, signed=False)} "
+                f"to {ranged(after, signed=False)} (n = {after.n})"
+            )
     return f"At {page.checkpoint}, " + "; ".join(said) + "."
-

@@ -1,6 +1,8 @@
-"""Finding 5, domain forgetting: what happens to other domains of a task, and to knowledge it does not need? Claims 5a to 5c.
+"""Finding 5, domain forgetting: what happens to other domains of a task, and to knowledge it does
+not need? Claims 5a to 5c.
 
-A loss is what a score falls by, or what the loss on held-out text rises by, from base to tuned: positive is forgetting.
+A loss is what a score falls by, or what the loss on held-out text rises by, from base to tuned:
+positive is forgetting.
 """
 
 from __future__ import annotations
@@ -18,30 +20,44 @@ from pretune.tasks.registry import REGISTRY
 FACTS = ("fact_recall", "popqa")
 
 
-def loss(page: Page, name: str, recipe: str, steps: tuple[int, ...] = (), weight: float = 1.0) -> list[Term]:
+def loss(
+    page: Page, name: str, recipe: str, steps: tuple[int, ...] = (), weight: float = 1.0
+) -> list[Term]:
     """s(base) - s(tuned); of text, whose score is a loss already, tuned minus base."""
     sign = -weight if REGISTRY[name].metric == "nats" else weight
     return [Term(sign, name, "base", steps), Term(-sign, name, recipe, steps)]
 
 
-def mean_loss(page: Page, names: list[str], recipe: str, steps: tuple[int, ...] = (), weight: float = 1.0) -> list[Term]:
+def mean_loss(
+    page: Page, names: list[str], recipe: str, steps: tuple[int, ...] = (), weight: float = 1.0
+) -> list[Term]:
     return [term for name in names for term in loss(page, name, recipe, steps, weight / len(names))]
 
 
 def all_recipes(page: Page) -> dict[str, str]:
     """Recipes that tune on one dataset, LoRA included, each with that dataset."""
-    return {name: how.dataset for name, how in page.study.recipes.items()
-            if how.dataset and REGISTRY[how.dataset].kind != "chat"}
+    return {
+        name: how.dataset
+        for name, how in page.study.recipes.items()
+        if how.dataset and REGISTRY[how.dataset].kind != "chat"
+    }
 
 
 def partners(page: Page, own: str, domain: str) -> list[str]:
-    """The datasets of the page that ask for the same task in (`in`) or out of (`out`) the domain of `own`."""
-    return [name for name in page.titles if REGISTRY[name].partner == own and REGISTRY[name].domain == domain]
+    """The datasets of the page that ask for the same task in (`in`) or out of (`out`) the domain
+    of `own`.
+    """
+    return [
+        name
+        for name in page.titles
+        if REGISTRY[name].partner == own and REGISTRY[name].domain == domain
+    ]
 
 
 def knowledge(page: Page, own: str = "") -> list[str]:
-    """Knowledge sets, fact recall among them, that base answers better than no skill by the margin; not the one tuned on.
-    Those that share their items count once."""
+    """Knowledge sets, fact recall among them, that base answers better than no skill by the
+    margin; not the one tuned on. Those that share their items count once.
+    """
     sets = [name for name in page.titles if REGISTRY[name].knowledge and name != own]
     return page.distinct(page.has_something_to_lose(sets)[0])
 
@@ -53,18 +69,27 @@ def show_domains(page: Page) -> None:
         for domain, label in (("in", "in the domain of"), ("out", "out of the domain of")):
             for name in partners(page, own, domain):
                 title = f"{page.title(name)}\n{label} {REGISTRY[own].title}"
-                shown[title] = [Line(statistics.curve(page.of(name)), "base", "base"),
-                                Line(statistics.curve(page.of(name, recipe)), "tuned", "tuned on the other")]
-    figures.show_curves(shown, "Other domains of the task, before and after tuning, 95 % interval over items",
-                        f"Base and tuned curves of {', '.join(shown)}.".replace("\n", ", "))
+                shown[title] = [
+                    Line(statistics.curve(page.of(name)), "base", "base"),
+                    Line(statistics.curve(page.of(name, recipe)), "tuned", "tuned on the other"),
+                ]
+    figures.show_curves(
+        shown,
+        "Other domains of the task, before and after tuning, 95 % interval over items",
+        f"Base and tuned curves of {', '.join(shown)}.".replace("\n", ", "),
+    )
 
 
 def _asked(page: Page, own: str) -> dict[str, list[str]]:
-    """What a recipe is held against: other domains of its task, knowledge sets, recalled facts, held-out text."""
+    """What a recipe is held against: other domains of its task, knowledge sets, recalled facts,
+    held-out text.
+    """
     found = {
-        "in domain": partners(page, own, "in"), "out of domain": partners(page, own, "out"),
+        "in domain": partners(page, own, "in"),
+        "out of domain": partners(page, own, "out"),
         "knowledge sets": [name for name in knowledge(page, own) if name not in FACTS],
-        "fact recall": [name for name in FACTS if name in page.titles], "held-out text": _texts(page),
+        "fact recall": [name for name in FACTS if name in page.titles],
+        "held-out text": _texts(page),
     }
     return {label: names for label, names in found.items() if names}
 
@@ -78,10 +103,16 @@ def changes(page: Page) -> pd.DataFrame:
     lines, steps = {}, () if page.is_whole else page.scores.steps
     for recipe, own in all_recipes(page).items():
         terms = {"own dataset: gain": loss(page, own, recipe, steps, -1)}
-        terms |= {f"{label}: {'nats per token' if label == 'held-out text' else 'loss'}": mean_loss(page, names, recipe, steps)
-                  for label, names in _asked(page, own).items()}
-        lines[recipe] = {label: ranged(statistics.effect(page.scores, some, noise=page.is_whole))
-                         for label, some in terms.items()}
+        terms |= {
+            f"{label}: {'nats per token' if label == 'held-out text' else 'loss'}": mean_loss(
+                page, names, recipe, steps
+            )
+            for label, names in _asked(page, own).items()
+        }
+        lines[recipe] = {
+            label: ranged(statistics.effect(page.scores, some, noise=page.is_whole))
+            for label, some in terms.items()
+        }
     return pd.DataFrame(lines).T.fillna("–")
 
 
@@ -94,51 +125,101 @@ def show_losses(page: Page) -> None:
     for panel, kind in zip(axes, kinds, strict=True):
         for recipe, some in asked.items():
             if kind in some:
-                figures.plain_curve(panel, _loss_curve(page, some[kind], recipe), colours[recipe], recipe)
+                figures.plain_curve(
+                    panel, _loss_curve(page, some[kind], recipe), colours[recipe], recipe
+                )
         panel.axhline(0, color="0.5", lw=1)
         panel.set_title(kind)
         panel.set_ylabel("rise, nats per token" if kind == "held-out text" else "loss of score")
-    shown = {label: handle for panel in axes for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)}
-    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=5, fontsize="small")
-    figure.suptitle("What every recipe loses along pre-training, base minus tuned, 95 % interval", x=0.01, ha="left")
+    shown = {
+        label: handle
+        for panel in axes
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        shown.values(), shown.keys(), loc="outside lower center", ncols=5, fontsize="small"
+    )
+    figure.suptitle(
+        "What every recipe loses along pre-training, base minus tuned, 95 % interval",
+        x=0.01,
+        ha="left",
+    )
     figures.show(figure, alt=f"Losses along pre-training, one line a recipe: {', '.join(kinds)}.")
 
 
 def _loss_curve(page: Page, names: list[str], recipe: str) -> pd.DataFrame:
-    found = {step: statistics.effect(page.scores, mean_loss(page, names, recipe, (step,)), noise=False)
-             for step in page.scores.steps}
-    return pd.DataFrame([{"step": step, "tokens": page.tokens[step], "score": one.value, "low": one.low, "high": one.high}
-                         for step, one in found.items()])
+    found = {
+        step: statistics.effect(page.scores, mean_loss(page, names, recipe, (step,)), noise=False)
+        for step in page.scores.steps
+    }
+    return pd.DataFrame(
+        [
+            {
+                "step": step,
+                "tokens": page.tokens[step],
+                "score": one.value,
+                "low": one.low,
+                "high": one.high,
+            }
+            for step, one in found.items()
+        ]
+    )
 
 
 def show_plane(page: Page) -> None:
-    """Loss of knowledge against gain on the own dataset, one point a recipe: LoRA beside full tuning."""
+    """Loss of knowledge against gain on the own dataset, one point a recipe: LoRA beside full
+    tuning.
+    """
     chosen, steps = all_recipes(page), () if page.is_whole else page.scores.steps
     chosen = {recipe: own for recipe, own in chosen.items() if knowledge(page, own)}
-    gains = [statistics.effect(page.scores, loss(page, own, recipe, steps, -1), noise=page.is_whole)
-             for recipe, own in chosen.items()]
-    losses = [statistics.effect(page.scores, mean_loss(page, knowledge(page, own), recipe, steps), noise=page.is_whole)
-              for recipe, own in chosen.items()]
+    gains = [
+        statistics.effect(page.scores, loss(page, own, recipe, steps, -1), noise=page.is_whole)
+        for recipe, own in chosen.items()
+    ]
+    losses = [
+        statistics.effect(
+            page.scores, mean_loss(page, knowledge(page, own), recipe, steps), noise=page.is_whole
+        )
+        for recipe, own in chosen.items()
+    ]
     figure, axes = figures.panels(1, height=3.8)
     figure.set_size_inches(6.5, 3.8)
     figures.scatter(axes[0], gains, losses, list(chosen), figures.many_colours(len(chosen)))
     axes[0].axhline(0, color="0.5", lw=1)
-    axes[0].set(xlabel="gain on the dataset tuned on", ylabel="loss of knowledge sets",
-                title=f"Forgetting against gain at {'late' if page.is_whole else page.checkpoint}, 95 % intervals")
+    axes[0].set(
+        xlabel="gain on the dataset tuned on",
+        ylabel="loss of knowledge sets",
+        title=(
+            f"Forgetting against gain at {'late' if page.is_whole else page.checkpoint}, "
+            "95 % intervals"
+        ),
+    )
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize="small")
-    figures.show(figure, alt="One point a recipe: gain on its own dataset across, loss of knowledge sets up.")
+    figures.show(
+        figure, alt="One point a recipe: gain on its own dataset across, loss of knowledge sets up."
+    )
 
 
 def verdicts(page: Page) -> list[Verdict]:
     """Claims 5a, for each task, 5b and 5c, judged by the rules above the data."""
-    claims = {f"5a ({REGISTRY[own].title})": _claim_5a(page, recipe, own) for recipe, own in recipes(page).items()
-              if partners(page, own, "out") or _void(page, own)}
-    return judged(page, claims | {"5b": _claim_5b(page), "5b (text)": _claim_text(page), "5c": _claim_5c(page)})
+    claims = {
+        f"5a ({REGISTRY[own].title})": _claim_5a(page, recipe, own)
+        for recipe, own in recipes(page).items()
+        if partners(page, own, "out") or _void(page, own)
+    }
+    return judged(
+        page,
+        claims | {"5b": _claim_5b(page), "5b (text)": _claim_text(page), "5c": _claim_5c(page)},
+    )
 
 
 def _void(page: Page, own: str) -> list[str]:
     """Of released tables: partners that were scored on splits whose labels are hidden."""
-    return [name for name in published.HIDDEN if REGISTRY[name].partner == own] if page.study.tables else []
+    return (
+        [name for name in published.HIDDEN if REGISTRY[name].partner == own]
+        if page.study.tables
+        else []
+    )
 
 
 def _claim_5a(page: Page, recipe: str, own: str) -> tuple[Estimate | None, str]:
@@ -147,16 +228,29 @@ def _claim_5a(page: Page, recipe: str, own: str) -> tuple[Estimate | None, str]:
     taken, left = page.has_something_to_lose(partners(page, own, "out"))
     if not taken:
         return None, f"No other domain to ask it of.{left}"
-    return statistics.effect(page.scores, mean_loss(page, taken, recipe)), f"Mean loss on {page.named(taken)}.{left}"
+    return statistics.effect(
+        page.scores, mean_loss(page, taken, recipe)
+    ), f"Mean loss on {page.named(taken)}.{left}"
 
 
 def _claim_5b(page: Page) -> tuple[Estimate | None, str]:
-    parts = [(recipe, name) for recipe, own in recipes(page).items() for name in knowledge(page, own)
-             if len(page.of(name, recipe))]
+    parts = [
+        (recipe, name)
+        for recipe, own in recipes(page).items()
+        for name in knowledge(page, own)
+        if len(page.of(name, recipe))
+    ]
     if not parts:
-        return None, "There is no knowledge set that base answers better than no skill and that was scored after tuning."
-    terms = [term for recipe, name in parts for term in loss(page, name, recipe, (), 1 / len(parts))]
-    why = f"Mean loss over {len(recipes(page))} recipes on {page.named({name for _, name in parts})}."
+        return None, (
+            "There is no knowledge set that base answers better than no skill and that was scored "
+            "after tuning."
+        )
+    terms = [
+        term for recipe, name in parts for term in loss(page, name, recipe, (), 1 / len(parts))
+    ]
+    why = (
+        f"Mean loss over {len(recipes(page))} recipes on {page.named({name for _, name in parts})}."
+    )
     return statistics.effect(page.scores, terms), why
 
 
@@ -170,7 +264,9 @@ def _claim_text(page: Page) -> tuple[Estimate | None, str]:
 
 
 def _claim_5c(page: Page) -> tuple[Estimate | None, str]:
-    """Loss of knowledge after full tuning minus that after LoRA on the same dataset, where both reach the same own score."""
+    """Loss of knowledge after full tuning minus that after LoRA on the same dataset, where both
+    reach the same own score.
+    """
     full, asked, said = {own: recipe for recipe, own in recipes(page).items()}, {}, []
     for recipe, own in all_recipes(page).items():
         if page.study.is_beside(recipe) and own in full:
@@ -184,15 +280,22 @@ def _claim_5c(page: Page) -> tuple[Estimate | None, str]:
     terms, share = [], 1 / len(asked)
     for own, recipe in asked.items():
         kept = knowledge(page, own)
-        terms += mean_loss(page, kept, full[own], (), share) + mean_loss(page, kept, recipe, (), -share)
-    return statistics.effect(page.scores, terms), f"{why}. The effect is what LoRA keeps of knowledge beyond full tuning."
+        terms += mean_loss(page, kept, full[own], (), share) + mean_loss(
+            page, kept, recipe, (), -share
+        )
+    return statistics.effect(
+        page.scores, terms
+    ), f"{why}. The effect is what LoRA keeps of knowledge beyond full tuning."
 
 
 def differences(page: Page) -> list[str]:
     """What differs from the reference study, beside its protocol."""
     said = ["A set counts only where the untuned model has something to lose."]
     if not page.study.tables:
-        said.append("Knowledge sets are measured beside the domains, with what needs no skill beside every score.")
+        said.append(
+            "Knowledge sets are measured beside the domains, with what needs no skill beside "
+            "every score."
+        )
     if any(page.study.is_beside(name) for name in page.study.recipes):
         said.append("LoRA and full tuning are compared at equal gain.")
     return said
@@ -201,10 +304,22 @@ def differences(page: Page) -> list[str]:
 def checkpoint_answer(page: Page) -> str:
     """At one checkpoint: which recipe loses most knowledge, and which least."""
     asked = {recipe: knowledge(page, own) for recipe, own in all_recipes(page).items()}
-    terms = {recipe: mean_loss(page, names, recipe, page.scores.steps) for recipe, names in asked.items() if names}
-    found = {recipe: statistics.effect(page.scores, some, noise=False).value for recipe, some in terms.items()}
+    terms = {
+        recipe: mean_loss(page, names, recipe, page.scores.steps)
+        for recipe, names in asked.items()
+        if names
+    }
+    found = {
+        recipe: statistics.effect(page.scores, some, noise=False).value
+        for recipe, some in terms.items()
+    }
     table = pd.Series(found, dtype=float).dropna()
     if table.empty:
-        return f"At {page.checkpoint}, no knowledge set that base answers better than no skill was scored after tuning."
-    return (f"At {page.checkpoint}, `{table.idxmax()}` loses most of the knowledge sets ({table.max():+.2f}) and "
-            f"`{table.idxmin()}` least ({table.min():+.2f}).")
+        return (
+            f"At {page.checkpoint}, no knowledge set that base answers better than no skill was "
+            "scored after tuning."
+        )
+    return (
+        f"At {page.checkpoint}, `{table.idxmax()}` loses most of the knowledge sets "
+        f"({table.max():+.2f}) and `{table.idxmin()}` least ({table.min():+.2f})."
+    )

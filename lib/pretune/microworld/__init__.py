@@ -1,1 +1,3 @@
-"""A small generated world: what is true in it (`world`), text about it (`text`), and its datasets (`datasets`)."""
+"""A small generated world: what is true in it (`world`), text about it (`text`), and its
+datasets (`datasets`).
+"""

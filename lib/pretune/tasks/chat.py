@@ -1,4 +1,6 @@
-"""Conversations to tune on, and plain text to measure perplexity on: what has no question and no answer."""
+"""Conversations to tune on, and plain text to measure perplexity on: what has no question and no
+answer.
+"""
 
 from collections.abc import Callable
 
@@ -8,7 +10,8 @@ Turns = list[tuple[str, str]]  # (prompt, answer): the prompt in chat markup, th
 
 
 def turns(row: dict) -> Turns:
-    """The exchanges of a row with `messages` (role and content). A system message goes before the first question.
+    """The exchanges of a row with `messages` (role and content). A system message goes before the
+    first question.
 
     Raises RowError unless user and assistant take turns and the assistant has the last word.
     """
@@ -18,13 +21,23 @@ def turns(row: dict) -> Turns:
     if not roles or len(roles) % 2 or roles != ["user", "assistant"] * (len(roles) // 2):
         raise RowError(f"messages must be of user and assistant in turn, not {', '.join(roles)}")
     texts = [text for _, text in messages]
-    return [(USER + (system if i == 0 else "") + texts[i] + ASSISTANT, texts[i + 1]) for i in range(0, len(texts), 2)]
+    return [
+        (USER + (system if i == 0 else "") + texts[i] + ASSISTANT, texts[i + 1])
+        for i in range(0, len(texts), 2)
+    ]
 
 
 def request(row: dict, asked: str, given: str, answered: str) -> Turns:
-    """One exchange from columns: the request, what it is about (may be empty), the answer (Alpaca, Dolly)."""
+    """One exchange from columns: the request, what it is about (may be empty), the answer
+    (Alpaca, Dolly).
+    """
     about = str(row.get(given) or "").strip()
-    return [(USER + text_of(row, asked) + (f"\n{about}" if about else "") + ASSISTANT, _text(row, answered))]
+    return [
+        (
+            USER + text_of(row, asked) + (f"\n{about}" if about else "") + ASSISTANT,
+            _text(row, answered),
+        )
+    ]
 
 
 def _text(row: dict, field: str) -> str:

@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-FORMATS = ("default", "instruct", "io", "chat")  # training format, plain request, bare inputs (Sun & Dredze, Table 5), chat
-BLANK = "N/A"  # stands for the item in a content-free prompt (Zhao et al. 2021, contextual calibration)
-USER, ASSISTANT = "<|user|>\n", "\n<|assistant|>\n"  # chat markup of Tülu (Wang et al. 2023, arXiv 2306.04751)
+# training format, plain request, bare inputs (Sun & Dredze, Table 5), chat
+FORMATS = ("default", "instruct", "io", "chat")
+# stands for the item in a content-free prompt (Zhao et al. 2021, contextual calibration)
+BLANK = "N/A"
+# chat markup of Tülu (Wang et al. 2023, arXiv 2306.04751)
+USER, ASSISTANT = "<|user|>\n", "\n<|assistant|>\n"
 
 
 class RowError(ValueError):
@@ -20,10 +23,11 @@ class HiddenLabel(RowError):
 class Example:
     """One item as text.
 
-    `prompt` ends without a space. `choices` are the completions that compete, each with its leading space (none in
-    chat); a generation task has one, the gold text. `gold` is the index of the right one. `blank` is the prompt with
-    `BLANK` in place of what the item says, to measure what the model would answer anyway. `source` is the text that a
-    summary could copy its first sentence from, empty elsewhere.
+    `prompt` ends without a space. `choices` are the completions that compete, each with its
+    leading space (none in chat); a generation task has one, the gold text. `gold` is the index
+    of the right one. `blank` is the prompt with `BLANK` in place of what the item says, to
+    measure what the model would answer anyway. `source` is the text that a summary could copy
+    its first sentence from, empty elsewhere.
     """
 
     prompt: str
@@ -37,12 +41,23 @@ class Example:
         return self.choices[self.gold]
 
 
-def asked(templates: dict[str, str], form: str, choices: Sequence[str], gold: int, source: str = "", **fields: str) -> Example:
-    """The example that `templates[form]` makes of `fields`. In chat, the default prompt is the user's turn."""
+def asked(
+    templates: dict[str, str],
+    form: str,
+    choices: Sequence[str],
+    gold: int,
+    source: str = "",
+    **fields: str,
+) -> Example:
+    """The example that `templates[form]` makes of `fields`. In chat, the default prompt is the
+    user's turn.
+    """
     template = templates["default" if form == "chat" else form]
     prompt, blank = template.format(**fields), template.format(**dict.fromkeys(fields, BLANK))
     if form == "chat":
-        return Example(USER + prompt + ASSISTANT, tuple(choices), gold, USER + blank + ASSISTANT, source)
+        return Example(
+            USER + prompt + ASSISTANT, tuple(choices), gold, USER + blank + ASSISTANT, source
+        )
     return Example(prompt, tuple(" " + choice for choice in choices), gold, blank, source)
 
 

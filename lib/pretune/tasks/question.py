@@ -1,12 +1,15 @@
-"""Writing the question, from a context and its answers, as the reference study uses SocialIQa, SciQ and TweetQA; and PopQA,
-where the answer is written."""
+"""Writing the question, from a context and its answers, as the reference study uses SocialIQa,
+SciQ and TweetQA; and PopQA, where the answer is written.
+"""
 
 from pretune.tasks import choice
 from pretune.tasks.example import Example, asked, text_of
 
 TEMPLATES = {
     "default": "### Input: {context}\n ### Answer: {answers}\n ### Question:",
-    "instruct": "Given the context: {context} And the answer: {answers} Generate a suitable question:",
+    "instruct": (
+        "Given the context: {context} And the answer: {answers} Generate a suitable question:"
+    ),
     "io": "{context} {answers}",
 }
 
@@ -17,8 +20,13 @@ def social_i_qa(row: dict, form: str) -> Example:
 
 
 def sciq(row: dict, form: str) -> Example:
-    """SciQ: the passage as context. Rows without one are refused. The order of answers follows from the text."""
-    answers = sorted(text_of(row, field) for field in ("correct_answer", "distractor1", "distractor2", "distractor3"))
+    """SciQ: the passage as context. Rows without one are refused. The order of answers follows
+    from the text.
+    """
+    answers = sorted(
+        text_of(row, field)
+        for field in ("correct_answer", "distractor1", "distractor2", "distractor3")
+    )
     return _written(form, text_of(row, "support"), answers, text_of(row, "question"))
 
 
@@ -28,9 +36,13 @@ def tweet_qa(row: dict, form: str) -> Example:
 
 def popqa(row: dict, form: str) -> Example:
     """PopQA: a question about a fact, answered in a word or two."""
-    return asked(choice.TEMPLATES, form, [text_of(row, "obj")], 0, question=text_of(row, "question"))
+    return asked(
+        choice.TEMPLATES, form, [text_of(row, "obj")], 0, question=text_of(row, "question")
+    )
 
 
 def _written(form: str, context: str, answers: list[str], question: str) -> Example:
-    named = " ".join(f"Answer {letter}: {answer}" for letter, answer in zip("ABCD", answers, strict=False))
+    named = " ".join(
+        f"Answer {letter}: {answer}" for letter, answer in zip("ABCD", answers, strict=False)
+    )
     return asked(TEMPLATES, form, [question], 0, source=context, context=context, answers=named)

@@ -1,4 +1,6 @@
-"""Which datasets there are: where they come from, what they measure, how a row becomes an example."""
+"""Which datasets there are: where they come from, what they measure, how a row becomes an
+example.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +12,23 @@ from typing import Literal
 from pretune.tasks import chat, choice, pairs, question, summary
 from pretune.tasks.example import Example
 
-RESERVE = "train reserve"  # stands for a split: the tenth of the train split that learning rates are chosen on
+# stands for a split: the tenth of the train split that learning rates are chosen on
+RESERVE = "train reserve"
 
 
 @dataclass(frozen=True)
 class Dataset:
     """One dataset.
 
-    `hub` is the repository and configuration on the Hub, `train` and `evaluation` are splits; the reference study scored
-    `published` where that is another one. `rows` names the folder of the rows where it is not `name`; `keep` says which of
-    them are items at all. `turns` makes a row of an instruction set a conversation. `microworld`: whether that offers it too.
-    `labels` are the words of a classification with the same labels everywhere; empty for questions with answers of their
-    own and for generation. `normalisation` is what the log-likelihood of an answer is divided by for the headline
-    accuracy: nothing (`sum`), its `tokens` or `characters` (OLMES, arXiv 2406.08446, divides by characters where
-    answers differ in length). `partner` names the dataset whose task this is, in its domain or out of it.
+    `hub` is the repository and configuration on the Hub, `train` and `evaluation` are splits;
+    the reference study scored `published` where that is another one. `rows` names the folder of
+    the rows where it is not `name`; `keep` says which of them are items at all. `turns` makes a
+    row of an instruction set a conversation. `microworld`: whether that offers it too. `labels`
+    are the words of a classification with the same labels everywhere; empty for questions with
+    answers of their own and for generation. `normalisation` is what the log-likelihood of an
+    answer is divided by for the headline accuracy: nothing (`sum`), its `tokens` or `characters`
+    (OLMES, arXiv 2406.08446, divides by characters where answers differ in length). `partner`
+    names the dataset whose task this is, in its domain or out of it.
     """
 
     name: str
@@ -58,7 +63,10 @@ class Dataset:
 
 
 def _summary(document: str, summary_: str) -> dict:
-    return {"example": partial(summary.example, document=document, summary=summary_), "metric": "rouge_l"}
+    return {
+        "example": partial(summary.example, document=document, summary=summary_),
+        "metric": "rouge_l",
+    }
 
 
 def _question(example: Callable) -> dict:
@@ -73,7 +81,9 @@ def _paraphrase(one: str, two: str) -> dict:
     return {"example": partial(pairs.paraphrase, one=one, two=two), "labels": pairs.YES_NO}
 
 
-def _choices(example: Callable, normalisation: str = "characters", labels: tuple[str, ...] = ()) -> dict:
+def _choices(
+    example: Callable, normalisation: str = "characters", labels: tuple[str, ...] = ()
+) -> dict:
     return {"example": example, "normalisation": normalisation, "labels": labels, "knowledge": True}
 
 
@@ -84,53 +94,257 @@ def _instructions(turns: Callable[[dict], chat.Turns]) -> dict:
 REGISTRY = {
     dataset.name: dataset
     for dataset in (
-        Dataset("xsum", "XSum", ("EdinburghNLP/xsum", "default"), "train", "test", **_summary("document", "summary")),
-        Dataset("xlsum", "XLSum", ("csebuetnlp/xlsum", "english"), "train", "test", **_summary("text", "summary"),
-                partner="xsum", domain="in"),
-        Dataset("cnn_dailymail", "CNN/DailyMail", ("abisee/cnn_dailymail", "3.0.0"), "train", "test",
-                **_summary("article", "highlights"), partner="xsum", domain="out"),
-        Dataset("social_i_qa", "SocialIQa", ("allenai/social_i_qa", "default"), "train", "validation",
-                **_question(question.social_i_qa)),
-        Dataset("sciq_question", "SciQ questions", ("allenai/sciq", "default"), "train", "test", **_question(question.sciq),
-                partner="social_i_qa", domain="out", rows="sciq", keep=lambda row: bool(row["support"].strip())),
-        Dataset("tweet_qa", "TweetQA", ("ucsbnlp/tweet_qa", "default"), "train", "validation", **_question(question.tweet_qa),
-                partner="social_i_qa", domain="out", published="train"),
-        Dataset("mnli", "MNLI", ("nyu-mll/glue", "mnli"), "train", "validation_matched",
-                **_inference("premise", "hypothesis")),
-        Dataset("mnli_mismatched", "MNLI mismatched", ("nyu-mll/glue", "mnli"), "train", "validation_mismatched",
-                **_inference("premise", "hypothesis"), partner="mnli", domain="in", rows="mnli"),
-        Dataset("rte", "RTE", ("nyu-mll/glue", "rte"), "train", "validation",
-                **_inference("sentence1", "sentence2", pairs.TWO), partner="mnli", domain="out", published="train"),
-        Dataset("gpt3_nli", "GPT3-NLI", ("pietrolesci/gpt3_nli", "default"), "train", "train",
-                **_inference("text_a", "text_b"), partner="mnli", domain="out"),
-        Dataset("paws", "PAWS", ("google-research-datasets/paws", "labeled_final"), "train", "test",
-                **_paraphrase("sentence1", "sentence2")),
-        Dataset("qqp", "QQP", ("nyu-mll/glue", "qqp"), "train", "validation", **_paraphrase("question1", "question2"),
-                partner="paws", domain="out", published="test"),
-        Dataset("stsb", "STS-B", ("nyu-mll/glue", "stsb"), "train", "validation", pairs.similarity, labels=pairs.YES_NO,
-                partner="paws", domain="out", published="test"),
-        Dataset("arc_easy", "ARC-Easy", ("allenai/ai2_arc", "ARC-Easy"), "train", "validation", **_choices(choice.arc)),
-        Dataset("arc_challenge", "ARC-Challenge", ("allenai/ai2_arc", "ARC-Challenge"), "train", "validation",
-                **_choices(choice.arc)),
-        Dataset("openbookqa", "OpenBookQA", ("allenai/openbookqa", "main"), "train", "validation",
-                **_choices(partial(choice.arc, question="question_stem"))),
-        Dataset("hellaswag", "HellaSwag", ("Rowan/hellaswag", "default"), "train", "validation", **_choices(choice.hellaswag)),
-        Dataset("boolq", "BoolQ", ("google/boolq", "default"), "train", "validation",
-                **_choices(choice.boolq, "sum", ("yes", "no"))),
-        Dataset("sciq", "SciQ", ("allenai/sciq", "default"), "train", "test", **_choices(choice.sciq, "sum"),
-                published="validation"),
-        Dataset("fact_recall", "Fact recall", ("", ""), "train", "validation", **_choices(choice.arc)),
-        Dataset("held_out_text", "Held-out text", ("", ""), "train", "validation", chat.text, metric="nats"),
-        Dataset("sciq_closed", "SciQ, closed book", ("allenai/sciq", "default"), "train", "test",
-                **_choices(partial(choice.sciq, passage=False), "sum"), rows="sciq"),
-        Dataset("popqa", "PopQA", ("akariasai/PopQA", "default"), "test", "test", question.popqa, "rouge_l",
-                knowledge=True, microworld=False),
-        Dataset("wikitext", "WikiText", ("Salesforce/wikitext", "wikitext-2-raw-v1"), "train", "validation", chat.text,
-                metric="nats", microworld=False, keep=lambda row: len(row["text"]) >= 400),
-        Dataset("tulu_v2", "Tülu v2", ("allenai/tulu-v2-sft-mixture", "default"), "train", "", **_instructions(chat.turns)),
-        Dataset("alpaca", "Alpaca", ("tatsu-lab/alpaca", "default"), "train", "", microworld=False,
-                **_instructions(partial(chat.request, asked="instruction", given="input", answered="output"))),
-        Dataset("dolly", "Dolly", ("databricks/databricks-dolly-15k", "default"), "train", "", microworld=False,
-                **_instructions(partial(chat.request, asked="instruction", given="context", answered="response"))),
+        Dataset(
+            "xsum",
+            "XSum",
+            ("EdinburghNLP/xsum", "default"),
+            "train",
+            "test",
+            **_summary("document", "summary"),
+        ),
+        Dataset(
+            "xlsum",
+            "XLSum",
+            ("csebuetnlp/xlsum", "english"),
+            "train",
+            "test",
+            **_summary("text", "summary"),
+            partner="xsum",
+            domain="in",
+        ),
+        Dataset(
+            "cnn_dailymail",
+            "CNN/DailyMail",
+            ("abisee/cnn_dailymail", "3.0.0"),
+            "train",
+            "test",
+            **_summary("article", "highlights"),
+            partner="xsum",
+            domain="out",
+        ),
+        Dataset(
+            "social_i_qa",
+            "SocialIQa",
+            ("allenai/social_i_qa", "default"),
+            "train",
+            "validation",
+            **_question(question.social_i_qa),
+        ),
+        Dataset(
+            "sciq_question",
+            "SciQ questions",
+            ("allenai/sciq", "default"),
+            "train",
+            "test",
+            **_question(question.sciq),
+            partner="social_i_qa",
+            domain="out",
+            rows="sciq",
+            keep=lambda row: bool(row["support"].strip()),
+        ),
+        Dataset(
+            "tweet_qa",
+            "TweetQA",
+            ("ucsbnlp/tweet_qa", "default"),
+            "train",
+            "validation",
+            **_question(question.tweet_qa),
+            partner="social_i_qa",
+            domain="out",
+            published="train",
+        ),
+        Dataset(
+            "mnli",
+            "MNLI",
+            ("nyu-mll/glue", "mnli"),
+            "train",
+            "validation_matched",
+            **_inference("premise", "hypothesis"),
+        ),
+        Dataset(
+            "mnli_mismatched",
+            "MNLI mismatched",
+            ("nyu-mll/glue", "mnli"),
+            "train",
+            "validation_mismatched",
+            **_inference("premise", "hypothesis"),
+            partner="mnli",
+            domain="in",
+            rows="mnli",
+        ),
+        Dataset(
+            "rte",
+            "RTE",
+            ("nyu-mll/glue", "rte"),
+            "train",
+            "validation",
+            **_inference("sentence1", "sentence2", pairs.TWO),
+            partner="mnli",
+            domain="out",
+            published="train",
+        ),
+        Dataset(
+            "gpt3_nli",
+            "GPT3-NLI",
+            ("pietrolesci/gpt3_nli", "default"),
+            "train",
+            "train",
+            **_inference("text_a", "text_b"),
+            partner="mnli",
+            domain="out",
+        ),
+        Dataset(
+            "paws",
+            "PAWS",
+            ("google-research-datasets/paws", "labeled_final"),
+            "train",
+            "test",
+            **_paraphrase("sentence1", "sentence2"),
+        ),
+        Dataset(
+            "qqp",
+            "QQP",
+            ("nyu-mll/glue", "qqp"),
+            "train",
+            "validation",
+            **_paraphrase("question1", "question2"),
+            partner="paws",
+            domain="out",
+            published="test",
+        ),
+        Dataset(
+            "stsb",
+            "STS-B",
+            ("nyu-mll/glue", "stsb"),
+            "train",
+            "validation",
+            pairs.similarity,
+            labels=pairs.YES_NO,
+            partner="paws",
+            domain="out",
+            published="test",
+        ),
+        Dataset(
+            "arc_easy",
+            "ARC-Easy",
+            ("allenai/ai2_arc", "ARC-Easy"),
+            "train",
+            "validation",
+            **_choices(choice.arc),
+        ),
+        Dataset(
+            "arc_challenge",
+            "ARC-Challenge",
+            ("allenai/ai2_arc", "ARC-Challenge"),
+            "train",
+            "validation",
+            **_choices(choice.arc),
+        ),
+        Dataset(
+            "openbookqa",
+            "OpenBookQA",
+            ("allenai/openbookqa", "main"),
+            "train",
+            "validation",
+            **_choices(partial(choice.arc, question="question_stem")),
+        ),
+        Dataset(
+            "hellaswag",
+            "HellaSwag",
+            ("Rowan/hellaswag", "default"),
+            "train",
+            "validation",
+            **_choices(choice.hellaswag),
+        ),
+        Dataset(
+            "boolq",
+            "BoolQ",
+            ("google/boolq", "default"),
+            "train",
+            "validation",
+            **_choices(choice.boolq, "sum", ("yes", "no")),
+        ),
+        Dataset(
+            "sciq",
+            "SciQ",
+            ("allenai/sciq", "default"),
+            "train",
+            "test",
+            **_choices(choice.sciq, "sum"),
+            published="validation",
+        ),
+        Dataset(
+            "fact_recall", "Fact recall", ("", ""), "train", "validation", **_choices(choice.arc)
+        ),
+        Dataset(
+            "held_out_text",
+            "Held-out text",
+            ("", ""),
+            "train",
+            "validation",
+            chat.text,
+            metric="nats",
+        ),
+        Dataset(
+            "sciq_closed",
+            "SciQ, closed book",
+            ("allenai/sciq", "default"),
+            "train",
+            "test",
+            **_choices(partial(choice.sciq, passage=False), "sum"),
+            rows="sciq",
+        ),
+        Dataset(
+            "popqa",
+            "PopQA",
+            ("akariasai/PopQA", "default"),
+            "test",
+            "test",
+            question.popqa,
+            "rouge_l",
+            knowledge=True,
+            microworld=False,
+        ),
+        Dataset(
+            "wikitext",
+            "WikiText",
+            ("Salesforce/wikitext", "wikitext-2-raw-v1"),
+            "train",
+            "validation",
+            chat.text,
+            metric="nats",
+            microworld=False,
+            keep=lambda row: len(row["text"]) >= 400,
+        ),
+        Dataset(
+            "tulu_v2",
+            "Tülu v2",
+            ("allenai/tulu-v2-sft-mixture", "default"),
+            "train",
+            "",
+            **_instructions(chat.turns),
+        ),
+        Dataset(
+            "alpaca",
+            "Alpaca",
+            ("tatsu-lab/alpaca", "default"),
+            "train",
+            "",
+            microworld=False,
+            **_instructions(
+                partial(chat.request, asked="instruction", given="input", answered="output")
+            ),
+        ),
+        Dataset(
+            "dolly",
+            "Dolly",
+            ("databricks/databricks-dolly-15k", "default"),
+            "train",
+            "",
+            microworld=False,
+            **_instructions(
+                partial(chat.request, asked="instruction", given="context", answered="response")
+            ),
+        ),
     )
 }

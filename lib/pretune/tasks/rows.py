@@ -1,8 +1,9 @@
 """Reading datasets, and which of their rows a study uses.
 
-Every choice of rows follows from a seed and the name of the dataset, so all models of a study see the same items
-and a paired comparison is possible. A tenth of the train split is reserved (`RESERVE`): rates are chosen on it, and
-nothing is tuned on it or shown as an example. Shots come from the rest and are never scored.
+Every choice of rows follows from a seed and the name of the dataset, so all models of a study
+see the same items and a paired comparison is possible. A tenth of the train split is reserved
+(`RESERVE`): rates are chosen on it, and nothing is tuned on it or shown as an example. Shots
+come from the rest and are never scored.
 """
 
 from __future__ import annotations
@@ -27,39 +28,53 @@ from pretune.tasks.example import Example, RowError
 from pretune.tasks.registry import REGISTRY, RESERVE, Dataset
 
 disable_progress_bars()
-logging.getLogger("datasets.packaged_modules").setLevel(logging.CRITICAL)  # what it logs is raised too
+# what it logs is raised too
+logging.getLogger("datasets.packaged_modules").setLevel(logging.CRITICAL)
 _rouge = RougeScorer(["rougeL"])
 
 
 @cache
 def read(folder: Path, dataset: Dataset, split: str) -> Table:
-    """All usable rows of a split of FOLDER/<dataset>/<split>.jsonl or .parquet. Raises RowError when there are none, and for a
-    file that is not what its name says or holds text that is not Unicode."""
+    """All usable rows of a split of FOLDER/<dataset>/<split>.jsonl or .parquet. Raises RowError
+    when there are none, and for a file that is not what its name says or holds text that is not
+    Unicode.
+    """
     split = dataset.train if split == RESERVE else split
     stem, cache_dir = folder / dataset.folder / split, str(paths.CACHE / "arrow")
     file, reader = Path(f"{stem}.parquet"), Table.from_parquet
     if not file.is_file():
         file, reader = Path(f"{stem}.jsonl"), Table.from_json
     if not file.is_file() or not file.stat().st_size:
-        raise RowError(f"{dataset.name}: {file} is missing or empty; it should hold the {split} split")
+        raise RowError(
+            f"{dataset.name}: {file} is missing or empty; it should hold the {split} split"
+        )
     try:
         table = reader(str(file), cache_dir=cache_dir)
     except (DatasetGenerationError, ArrowException, ValueError, OSError) as error:
         if storage.is_full(error.__cause__ or error):
             raise storage.no_room(paths.CACHE / "arrow", error.__cause__ or error) from None
-        raise RowError(f"{dataset.name}: {file} cannot be read: {error.__cause__ or error}") from None
+        raise RowError(
+            f"{dataset.name}: {file} cannot be read: {error.__cause__ or error}"
+        ) from None
     try:
         table = table if dataset.keep is None else table.filter(dataset.keep)
     except (KeyError, TypeError, AttributeError) as error:
-        raise RowError(f"{dataset.name}: {file} lacks what its rows are chosen by: {error}") from None
+        raise RowError(
+            f"{dataset.name}: {file} lacks what its rows are chosen by: {error}"
+        ) from None
     if not len(table):
         raise RowError(f"{dataset.name}: {file} holds no row that can be used")
     return table
 
 
-def examples(folder: Path, dataset: Dataset, split: str, form: str, indices: list[int]) -> list[Example]:
+def examples(
+    folder: Path, dataset: Dataset, split: str, form: str, indices: list[int]
+) -> list[Example]:
     """Those rows as examples, in that order. Raises RowError naming dataset, split and row."""
-    return [_made(folder, dataset, split, index, lambda row: dataset.example(row, form)) for index in indices]
+    return [
+        _made(folder, dataset, split, index, lambda row: dataset.example(row, form))
+        for index in indices
+    ]
 
 
 def conversations(folder: Path, dataset: Dataset, indices: list[int]) -> list[Turns]:
@@ -76,7 +91,8 @@ def _made(folder: Path, dataset: Dataset, split: str, index: int, make: Callable
 
 
 def chosen(folder: Path, dataset: Dataset, split: str, count: int, *seed: int) -> list[int]:
-    """`count` different row numbers, or all where there are fewer, in a random order that `seed` decides.
+    """`count` different row numbers, or all where there are fewer, in a random order that `seed`
+    decides.
 
     Of the train split only what is not reserved, of `RESERVE` only what is.
     """
@@ -87,8 +103,12 @@ def chosen(folder: Path, dataset: Dataset, split: str, count: int, *seed: int) -
     return np.random.default_rng([salt, *seed]).permutation(rows)[:count].tolist()
 
 
-def shots(folder: Path, dataset: Dataset, split: str, form: str, count: int, draw: int) -> list[Example]:
-    """The examples shown before items of `split`: from the train split, or its reserve where the train split is scored."""
+def shots(
+    folder: Path, dataset: Dataset, split: str, form: str, count: int, draw: int
+) -> list[Example]:
+    """The examples shown before items of `split`: from the train split, or its reserve where the
+    train split is scored.
+    """
     source = RESERVE if split == dataset.train else dataset.train
     return examples(folder, dataset, source, form, chosen(folder, dataset, source, count, 1, draw))
 
@@ -110,9 +130,10 @@ def frequent_output(folder: Path, name: str) -> str:
 def baseline(folder: Path, dataset: Dataset, items: list[Example]) -> list[float]:
     """What the best answer without a skill scores on each item (`b` of the claims).
 
-    Classification: always the most frequent label. Choices: chance, which `records.scored` raises to what a model's answers
-    without the question score. Generation: always the training set's most frequent output, or the source's first sentence,
-    whichever has the larger mean. Text has none (NaN).
+    Classification: always the most frequent label. Choices: chance, which `records.scored`
+    raises to what a model's answers without the question score. Generation: always the training
+    set's most frequent output, or the source's first sentence, whichever has the larger mean.
+    Text has none (NaN).
     """
     if dataset.metric == "nats":
         return [np.nan] * len(items)

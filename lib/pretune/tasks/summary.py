@@ -1,4 +1,6 @@
-"""Summarisation: a document becomes one sentence or a few. Scored by ROUGE-L on a greedy generation."""
+"""Summarisation: a document becomes one sentence or a few. Scored by ROUGE-L on a greedy
+generation.
+"""
 
 from pretune.tasks.example import Example, asked, text_of
 
