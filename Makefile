@@ -48,9 +48,9 @@ lab: .venv/ready
 	$(BIN)/jupyter lab --notebook-dir=. notebooks/01_dataset_dichotomy.ipynb
 
 # The output-free .ipynb beside every percent script.
-#   .venv/bin/python -m pretune.pairs
+#   .venv/bin/python -m pretune.report.pairing
 notebooks: .venv/ready
-	$(BIN)/python -m pretune.pairs
+	$(BIN)/python -m pretune.report.pairing
 
 # Renew environment.yml: the newest versions that pyproject.toml allows, but torch as it is pinned.
 #   .venv/bin/python tests/lock.py

@@ -26,14 +26,15 @@ study = "quick"  # a file under params/, without its ending
 checkpoint = "all"  # this page is on all checkpoints
 
 # %%
-from pretune import params
-from pretune.figures import say, table, use_theme
-from pretune.findings import overview
-from pretune.findings.claims import CHANGED
+from pretune.analysis.claims import CHANGED
+from pretune.analysis.display import say, table
+from pretune.analysis.figures import use_theme
+from pretune.report import overview
+from pretune.study.load import load_study
 
 use_theme()
 verdicts = overview.judge_all(study)
-study = params.load_study(study)
+study = load_study(study)
 overview.keep(study, verdicts)
 say(overview.contents(study))
 

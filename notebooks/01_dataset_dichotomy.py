@@ -30,12 +30,14 @@ study = "quick"  # a file under params/, without its ending
 checkpoint = "all"  # "all", or the name of one checkpoint, for example "step-100"
 
 # %%
-from pretune.figures import say, table, use_theme
-from pretune.findings import common, dichotomy, prose
-from pretune.findings import page as pages
+from pretune.analysis import results
+from pretune.analysis.display import say, table
+from pretune.analysis.figures import use_theme
+from pretune.findings import dataset_dichotomy
+from pretune.report import open, prose, sections
 
 use_theme()
-page = pages.open_page(
+page = open.open_page(
     study, "01_dataset_dichotomy", checkpoint
 )  # measures what is missing, nothing else
 
@@ -44,7 +46,7 @@ page = pages.open_page(
 
 # %%
 say(prose.asked(page))
-common.introduce(page)
+sections.introduce(page)
 
 # %% [markdown]
 # ## A first look
@@ -54,14 +56,14 @@ common.introduce(page)
 
 # %%
 if page.is_whole:
-    dichotomy.show_curves(page)
+    dataset_dichotomy.show_curves(page)
 else:
-    common.show_before_after(page)
+    sections.show_before_after(page)
     if page.has_items:
-        common.show_tuning(page)
+        sections.show_tuning(page)
 
 # %%
-table(dichotomy.first_look(page))
+table(dataset_dichotomy.first_look(page))
 
 # %% [markdown]
 # ## Why that is not enough: the same answer to every question
@@ -72,11 +74,11 @@ table(dichotomy.first_look(page))
 
 # %%
 if page.has_items:
-    common.show_label_shares(page)
-    table(dichotomy.constant_answers(page))
+    sections.show_label_shares(page)
+    table(dataset_dichotomy.constant_answers(page))
 else:
-    table(dichotomy.constant_scores(page))
-    say(pages.NO_ITEMS)
+    table(dataset_dichotomy.constant_scores(page))
+    say(results.NO_ITEMS)
 
 # %% [markdown]
 # ## A second view: calibrated scoring
@@ -87,15 +89,15 @@ else:
 # and the scorer hid it.
 
 # %%
-calibrated = pages.rescored(page, "calibrated")
+calibrated = results.rescored(page, "calibrated")
 if page.has_items:
-    table(dichotomy.side_by_side(page, calibrated))
+    table(dataset_dichotomy.side_by_side(page, calibrated))
 else:
-    say(pages.NO_ITEMS)
+    say(results.NO_ITEMS)
 
 # %%
 if page.is_whole and page.has_items:
-    say(dichotomy.calibration_says(page, calibrated))
+    say(dataset_dichotomy.calibration_says(page, calibrated))
 
 # %% [markdown]
 # ## What the model says
@@ -104,7 +106,7 @@ if page.is_whole and page.has_items:
 # where long), what the model answers, and the gold answer. Chosen by that rule, not by eye.
 
 # %%
-common.show_prompts(page, list(page.titles))
+sections.show_prompts(page, list(page.titles))
 
 # %% [markdown]
 # ## The comparison
@@ -131,20 +133,20 @@ say(prose.intervals(page))
 
 # %%
 if page.is_whole:
-    dichotomy.show_gains(page)
-    table(dichotomy.sorting(page))
+    dataset_dichotomy.show_gains(page)
+    table(dataset_dichotomy.sorting(page))
 
 # %% [markdown]
 # ## Answer
 
 # %%
-common.answer(page, dichotomy)
+sections.answer(page, dataset_dichotomy)
 
 # %% [markdown]
 # ## What differs from the reference study
 
 # %%
-say(prose.differences(page, ("shots", "labels", "stop"), *dichotomy.differences(page)))
+say(prose.differences(page, ("shots", "labels", "stop"), *dataset_dichotomy.differences(page)))
 
 # %% [markdown]
 # ## What this does not show

@@ -30,12 +30,14 @@ study = "quick"  # a file under params/, without its ending
 checkpoint = "all"  # "all", or the name of one checkpoint, for example "step-100"
 
 # %%
-from pretune.figures import say, table, use_theme
-from pretune.findings import common, latent, prose
-from pretune.findings import page as pages
+from pretune.analysis import results
+from pretune.analysis.display import say, table
+from pretune.analysis.figures import use_theme
+from pretune.findings import latent_benefits
+from pretune.report import open, prose, sections
 
 use_theme()
-page = pages.open_page(
+page = open.open_page(
     study, "02_latent_benefits", checkpoint
 )  # measures what is missing, nothing else
 
@@ -47,7 +49,7 @@ page = pages.open_page(
 
 # %%
 say(f"{prose.tuned(page)} {prose.asked(page)}")
-common.introduce(page)
+sections.introduce(page)
 
 # %% [markdown]
 # ## A first look: before and after
@@ -57,9 +59,9 @@ common.introduce(page)
 
 # %%
 if page.is_whole:
-    latent.show_curves(page)
+    latent_benefits.show_curves(page)
 else:
-    common.show_checkpoint(page)
+    sections.show_checkpoint(page)
 
 # %% [markdown]
 # ## Why that is not enough
@@ -71,16 +73,16 @@ else:
 # the output ends by itself.
 
 # %%
-calibrated = pages.rescored(page, "calibrated")
+calibrated = results.rescored(page, "calibrated")
 if page.is_whole and page.has_items:
-    table(latent.parts_of_a_gain(page, calibrated))
+    table(latent_benefits.parts_of_a_gain(page, calibrated))
 
 # %% [markdown]
 # The first item of each dataset that is tuned on, in the study's fixed order: the prompt, the
 # answer of the untuned model and that after each recipe.
 
 # %%
-common.show_prompts(page, list(latent.recipes(page).values()))
+sections.show_prompts(page, list(results.recipes(page).values()))
 
 # %% [markdown]
 # ## The comparison
@@ -106,8 +108,8 @@ say(prose.intervals(page))
 
 # %%
 if page.is_whole:
-    table(latent.benefits(page, calibrated))
-    say(latent.biggest(page))
+    table(latent_benefits.benefits(page, calibrated))
+    say(latent_benefits.biggest(page))
 
 # %% [markdown]
 # Both groups under both procedures. Learned sets have less headroom, so the change is shown raw and
@@ -115,7 +117,7 @@ if page.is_whole:
 
 # %%
 if page.is_whole:
-    table(latent.procedures(page, calibrated))
+    table(latent_benefits.procedures(page, calibrated))
 
 # %% [markdown]
 # ## At every learning rate
@@ -127,7 +129,7 @@ if page.is_whole:
 
 # %%
 if page.is_whole:
-    table(latent.rates(page))
+    table(latent_benefits.rates(page))
 
 # %% [markdown]
 # ## The end of the run
@@ -138,19 +140,19 @@ if page.is_whole:
 
 # %%
 if page.is_whole:
-    table(latent.end_of_run(page))
+    table(latent_benefits.end_of_run(page))
 
 # %% [markdown]
 # ## Answer
 
 # %%
-common.answer(page, latent)
+sections.answer(page, latent_benefits)
 
 # %% [markdown]
 # ## What differs from the reference study
 
 # %%
-say(prose.differences(page, ("shots", "labels", "stop"), *latent.differences(page)))
+say(prose.differences(page, ("shots", "labels", "stop"), *latent_benefits.differences(page)))
 
 # %% [markdown]
 # ## What this does not show

@@ -30,14 +30,13 @@ study = "quick"  # a file under params/, without its ending
 checkpoint = "all"  # "all", or the name of one checkpoint, for example "step-100"
 
 # %%
-from pretune.figures import say, table, use_theme
-from pretune.findings import common, prose, task_format
-from pretune.findings import page as pages
+from pretune.analysis.display import say, table
+from pretune.analysis.figures import use_theme
+from pretune.findings import task_format
+from pretune.report import open, prose, sections
 
 use_theme()
-page = pages.open_page(
-    study, "03_task_format", checkpoint
-)  # measures what is missing, nothing else
+page = open.open_page(study, "03_task_format", checkpoint)  # measures what is missing, nothing else
 
 # %% [markdown]
 # ## What was measured
@@ -49,7 +48,7 @@ page = pages.open_page(
 
 # %%
 say(f"{prose.tuned(page)} {prose.asked(page)}")
-common.introduce(page)
+sections.introduce(page)
 
 # %% [markdown]
 # ## A first look
@@ -61,7 +60,7 @@ common.introduce(page)
 if page.is_whole:
     task_format.show_formats(page)
 else:
-    common.show_checkpoint(page)
+    sections.show_checkpoint(page)
 table(task_format.by_format(page))
 
 # %% [markdown]
@@ -77,7 +76,7 @@ if page.has_items:
     table(task_format.label_shares_other(page))
 
 # %%
-common.show_prompts(page, list(task_format.recipes(page).values()))
+sections.show_prompts(page, list(task_format.recipes(page).values()))
 
 # %% [markdown]
 # ## The comparison
@@ -108,7 +107,7 @@ if page.is_whole:
 # ## Answer
 
 # %%
-common.answer(page, task_format)
+sections.answer(page, task_format)
 
 # %% [markdown]
 # ## What differs from the reference study

@@ -30,12 +30,13 @@ study = "quick"  # a file under params/, without its ending
 checkpoint = "all"  # "all", or the name of one checkpoint, for example "step-100"
 
 # %%
-from pretune.figures import say, table, use_theme
-from pretune.findings import common, prose, transfer
-from pretune.findings import page as pages
+from pretune.analysis.display import say, table
+from pretune.analysis.figures import use_theme
+from pretune.findings import task_transfer
+from pretune.report import open, prose, sections
 
 use_theme()
-page = pages.open_page(
+page = open.open_page(
     study, "04_task_transfer", checkpoint
 )  # measures what is missing, nothing else
 
@@ -47,7 +48,7 @@ page = pages.open_page(
 
 # %%
 say(f"{prose.tuned(page)} {prose.asked(page)}")
-common.introduce(page)
+sections.introduce(page)
 
 # %% [markdown]
 # ## A first look
@@ -56,11 +57,11 @@ common.introduce(page)
 # gain on the own task; the blocks off it are transfer.
 
 # %%
-transfer.show_matrix(page)
+task_transfer.show_matrix(page)
 
 # %%
 if not page.is_whole:
-    common.show_checkpoint(page)
+    sections.show_checkpoint(page)
 
 # %% [markdown]
 # ## Why that is not enough
@@ -73,14 +74,14 @@ if not page.is_whole:
 # the model tell habit and skill apart.
 
 # %%
-table(transfer.over_checkpoints(page))
+table(task_transfer.over_checkpoints(page))
 
 # %%
 if page.has_items:
-    table(transfer.outputs(page))
+    table(task_transfer.outputs(page))
 
 # %%
-common.show_prompts(page, list(transfer.recipes(page).values()))
+sections.show_prompts(page, list(task_transfer.recipes(page).values()))
 
 # %% [markdown]
 # ## The comparison
@@ -107,13 +108,13 @@ say(prose.intervals(page))
 # ## Answer
 
 # %%
-common.answer(page, transfer)
+sections.answer(page, task_transfer)
 
 # %% [markdown]
 # ## What differs from the reference study
 
 # %%
-say(prose.differences(page, ("stop", "shots", "labels"), *transfer.differences(page)))
+say(prose.differences(page, ("stop", "shots", "labels"), *task_transfer.differences(page)))
 
 # %% [markdown]
 # ## What this does not show

@@ -30,12 +30,13 @@ study = "quick"  # a file under params/, without its ending
 checkpoint = "all"  # "all", or the name of one checkpoint, for example "step-100"
 
 # %%
-from pretune.figures import say, table, use_theme
-from pretune.findings import common, forgetting, prose
-from pretune.findings import page as pages
+from pretune.analysis.display import say, table
+from pretune.analysis.figures import use_theme
+from pretune.findings import domain_forgetting
+from pretune.report import open, prose, sections
 
 use_theme()
-page = pages.open_page(
+page = open.open_page(
     study, "05_domain_forgetting", checkpoint
 )  # measures what is missing, nothing else
 
@@ -49,16 +50,16 @@ page = pages.open_page(
 
 # %%
 say(f"{prose.tuned(page)} {prose.asked(page)} {prose.seen(page)}")
-common.introduce(page)
+sections.introduce(page)
 
 # %% [markdown]
 # ## A first look: other domains of the task
 
 # %%
 if page.is_whole:
-    forgetting.show_domains(page)
+    domain_forgetting.show_domains(page)
 else:
-    common.show_checkpoint(page)
+    sections.show_checkpoint(page)
 
 # %% [markdown]
 # ## Why that is not enough
@@ -70,13 +71,13 @@ else:
 # Losses are positive here: a score that falls, or the loss on held-out text that rises.
 
 # %%
-table(forgetting.changes(page))
+table(domain_forgetting.changes(page))
 
 # %%
 if page.is_whole:
-    forgetting.show_losses(page)
+    domain_forgetting.show_losses(page)
 else:
-    common.show_prompts(page, list(page.titles))
+    sections.show_prompts(page, list(page.titles))
 
 # %% [markdown]
 # ## Forgetting against gain
@@ -86,7 +87,7 @@ else:
 # knowledge.
 
 # %%
-forgetting.show_plane(page)
+domain_forgetting.show_plane(page)
 
 # %% [markdown]
 # ## The comparison
@@ -113,13 +114,13 @@ say(prose.intervals(page))
 # ## Answer
 
 # %%
-common.answer(page, forgetting)
+sections.answer(page, domain_forgetting)
 
 # %% [markdown]
 # ## What differs from the reference study
 
 # %%
-say(prose.differences(page, ("splits", "shots", "stop"), *forgetting.differences(page)))
+say(prose.differences(page, ("splits", "shots", "stop"), *domain_forgetting.differences(page)))
 
 # %% [markdown]
 # ## What this does not show

@@ -28,22 +28,23 @@ study = "published"  # a file under params/, without its ending
 checkpoint = "all"  # this page is on all checkpoints
 
 # %%
-from pretune.figures import say, table, use_theme
-from pretune.findings import common, dichotomy, tables
-from pretune.findings import page as pages
+from pretune.analysis.display import say, table
+from pretune.analysis.figures import use_theme
+from pretune.findings import dataset_dichotomy, published_tables
+from pretune.report import open, sections
 
 use_theme()
-page = pages.open_page(
+page = open.open_page(
     study, "06_published_tables", checkpoint
 )  # fetches the tables unless they are there
 
 # %%
-say(common.described(page))
-table(common.provenance(page))
+say(sections.described(page))
+table(sections.provenance(page))
 
 # %%
-say(common.completeness(page))
-say(tables.unused(page))
+say(sections.completeness(page))
+say(published_tables.unused(page))
 
 # %% [markdown]
 # ## The gains of the two groups (Table 6)
@@ -53,7 +54,7 @@ say(tables.unused(page))
 # late gains shrink. The printed means come out to the last digit.
 
 # %%
-table(tables.group_gains(page))
+table(published_tables.group_gains(page))
 
 # %% [markdown]
 # What the comparison cannot say: the first group was tuned on its own training rows and scored by
@@ -68,7 +69,7 @@ table(tables.group_gains(page))
 # a constant answer before tuning (below): there was nothing to lose.
 
 # %%
-table(tables.transfer_ratios(page))
+table(published_tables.transfer_ratios(page))
 
 # %% [markdown]
 # ## Other domains of the task (Figure 5)
@@ -77,7 +78,7 @@ table(tables.transfer_ratios(page))
 # paraphrase, and it rests on QQP and STS-B.
 
 # %%
-table(tables.domain_changes(page))
+table(published_tables.domain_changes(page))
 
 # %% [markdown]
 # The labels of those two test splits are hidden, all of them -1, and were read as "no". A score
@@ -87,7 +88,7 @@ table(tables.domain_changes(page))
 # exceed the context.
 
 # %%
-table(tables.shares_of_no(page))
+table(published_tables.shares_of_no(page))
 
 # %% [markdown]
 # ## Prompt formats (Figures 2 and 14)
@@ -97,7 +98,7 @@ table(tables.shares_of_no(page))
 # not fall steadily, and XSum shows no narrowing.
 
 # %%
-table(tables.format_gaps(page))
+table(published_tables.format_gaps(page))
 
 # %% [markdown]
 # ## Scores that are a constant answer
@@ -107,7 +108,7 @@ table(tables.format_gaps(page))
 # way that hides it, the tables cannot tell: they hold no predictions.
 
 # %%
-table(dichotomy.constant_scores(page))
+table(dataset_dichotomy.constant_scores(page))
 
 # %% [markdown]
 # ## A replicate for free
@@ -116,12 +117,12 @@ table(dichotomy.constant_scores(page))
 # the run. What differs between them is noise: of the tuning, of the few steps, of the shots.
 
 # %%
-say(tables.noise(page))
-table(tables.replicates(page).head(12))
+say(published_tables.noise(page))
+table(published_tables.replicates(page).head(12))
 
 # %%
-table(tables.effects_beyond_noise(page))
-say(tables.what_stands_out(page))
+table(published_tables.effects_beyond_noise(page))
+say(published_tables.what_stands_out(page))
 
 # %% [markdown]
 # Where a gain is beyond the noise, that tuning brings out what few-shot scores do not show holds.
@@ -133,8 +134,8 @@ say(tables.what_stands_out(page))
 # checkpoint beyond the hole.
 
 # %%
-tables.show_stretch(page)
-say(tables.late_boolq(page))
+published_tables.show_stretch(page)
+say(published_tables.late_boolq(page))
 
 # %% [markdown]
 # ## The end of the run
@@ -146,8 +147,8 @@ say(tables.late_boolq(page))
 # scores it is undecided.
 
 # %%
-table(tables.end_of_the_run(page))
-say(tables.turn_down(page))
+table(published_tables.end_of_the_run(page))
+say(published_tables.turn_down(page))
 
 # %% [markdown]
 # ## What the tables lack
@@ -156,7 +157,7 @@ say(tables.turn_down(page))
 # figure above; nothing stands in for them.
 
 # %%
-table(common.holes(page))
+table(sections.holes(page))
 
 # %% [markdown]
 # ## What this does not show

@@ -18,9 +18,11 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from filelock import FileLock  # noqa: E402
 
-from pretune import params, pretraining  # noqa: E402
-from pretune.microworld.text import documents  # noqa: E402
-from pretune.microworld.world import make_world  # noqa: E402
+from pretune.models import pretraining  # noqa: E402
+from pretune.sources.microworld.text import documents  # noqa: E402
+from pretune.sources.microworld.world import make_world  # noqa: E402
+from pretune.study import config  # noqa: E402
+from pretune.study.load import load_study  # noqa: E402
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,7 +58,7 @@ def model(tokenizer):
     """An untrained model, anew for each test; its weights are widened so that its outputs
     differ.
     """
-    shape = params.Architecture(
+    shape = config.Architecture(
         layers=2, width=32, heads=2, intermediate=64, context=256, vocabulary=512
     )
     network = pretraining.new_model(shape, tokenizer, seed=0).eval()
@@ -98,4 +100,4 @@ def smoke():
             shutil.copytree(OUTPUTS, shared)
             atexit.register(shutil.rmtree, shared, ignore_errors=True)
             atexit.register(Path(f"{shared}.lock").unlink, missing_ok=True)
-    return params.load_study("smoke")
+    return load_study("smoke")

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pretune import agreement, checkpoints, models
-from pretune.checkpoints import Checkpoint
+from pretune.models import agreement, checkpoint, loading
+from pretune.models.checkpoint import Checkpoint
 from small_models import FAMILIES, small
 
 EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
@@ -28,7 +28,7 @@ READ_WRONGLY = {  # what they do, and how they are refused
 def kept(model, tokenizer, folder):
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    checkpoints.describe(folder, checkpoints.weights_checksum(folder))
+    checkpoint.describe(folder, checkpoint.weights_checksum(folder))
     return Checkpoint("step-1", 0, "pretraining", 1, 10, "r", folder, True)
 
 
@@ -37,9 +37,12 @@ def test_an_architecture_that_would_be_read_wrongly_is_refused_by_name(tokenizer
     changes, why = READ_WRONGLY[family]
     model = small(family, **changes)
     point = kept(model, tokenizer, tmp_path / "step-1")
-    for load in (lambda: models.load_checkpoint(point), lambda: models.check(point.folder, point)):
+    for load in (
+        lambda: loading.load_checkpoint(point),
+        lambda: loading.check(point.folder, point),
+    ):
         with pytest.raises(
-            models.CheckpointError, match=f"step-1: {type(model).__name__} cannot be used: .*{why}"
+            loading.CheckpointError, match=f"step-1: {type(model).__name__} cannot be used: .*{why}"
         ):
             load()
 
@@ -48,7 +51,7 @@ def test_an_architecture_that_would_be_read_wrongly_is_refused_by_name(tokenizer
 def test_what_is_read_off_other_families_is_what_they_say(tokenizer, tmp_path, family):
     changes = GROUPS | {"sliding_window": 24} if family == "mistral" else {}
     point = kept(small(family, **changes), tokenizer, tmp_path / "step-1")
-    network, _ = models.load_checkpoint(point)
+    network, _ = loading.load_checkpoint(point)
     assert agreement.difference(network) < 1e-4
     assert not network.training and getattr(network.config, "sliding_window", None) in (None, 24)
 
@@ -58,10 +61,10 @@ def test_a_checkpoint_whose_weights_are_not_numbers_is_named(model, tokenizer, t
         next(model.parameters())[:] = float("nan")
     point = kept(model, tokenizer, tmp_path / "step-1")
     with pytest.raises(
-        models.CheckpointError,
+        loading.CheckpointError,
         match="step-1: OlmoForCausalLM .* its own log-probabilities are not finite",
     ):
-        models.load_checkpoint(point)
+        loading.load_checkpoint(point)
 
 
 def test_what_is_left_to_chance_in_training_is_seen(model):

@@ -11,8 +11,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pretune import judging, params
-from pretune.findings import dichotomy, forgetting, latent, page, task_format, transfer
+from pretune.analysis import groups, results
+from pretune.findings import (
+    dataset_dichotomy,
+    domain_forgetting,
+    latent_benefits,
+    task_format,
+    task_transfer,
+)
+from pretune.study.load import load_study
 from pretune.tasks.registry import REGISTRY
 
 STEPS = (10, 700, 800, 900, 1000)  # the last three are late, the last four make the last third
@@ -73,8 +80,8 @@ def rows_of(
 
 def judged(finding, *tables, changes=()):
     """Claim to verdict of a finding's module on these rows."""
-    study = params.load_study("microworld", (*CHANGES, *changes))
-    made = page.Page(study, "", "all", pd.concat(tables, ignore_index=True), {}, 1)
+    study = load_study("microworld", (*CHANGES, *changes))
+    made = results.Page(study, "", "all", pd.concat(tables, ignore_index=True), {}, 1)
     return {verdict.claim: verdict for verdict in finding.verdicts(made)}
 
 
@@ -88,7 +95,7 @@ RISES = [0.25, 0.5, 0.75, 0.75, 0.75]
 def test_1a_is_the_difference_of_mean_gains_where_what_shares_its_items_counts_once():
     less = [0.25, 0.3, 0.45, 0.45, 0.45]
     found = judged(
-        dichotomy,
+        dataset_dichotomy,
         flat("hellaswag", RISES),
         flat("arc_easy", RISES),
         flat("sciq", less),
@@ -102,7 +109,7 @@ def test_1a_is_the_difference_of_mean_gains_where_what_shares_its_items_counts_o
         found.verdict == "supported" and "3 learned, 2 not learned, 1 learned before" in found.why
     )
     alone = judged(
-        dichotomy,
+        dataset_dichotomy,
         flat("hellaswag", RISES),
         flat("sciq", less),
         flat("sciq_closed", less),
@@ -116,10 +123,10 @@ def test_1b_is_the_share_of_one_answer_within_each_model():
     with another answer: not.
     """
     changing = flat("mnli", 0.33, said=lambda step, draw, item: (step // 100 + draw) % 3)
-    found = judged(dichotomy, changing, flat("hellaswag", RISES))["1b"]
+    found = judged(dataset_dichotomy, changing, flat("hellaswag", RISES))["1b"]
     assert found.effect.value == 1 and found.verdict == "supported"
     mixed = flat("paws", 0.5, said=lambda step, draw, item: int(item % 10 >= 7))
-    found = judged(dichotomy, changing, mixed, flat("hellaswag", RISES))["1b"]
+    found = judged(dataset_dichotomy, changing, mixed, flat("hellaswag", RISES))["1b"]
     assert (
         found.effect.value == pytest.approx(0.7)
         and found.verdict == "not supported"
@@ -130,7 +137,7 @@ def test_1b_is_the_share_of_one_answer_within_each_model():
 def test_balanced_accuracy_is_over_gold_labels_minus_chance():
     table = flat("mnli", 0.0)
     table["score"], table["baseline"] = np.where(table["gold"] == 0, 0.9, 0.5), 0.7
-    found = judged(dichotomy, table, flat("hellaswag", RISES))["1b"]
+    found = judged(dataset_dichotomy, table, flat("hellaswag", RISES))["1b"]
     assert "balanced accuracy minus chance +0.20" in found.why
 
 
@@ -151,23 +158,23 @@ def tuned():
 
 
 def test_2a_is_what_tuning_reveals_beyond_what_base_shows(tuned):
-    found = judged(latent, *tuned)["2a"]
+    found = judged(latent_benefits, *tuned)["2a"]
     assert (
         found.effect.value == pytest.approx((0.3 + (0.1 - 0.02)) / 2)
         and found.verdict == "supported"
     )
     # never better than no skill
     weak = [flat("mnli", 0.33), rows_of("mnli", "mnli", [0.1, 0.2, 0.36, 0.36, 0.36])]
-    assert judged(latent, *weak, *tuned[2:])["2a"].effect.value == pytest.approx(0.08)
+    assert judged(latent_benefits, *weak, *tuned[2:])["2a"].effect.value == pytest.approx(0.08)
 
 
 def test_2b_is_the_difference_of_changes_and_asked_of_equally_many_examples(tuned):
-    found = judged(latent, *tuned)["2b"]
+    found = judged(latent_benefits, *tuned)["2b"]
     assert (
         found.effect.value == pytest.approx((0.37 + 0.18) / 2 - (0.05 - 0.05) / 2)
         and found.verdict == "supported"
     )
-    unlike = judged(latent, *tuned, changes=("recipes.arc_easy.examples=200",))["2b"]
+    unlike = judged(latent_benefits, *tuned, changes=("recipes.arc_easy.examples=200",))["2b"]
     assert (
         unlike.verdict == "not asked"
         and "ARC-Easy (microworld) 200" in unlike.why
@@ -178,7 +185,10 @@ def test_2b_is_the_difference_of_changes_and_asked_of_equally_many_examples(tune
 def test_2c_is_the_slope_per_doubling_of_tokens_over_the_last_third():
     levels = [0.2, *(0.4 + 0.2 * np.log2(step / 700) for step in STEPS[1:])]
     found = judged(
-        latent, flat("mnli", 0.33), rows_of("mnli", "mnli", levels), flat("hellaswag", RISES)
+        latent_benefits,
+        flat("mnli", 0.33),
+        rows_of("mnli", "mnli", levels),
+        flat("hellaswag", RISES),
     )["2c"]
     assert found.effect.value == pytest.approx(0.2)
 
@@ -246,7 +256,7 @@ def test_3b_takes_the_first_checkpoint_from_one_half_and_the_gap_from_the_other(
         and "from step 700" in found.why
         and found.effect.n == ITEMS // 2
     )
-    assert judging.half(tables[3], "A")["item"].mod(2).eq(1).all()
+    assert groups.half(tables[3], "A")["item"].mod(2).eq(1).all()
 
 
 TWO = ("recipes={base: {}, xsum: {dataset: xsum}, mnli: {dataset: mnli}}",)
@@ -260,12 +270,12 @@ def test_4a_is_the_lost_share_of_sums_of_what_there_is_to_lose():
         rows_of("social_i_qa", "mnli", 0.0),
         flat("mnli", 0.33),
     ]
-    found = judged(transfer, *tables)["4a"]
+    found = judged(task_transfer, *tables)["4a"]
     assert found.effect.value == pytest.approx(1 - 0.3 / 0.5) and found.verdict == "supported"
     assert "does not beat no skill by the margin: SocialIQa" in found.why
-    nothing = judged(transfer, flat("xsum", 0.2), rows_of("xsum", "mnli", 0.0), flat("mnli", 0.33))[
-        "4a"
-    ]
+    nothing = judged(
+        task_transfer, flat("xsum", 0.2), rows_of("xsum", "mnli", 0.0), flat("mnli", 0.33)
+    )["4a"]
     assert nothing.verdict == "not asked" and "Nothing to lose" in nothing.why
 
 
@@ -277,20 +287,20 @@ def test_4b_is_the_change_of_what_there_is_to_lose_held_against_minus_the_margin
         flat("paws", 0.5),
         rows_of("paws", "xsum", 0.1),
     ]
-    found = judged(transfer, *tables, changes=TWO)["4b"]
+    found = judged(task_transfer, *tables, changes=TWO)["4b"]
     assert found.effect.value == pytest.approx(-0.02) and found.verdict == "supported"
-    less = judged(transfer, *tables[:2], rows_of("mnli", "xsum", 0.4), changes=TWO)["4b"]
+    less = judged(task_transfer, *tables[:2], rows_of("mnli", "xsum", 0.4), changes=TWO)["4b"]
     assert less.effect.value == pytest.approx(-0.2) and less.verdict == "not supported"
 
 
 def test_4c_is_supported_where_the_skill_is_exactly_kept_and_asked_where_4a_is_supported():
     base = [flat("xsum", 0.5, gold=-2.0), flat("mnli", 0.33)]
-    same = judged(transfer, *base, rows_of("xsum", "mnli", 0.2, gold=-2.0), changes=TWO)["4c"]
+    same = judged(task_transfer, *base, rows_of("xsum", "mnli", 0.2, gold=-2.0), changes=TWO)["4c"]
     assert same.effect.value == pytest.approx(0) and same.verdict == "supported"
-    lost = judged(transfer, *base, rows_of("xsum", "mnli", 0.2, gold=-3.0), changes=TWO)["4c"]
+    lost = judged(task_transfer, *base, rows_of("xsum", "mnli", 0.2, gold=-3.0), changes=TWO)["4c"]
     # nats per token, of two tokens
     assert lost.effect.value == pytest.approx(-0.5) and lost.verdict == "not supported"
-    kept = judged(transfer, *base, rows_of("xsum", "mnli", 0.5, gold=-3.0), changes=TWO)
+    kept = judged(task_transfer, *base, rows_of("xsum", "mnli", 0.5, gold=-3.0), changes=TWO)
     assert (kept["4a"].verdict, kept["4c"].verdict) == ("no effect", "not asked")
 
 
@@ -303,11 +313,11 @@ def test_5a_is_the_loss_on_other_domains_that_there_is_to_lose():
         flat("gpt3_nli", 0.3),
         rows_of("gpt3_nli", "mnli", 0.0),
     ]
-    found = judged(forgetting, *tables)["5a (MNLI)"]
+    found = judged(domain_forgetting, *tables)["5a (MNLI)"]
     assert found.effect.value == pytest.approx(0.2) and found.verdict == "supported"
-    only = judged(forgetting, *tables[:2], *tables[4:])["5a (MNLI)"]
+    only = judged(domain_forgetting, *tables[:2], *tables[4:])["5a (MNLI)"]
     assert only.verdict == "not asked" and "Nothing to lose" in only.why
-    gains = judged(forgetting, *tables[:2], flat("rte", 0.7), rows_of("rte", "mnli", 0.9))[
+    gains = judged(domain_forgetting, *tables[:2], flat("rte", 0.7), rows_of("rte", "mnli", 0.9))[
         "5a (MNLI)"
     ]
     assert gains.effect.value == pytest.approx(-0.2) and gains.verdict == "opposite"
@@ -320,7 +330,7 @@ def test_5b_is_the_mean_loss_of_knowledge_and_of_text_apart_and_shared_items_cou
         tables += [flat(name, 0.75), rows_of(name, "mnli", 0.75 - loss)]
     changes = ("recipes={base: {}, mnli: {dataset: mnli}}",)
     found = judged(
-        forgetting, *tables, rows_of("held_out_text", "mnli", 1.4, shots=0), changes=changes
+        domain_forgetting, *tables, rows_of("held_out_text", "mnli", 1.4, shots=0), changes=changes
     )
     assert (
         found["5b"].effect.value == pytest.approx((0.1 + 0.3 + 0.0) / 3)
@@ -338,9 +348,9 @@ def test_5c_is_what_lora_keeps_where_the_interval_of_own_scores_lies_within_the_
         rows_of("hellaswag", "mnli", 0.5),
         rows_of("hellaswag", "lora_mnli", 0.7),
     ]
-    found = judged(forgetting, *tables, rows_of("mnli", "lora_mnli", 0.69))["5c"]
+    found = judged(domain_forgetting, *tables, rows_of("mnli", "lora_mnli", 0.69))["5c"]
     assert found.effect.value == pytest.approx(0.2) and found.verdict == "supported"
-    apart = judged(forgetting, *tables, rows_of("mnli", "lora_mnli", 0.64))["5c"]
+    apart = judged(domain_forgetting, *tables, rows_of("mnli", "lora_mnli", 0.64))["5c"]
     assert apart.verdict == "not asked" and "within ±0.05" in apart.why
 
 
@@ -349,12 +359,12 @@ def test_a_seed_that_is_lacking_blanks_what_rests_on_it_and_nothing_else(tuned):
     verdict rests on the rest.
     """
     lacking = [*tuned[:1], tuned[1][tuned[1]["seed"] != 1], *tuned[2:]]
-    study = params.load_study("microworld", CHANGES)
-    made = page.Page(
+    study = load_study("microworld", CHANGES)
+    made = results.Page(
         study, "", "all", pd.concat(lacking, ignore_index=True), {"step-1000.mnli.1": "killed"}, 9
     )
-    shown = latent.benefits(made, None)["difference in differences"]
+    shown = latent_benefits.benefits(made, None)["difference in differences"]
     assert shown["MNLI (microworld)"] == "–" and shown["PAWS (microworld)"].startswith("+0.08")
-    assert {verdict.verdict for verdict in latent.verdicts(made)} == {"not asked"}
+    assert {verdict.verdict for verdict in latent_benefits.verdicts(made)} == {"not asked"}
     # also where nobody noted the failure
-    assert judged(latent, *lacking)["2a"].verdict == "not asked"
+    assert judged(latent_benefits, *lacking)["2a"].verdict == "not asked"

@@ -10,16 +10,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pretune import statistics
-from pretune.judging import judge
-from pretune.statistics import Term
+from pretune.analysis import contrasts, statistics
+from pretune.analysis.claims import judge
+from pretune.analysis.contrasts import Term
 
 LATE = (680, 690, 700)
 EARLY = 50
 
 
 class Simulated:
-    """What `statistics.effect` asks of scores, drawn anew: `shift` is what tuning adds at late
+    """What `contrasts.effect` asks of scores, drawn anew: `shift` is what tuning adds at late
     beyond early, on average.
     """
 
@@ -58,7 +58,7 @@ def benefit(dataset, weight):
 def estimates(trials, datasets, *sizes, **more):
     for trial in range(trials):
         scores = Simulated(np.random.default_rng(trial), datasets, *sizes, **more)
-        yield statistics.effect(
+        yield contrasts.effect(
             scores, [term for name in range(datasets) for term in benefit(str(name), 1 / datasets)]
         )
 

@@ -9,25 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from conftest import OUTPUTS, run_pretune
 from local_hub import LocalHub, mnli, write_parquet
-from pretune import (
-    cells,
-    checkpoints,
-    costs,
-    datafiles,
-    fetching,
-    hub,
-    lengths,
-    params,
-    paths,
-    pins,
-    plan,
-    survey,
-)
-from pretune.checkpoints import Checkpoint
+from pretune import costs, lengths, paths, plan
 from pretune.errors import StudyError
+from pretune.models.checkpoint import Checkpoint
+from pretune.run import cell, fetch, prepare, validate
+from pretune.sources import checkpoints, datasets, hub
+from pretune.study import config
+from pretune.study.load import load_study
 from pretune.tasks import rows
 from pretune.tasks.registry import REGISTRY
 
@@ -36,14 +28,14 @@ POINT = Checkpoint("step-0", 0, "pretraining", 0, 0, "none", Path("nowhere"), Fa
 
 def study(tmp_path, source, **changes):
     """The smoke study on MNLI alone, with other datasets."""
-    raw = params.yaml.safe_load((paths.PARAMS / "smoke.yaml").read_text())
+    raw = yaml.safe_load((paths.PARAMS / "smoke.yaml").read_text())
     raw["datasets"] = source
     raw["recipes"] = {"base": {}, "mnli": {"dataset": "mnli"}}
     raw |= {"findings": ["01_dataset_dichotomy"]}
     raw["probing"] = raw["probing"] | {"datasets": ["mnli"]} | changes
     file = tmp_path / "own.yaml"
     file.write_text(json.dumps(raw))
-    return params.load_study(str(file))
+    return load_study(str(file))
 
 
 @pytest.fixture
@@ -68,8 +60,8 @@ def served(tmp_path, monkeypatch):
 
 def test_a_dataset_of_the_hub_is_pinned_and_read_whole(served, tmp_path):
     own = study(tmp_path, {"source": "hub"})
-    cells.prepare_data(own)
-    folder = checkpoints.data_folder(own)
+    prepare.prepare_data(own)
+    folder = datasets.data_folder(own)
     table = rows.read(folder, REGISTRY["mnli"], "train")
     assert (
         len(table) == 100
@@ -81,29 +73,29 @@ def test_a_dataset_of_the_hub_is_pinned_and_read_whole(served, tmp_path):
         served.commits["datasets/nyu-mll/glue"]["refs/convert/parquet"],
         len(served.asked),
     )
-    assert pins.pinned_data(own)["mnli"] == {
+    assert datasets.pinned_data(own)["mnli"] == {
         "repo": "nyu-mll/glue",
         "config": "mnli",
         "commit": commit,
     }
     # the branch moves on
     served.commits["datasets/nyu-mll/glue"] = {"refs/convert/parquet": "0" * 40}
-    cells.prepare_data(own)
-    assert len(served.asked) == before and checkpoints.data_folder(own) == folder
+    prepare.prepare_data(own)
+    assert len(served.asked) == before and datasets.data_folder(own) == folder
 
 
 def test_a_dataset_that_is_left_out_for_once_keeps_its_pin(served, tmp_path):
     served.commits["datasets/nyu-mll/glue"] = {"refs/convert/parquet": "1" * 40}
     two = study(tmp_path, {"source": "hub"}, datasets=["mnli", "rte"])
-    assert pins.pinned_data(two)["rte"]["commit"] == "1" * 40
+    assert datasets.pinned_data(two)["rte"]["commit"] == "1" * 40
     served.commits["datasets/nyu-mll/glue"] = {"refs/convert/parquet": "2" * 40}
     assert (
-        pins.pinned_data(study(tmp_path, {"source": "hub"}, datasets=["mnli", "qqp"]))["qqp"][
+        datasets.pinned_data(study(tmp_path, {"source": "hub"}, datasets=["mnli", "qqp"]))["qqp"][
             "commit"
         ]
         == "2" * 40
     )
-    assert pins.pinned_data(two)["rte"]["commit"] == "1" * 40
+    assert datasets.pinned_data(two)["rte"]["commit"] == "1" * 40
 
 
 def test_a_break_while_data_is_fetched_is_taken_up(served, tmp_path):
@@ -112,10 +104,10 @@ def test_a_break_while_data_is_fetched_is_taken_up(served, tmp_path):
         (404, {}) if "validation" in path and "resolve" in path else None
     )
     with pytest.raises(hub.HubError, match="nyu-mll/glue"):
-        cells.prepare_data(own)
-    assert not datafiles.are_ready(own)
+        prepare.prepare_data(own)
+    assert not datasets.are_ready(own)
     served.trouble, before = lambda method, path: None, len(served.asked)
-    cells.prepare_data(own)
+    prepare.prepare_data(own)
     assert not [
         path for method, path, _ in served.asked[before:] if method == "GET" and "/train/" in path
     ]
@@ -123,9 +115,9 @@ def test_a_break_while_data_is_fetched_is_taken_up(served, tmp_path):
 
 def test_a_commit_that_is_given_is_taken(served, tmp_path):
     own = study(tmp_path, {"source": "hub", "commits": {"mnli": "f" * 40}})
-    assert pins.pinned_data(own)["mnli"]["commit"] == "f" * 40
+    assert datasets.pinned_data(own)["mnli"]["commit"] == "f" * 40
     with pytest.raises(hub.HubError, match="nyu-mll/glue"):
-        cells.prepare_data(own)
+        prepare.prepare_data(own)
 
 
 def test_a_dataset_without_parquet_is_refused_with_a_way_out(served, tmp_path):
@@ -133,7 +125,7 @@ def test_a_dataset_without_parquet_is_refused_with_a_way_out(served, tmp_path):
     with pytest.raises(
         hub.HubError, match="holds no refs/convert/parquet of it; put its rows into a folder"
     ):
-        cells.prepare_data(study(tmp_path, {"source": "hub"}))
+        prepare.prepare_data(study(tmp_path, {"source": "hub"}))
 
 
 def local(tmp_path, train, scored):
@@ -179,7 +171,7 @@ def test_rows_that_cannot_be_scored_are_refused_before_anything_is(
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path / "outputs")
     own = study(tmp_path, local(tmp_path, map(mnli, train), scored))
     with pytest.raises(StudyError, match=words):
-        cells.prepare_data(own)
+        prepare.prepare_data(own)
 
 
 def test_a_run_on_hidden_labels_ends_in_one_line_and_scores_nothing(tmp_path):
@@ -210,13 +202,13 @@ def test_a_stand_in_takes_the_place_of_a_split(tmp_path, monkeypatch):
             }
         },
     )
-    fetching.fetch_data(own)
-    folder = checkpoints.data_folder(own)
+    fetch.fetch_data(own)
+    folder = datasets.data_folder(own)
     sizes = {
         split: len(rows.read(folder, REGISTRY["mnli"], split))
         for split in ("train", "validation_matched")
     }
-    assert sizes == {"train": 60, "validation_matched": 40} and survey.faults(own) == []
+    assert sizes == {"train": 60, "validation_matched": 40} and validate.faults(own) == []
 
 
 @pytest.mark.parametrize(
@@ -268,8 +260,8 @@ def test_parquet_stands_in_too_whole_and_in_part(tmp_path, monkeypatch):
         },
     )
     plan.check(own)
-    cells.prepare_data(own)
-    folder = checkpoints.data_folder(own)
+    prepare.prepare_data(own)
+    folder = datasets.data_folder(own)
     assert (
         rows.read(folder, REGISTRY["mnli"], "train")[0] == mnli(40)
         and len(rows.read(folder, REGISTRY["mnli"], "train")) == 60
@@ -337,10 +329,10 @@ def test_rows_that_are_only_tuned_on_are_checked_too(tmp_path, monkeypatch):
         json.dumps({"instruction": "Say yes.", "output": " "}) + "\n"
     )
     own = own.model_copy(
-        update={"recipes": own.recipes | {"instruct": params.Recipe(dataset="alpaca")}}
+        update={"recipes": own.recipes | {"instruct": config.Recipe(dataset="alpaca")}}
     )
     with pytest.raises(StudyError, match="^alpaca: row 0 of train: .*empty or missing$"):
-        cells.prepare_data(own)
+        prepare.prepare_data(own)
 
 
 def test_the_data_are_checked_again_when_they_or_what_is_asked_of_them_change(
@@ -349,22 +341,22 @@ def test_the_data_are_checked_again_when_they_or_what_is_asked_of_them_change(
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path / "outputs")
     some = [mnli(number) for number in range(140)]
     own = study(tmp_path, local(tmp_path, some[:100], some[100:]))
-    cells.prepare_data(own)
-    assert datafiles.are_ready(own)
-    published = own.model_copy(update={"protocol": params.PROTOCOLS["published"]})
-    assert not datafiles.are_ready(published)
+    prepare.prepare_data(own)
+    assert datasets.are_ready(own)
+    published = own.model_copy(update={"protocol": config.PROTOCOLS["published"]})
+    assert not datasets.are_ready(published)
     os.utime(tmp_path / "rows" / "mnli" / "train.jsonl", (1, 1))
-    assert not datafiles.are_ready(own)
+    assert not datasets.are_ready(own)
 
 
 def test_another_split_of_datasets_that_are_there_is_fetched(served, tmp_path):
     """With another protocol, which scores another one, or another dataset of the same folder."""
     own = study(tmp_path, {"source": "hub"})
-    cells.prepare_data(own)
-    (checkpoints.data_folder(own) / "mnli" / "validation_matched.parquet").unlink()
+    prepare.prepare_data(own)
+    (datasets.data_folder(own) / "mnli" / "validation_matched.parquet").unlink()
     before = len(served.asked)
-    cells.prepare_data(own)
-    assert datafiles.are_ready(own) and not [
+    prepare.prepare_data(own)
+    assert datasets.are_ready(own) and not [
         path for _, path, _ in served.asked[before:] if "train/0" in path
     ]
 
@@ -421,30 +413,28 @@ def test_the_survey_leaves_how_long_items_and_training_rows_are(tokenizer, tmp_p
     """Of conversations too, which are tuned on and not scored; and what is planned goes by it."""
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path)
     monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
-    own = params.load_study(
-        "smoke", ("probing.datasets=[mnli, xsum]", "recipes.instruct.examples=90")
-    )
-    cells.prepare_data(own)
-    survey.table(own, tokenizer, 320)
+    own = load_study("smoke", ("probing.datasets=[mnli, xsum]", "recipes.instruct.examples=90"))
+    prepare.prepare_data(own)
+    validate.table(own, tokenizer, 320)
     found = lengths.noted(own)
     assert set(found) == {"mnli", "xsum", "tulu_v2"} and "item" not in found["tulu_v2"]
     for recipe in ("mnli", "xsum", "instruct"):
-        made, _ = cells._training_rows(own, plan.Model(POINT, recipe, 0, "none"), 10**6, tokenizer)
+        made, _ = cell._training_rows(own, plan.Model(POINT, recipe, 0, "none"), 10**6, tokenizer)
         sizes, own_dataset = [len(row.ids) for row in made], own.recipe(recipe).dataset
         assert found[own_dataset]["longest"] == max(sizes) and found[own_dataset]["row"] == int(
             np.median(sizes)
         )
     items = rows.examples(
-        checkpoints.data_folder(own),
+        datasets.data_folder(own),
         REGISTRY["mnli"],
         "validation_matched",
         "default",
-        rows.chosen(checkpoints.data_folder(own), REGISTRY["mnli"], "validation_matched", 12, 0),
+        rows.chosen(datasets.data_folder(own), REGISTRY["mnli"], "validation_matched", 12, 0),
     )
     sizes = [len(tokenizer(one.prompt + one.completion)["input_ids"]) for one in items]
     assert found["mnli"]["item"] == int(np.median(sizes)) and lengths.basis(own) == "measured"
-    cell = next(cell for cell in plan.cells(own) if cell.model.recipe == "instruct")
-    assert costs.cell_cost(own, cell).trained_tokens == 90 * found["tulu_v2"]["row"]
+    one = next(cell for cell in plan.cells(own) if cell.model.recipe == "instruct")
+    assert costs.cell_cost(own, one).trained_tokens == 90 * found["tulu_v2"]["row"]
 
 
 @pytest.mark.parametrize("folder", ["gpt2", "."])
@@ -482,8 +472,8 @@ def test_a_quarter_of_real_summaries_fit_four_shots(real_rows, olmo, tmp_path, m
         shots=4,
         new_tokens=60,
     )
-    fetching.fetch_data(own)
-    [line] = survey.table(own, *survey.tokenizer_of(own, str(olmo))).to_dict("records")
+    fetch.fetch_data(own)
+    [line] = validate.table(own, *validate.tokenizer_of(own, str(olmo))).to_dict("records")
     assert (
         0.15 < float(line["fit 4-shot"].strip("%")) / 100 < 0.35
         and line["shots"] == 2
@@ -493,7 +483,7 @@ def test_a_quarter_of_real_summaries_fit_four_shots(real_rows, olmo, tmp_path, m
 
 def test_fewer_rows_than_a_recipe_tunes_on_are_told_before_anything_is_done(tmp_path):
     own = study(tmp_path, local(tmp_path, map(mnli, range(30)), map(mnli, range(100, 140))))
-    [line] = survey.faults(own)
+    [line] = validate.faults(own)
     assert line == (
         "mnli: recipes.mnli.examples is 48, its train split has 27 rows beside the tenth that is "
         "reserved"

@@ -9,8 +9,9 @@ import yaml
 
 from conftest import run_pretune
 from local_hub import LocalHub
-from pretune import paths, pins
-from pretune.params import load_study
+from pretune import paths
+from pretune.sources import found
+from pretune.study.load import load_study
 from pretune.tasks.registry import REGISTRY
 
 # layers, width, heads, inner width, vocabulary, context: as the families' configurations have them
@@ -89,7 +90,7 @@ def test_a_study_of_a_public_family_is_planned(family, tmp_path, monkeypatch):
     assert "(batches of 8 rows of 2,048 tokens, the longest that may come)" in done.stdout
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path / "outputs")
     study = load_study(name)
-    taken = pins.pinned(study)["checkpoints"]
+    taken = found.pinned(study)["checkpoints"]
     assert len({one["commit"] for one in taken}) * len(study.checkpoints.runs) == len(taken)
     assert all(one["tokens"] > 0 for one in taken) and not any(
         one["name"] == "main" for one in taken

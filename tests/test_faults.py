@@ -20,8 +20,10 @@ import psutil
 import pytest
 
 from conftest import OUTPUTS, ROOT, run_pretune
-from pretune import batch, params, paths, records
+from pretune import paths, records
 from pretune.plan import cells
+from pretune.run import queue
+from pretune.study.load import load_study
 from running import WHO, gone, record_count, rows_in, sabotaged, start, wait_until
 
 ONE = "findings=[02_latent_benefits]"  # the pages of one finding are enough
@@ -58,7 +60,7 @@ def flip(file):
 
 
 def expected():
-    return records.load(params.load_study("smoke")).sort_values(WHO, ignore_index=True)
+    return records.load(load_study("smoke")).sort_values(WHO, ignore_index=True)
 
 
 def run(outputs, *words, **options):
@@ -73,9 +75,7 @@ def test_a_worker_that_is_killed_is_replaced_and_its_cell_done_again(copied, tmp
         done.returncode == 0
         and "its process was killed (out of memory?); it is tried again" in done.stderr
     ), done.stderr
-    pd.testing.assert_frame_equal(
-        expected(), rows_in(copied, params.load_study("smoke"), monkeypatch)
-    )
+    pd.testing.assert_frame_equal(expected(), rows_in(copied, load_study("smoke"), monkeypatch))
 
 
 @pytest.fixture
@@ -98,8 +98,8 @@ def test_a_worker_that_is_killed_with_nothing_to_do_is_replaced(smoke, here, mon
                 raise BrokenProcessPool
             return super().submit(*asked)
 
-    monkeypatch.setattr(batch, "ProcessPoolExecutor", Pool)
-    assert batch.measure(smoke, ("step-36",)).failed == {} and killed
+    monkeypatch.setattr(queue, "ProcessPoolExecutor", Pool)
+    assert queue.measure(smoke, ("step-36",)).failed == {} and killed
     assert not records.missing(smoke, ("step-36",))
 
 
@@ -142,9 +142,9 @@ def test_a_suspect_that_waits_for_its_checkpoint_does_not_stop_the_others(smoke,
     [folder] = (here / "cache" / "pretrained").glob("*/step-36")
     shutil.rmtree(folder)
     monkeypatch.setattr(
-        batch, "ProcessPoolExecutor", lambda *_: SimpleNamespace(submit=lambda *_: Future())
+        queue, "ProcessPoolExecutor", lambda *_: SimpleNamespace(submit=lambda *_: Future())
     )
-    pool = batch._Pool(smoke, records.missing(smoke), 2, batch.Outcome())
+    pool = queue._Pool(smoke, records.missing(smoke), 2, queue.Outcome())
     pool.suspects.add("step-36.base.0")
     pool._submit()
     assert set(pool.running.values()) == {"prepare", "step-38.base.0"}
@@ -264,7 +264,7 @@ def test_two_machines_in_one_folder_do_no_harm(smoke, tmp_path, monkeypatch):
         "contextlib.nullcontext();storage._machine = lambda: os.environ['MACHINE']"
     )
     code = (
-        f"{apart}; import sys; from pretune import batch, cli; batch.alone = lambda folder: "
+        f"{apart}; import sys; from pretune import batch, cli; queue.alone = lambda folder: "
         "contextlib.nullcontext();sys.exit(cli.main(['run', 'smoke', '--only', 'step-20', "
         "'--no-notebooks']))"
     )

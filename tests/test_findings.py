@@ -8,14 +8,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pretune import figures, judging, statistics
-from pretune.findings import common, dichotomy, forgetting, latent, overview, task_format, transfer
-from pretune.findings import page as pages
+from pretune.analysis import claims, figures, groups, results, statistics
+from pretune.findings import (
+    dataset_dichotomy,
+    domain_forgetting,
+    latent_benefits,
+    task_format,
+    task_transfer,
+)
+from pretune.report import open, overview, sections
 
 
 @pytest.fixture
 def open_page(smoke, monkeypatch):
-    return lambda finding: pages.open_page(smoke.file, finding, "all")
+    return lambda finding: open.open_page(smoke.file, finding, "all")
 
 
 def with_runs(page, count):
@@ -38,21 +44,25 @@ def with_runs(page, count):
 def test_every_claim_is_judged_over_runs(open_page, finding):
     page = with_runs(open_page(finding), 3)
     verdicts = overview.FINDINGS[finding].verdicts(page)
-    assert verdicts and all(verdict.verdict in judging.VERDICTS for verdict in verdicts)
+    assert verdicts and all(verdict.verdict in claims.VERDICTS for verdict in verdicts)
     assert {verdict.effect.seeds for verdict in verdicts if verdict.effect} <= {3}
     assert all(verdict.why for verdict in verdicts if verdict.verdict == "not asked")
 
 
 def test_tables_of_all_findings_take_several_runs(open_page):
     one = with_runs(open_page("01_dataset_dichotomy"), 2)
-    assert len(dichotomy.sorting(one)) == len(dichotomy.first_look(one)) == len(one.titles)
+    assert (
+        len(dataset_dichotomy.sorting(one))
+        == len(dataset_dichotomy.first_look(one))
+        == len(one.titles)
+    )
     two = with_runs(open_page("02_latent_benefits"), 2)
-    assert set(latent.benefits(two, None).index) == {
-        two.title(name) for name in latent.recipes(two).values()
+    assert set(latent_benefits.benefits(two, None).index) == {
+        two.title(name) for name in results.recipes(two).values()
     }
     assert not task_format.gaps(with_runs(open_page("03_task_format"), 2)).empty
-    assert transfer.matrix(with_runs(open_page("04_task_transfer"), 2), ()).notna().all().all()
-    assert not forgetting.changes(with_runs(open_page("05_domain_forgetting"), 2)).empty
+    assert task_transfer.matrix(with_runs(open_page("04_task_transfer"), 2), ()).notna().all().all()
+    assert not domain_forgetting.changes(with_runs(open_page("05_domain_forgetting"), 2)).empty
 
 
 def test_datasets_are_named_in_the_order_of_the_study_whatever_order_they_come_in(open_page):
@@ -64,7 +74,7 @@ def test_datasets_are_named_in_the_order_of_the_study_whatever_order_they_come_i
 
 def test_a_verdict_is_told_with_its_mark_its_adjusted_p_and_what_could_have_been_decided():
     found = statistics.estimate(0.3, [(0.0004, 1000)], 90, 2)
-    said = pages.told(judging.holm([judging.judge("2a", found, True, "Because.")])[0])
+    said = claims.told(claims.holm([claims.judge("2a", found, True, "Because.")])[0])
     assert said.startswith(
         "**Claim 2a: ▲ supported, provisional: fewer than three seeds or runs.** Effect +0.30 (95 "
         "% interval"
@@ -73,16 +83,16 @@ def test_a_verdict_is_told_with_its_mark_its_adjusted_p_and_what_could_have_been
         "p below .001 after Holm's adjustment. An effect of +0.11 or more would be found "
         "supported in 80 %"
     ) in said
-    unasked = pages.told(judging.judge("2a", None, True, "Nothing to ask."))
+    unasked = claims.told(claims.judge("2a", None, True, "Nothing to ask."))
     assert unasked == "**Claim 2a: ○ not asked.** Nothing to ask."
 
 
 def test_marks_and_colours_tell_every_verdict_and_group_apart():
-    assert set(figures.MARKS) == set(judging.VERDICTS) and len(set(figures.MARKS.values())) == len(
-        judging.VERDICTS
+    assert set(figures.MARKS) == set(claims.VERDICTS) and len(set(figures.MARKS.values())) == len(
+        claims.VERDICTS
     )
-    assert set(judging.VERDICTS) | set(dichotomy.GROUPS) <= set(figures.COLOURS)
-    drawn = set(judging.VERDICTS) - {"not asked"}
+    assert set(claims.VERDICTS) | set(groups.GROUPS) <= set(figures.COLOURS)
+    drawn = set(claims.VERDICTS) - {"not asked"}
     assert set(figures.MARKERS) == drawn and len(set(figures.MARKERS.values())) == len(drawn)
 
 
@@ -98,20 +108,20 @@ def with_seeds(page, count):
 
 SHOWN = {
     "01_dataset_dichotomy": (
-        dichotomy.show_curves,
-        dichotomy.first_look,
-        dichotomy.constant_answers,
-        dichotomy.show_gains,
-        dichotomy.sorting,
-        common.show_label_shares,
+        dataset_dichotomy.show_curves,
+        dataset_dichotomy.first_look,
+        dataset_dichotomy.constant_answers,
+        dataset_dichotomy.show_gains,
+        dataset_dichotomy.sorting,
+        sections.show_label_shares,
     ),
     "02_latent_benefits": (
-        latent.show_curves,
-        lambda page: latent.benefits(page, page),
-        latent.biggest,
-        latent.end_of_run,
-        lambda page: latent.parts_of_a_gain(page, page),
-        lambda page: latent.procedures(page, page),
+        latent_benefits.show_curves,
+        lambda page: latent_benefits.benefits(page, page),
+        latent_benefits.biggest,
+        latent_benefits.end_of_run,
+        lambda page: latent_benefits.parts_of_a_gain(page, page),
+        lambda page: latent_benefits.procedures(page, page),
     ),
     "03_task_format": (
         task_format.show_formats,
@@ -120,12 +130,16 @@ SHOWN = {
         task_format.gaps,
         task_format.show_trend,
     ),
-    "04_task_transfer": (transfer.show_matrix, transfer.over_checkpoints, transfer.outputs),
+    "04_task_transfer": (
+        task_transfer.show_matrix,
+        task_transfer.over_checkpoints,
+        task_transfer.outputs,
+    ),
     "05_domain_forgetting": (
-        forgetting.show_domains,
-        forgetting.changes,
-        forgetting.show_losses,
-        forgetting.show_plane,
+        domain_forgetting.show_domains,
+        domain_forgetting.changes,
+        domain_forgetting.show_losses,
+        domain_forgetting.show_plane,
     ),
 }
 

@@ -10,7 +10,8 @@ import json
 
 import pytest
 
-from pretune import params, paths, plan
+from pretune import paths, plan
+from pretune.study.load import load_study
 
 KEYS = {  # study: digests of the keys of its models and of its probes, and how many there are
     "smoke": ("f2570a69fffa80ac", 25, "670cd6d383aef323", 320),
@@ -20,7 +21,7 @@ KEYS = {  # study: digests of the keys of its models and of its probes, and how 
 
 
 def keys(name):
-    cells = plan.cells(params.load_study(name))
+    cells = plan.cells(load_study(name))
     models = sorted({cell.model.key for cell in cells})
     probes = sorted({f"{cell.model.key} {probe.key}" for cell in cells for probe in cell.probes})
     return digest(models), len(models), digest(probes), len(probes)

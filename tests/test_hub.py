@@ -16,14 +16,21 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import yaml
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
 from conftest import run_pretune
 from local_hub import LocalHub, mnli, write_parquet
-from pretune import batch, fetching, hub, models, params, paths, pins, records, room, survey
-from pretune.checkpoints import checkpoints, weights_checksum
+from pretune import paths, records
 from pretune.errors import HubError, Outage, RunError, StudyError
+from pretune.models import loading
+from pretune.models.checkpoint import weights_checksum
+from pretune.run import fetch, queue, validate
+from pretune.sources import cache, found, hub
+from pretune.sources.checkpoints import checkpoints
+from pretune.study import config
+from pretune.study.load import load_study
 from running import sabotaged, start
 
 REPO = "lab/tiny-olmo"
@@ -58,12 +65,12 @@ def served(model, tokenizer, tmp_path, monkeypatch):
 
 def study(tmp_path, **asked):
     """A study with checkpoints on the Hub, and the datasets of a microworld."""
-    raw = params.yaml.safe_load((paths.PARAMS / "smoke.yaml").read_text())
+    raw = yaml.safe_load((paths.PARAMS / "smoke.yaml").read_text())
     raw["datasets"] = {"source": "microworld", "world": raw["checkpoints"]["world"]}
     raw["checkpoints"] = {"source": "hub", "repo": REPO, "late": 1} | asked
     file = tmp_path / "own.yaml"
     file.write_text(json.dumps(raw))
-    return params.load_study(str(file))
+    return load_study(str(file))
 
 
 def test_branches_are_found_by_step_and_pinned_to_commits(served, tmp_path):
@@ -112,9 +119,9 @@ def test_a_commit_is_fetched_and_a_break_taken_up(served, tmp_path):
     ).read_bytes()
 
 
-def fetch(own):
+def fetch_all(own):
     for point in checkpoints(own):
-        fetching.fetch_checkpoint(own, point)
+        fetch.fetch_checkpoint(own, point)
 
 
 @pytest.fixture
@@ -123,7 +130,7 @@ def crowded(served, tmp_path):
     own = study(tmp_path, steps=[10, 20, 30])
     own = own.model_copy(
         update={
-            "cache": params.Cache(max_gb=2.5 * pins.pinned(own)["checkpoints"][0]["bytes"] / 1e9)
+            "cache": config.Cache(max_gb=2.5 * found.pinned(own)["checkpoints"][0]["bytes"] / 1e9)
         }
     )
     for point in checkpoints(own)[:2]:
@@ -134,11 +141,11 @@ def crowded(served, tmp_path):
 
 def test_what_earlier_runs_left_makes_room_and_what_is_needed_stays(crowded):
     first, second, third = checkpoints(crowded)
-    assert room.make(crowded, third, {second.revision, third.revision}) == ""
+    assert cache.make(crowded, third, {second.revision, third.revision}) == ""
     assert not first.exists() and second.exists()
     # one fits beside the next
-    assert room.make(crowded, third, {third.revision}) == "" and second.exists()
-    why = room.make(smaller(crowded, 0.1), third, {second.revision, third.revision})
+    assert cache.make(crowded, third, {third.revision}) == "" and second.exists()
+    why = cache.make(smaller(crowded, 0.1), third, {second.revision, third.revision})
     assert re.fullmatch(
         "step-30 needs .* GB in .*, which holds .* GB that cannot be removed, .* raise "
         "cache.max_gb",
@@ -148,28 +155,28 @@ def test_what_earlier_runs_left_makes_room_and_what_is_needed_stays(crowded):
 
 
 def smaller(own, share):
-    return own.model_copy(update={"cache": params.Cache(max_gb=own.cache.max_gb * share)})
+    return own.model_copy(update={"cache": config.Cache(max_gb=own.cache.max_gb * share)})
 
 
 def test_what_another_run_at_work_needs_stays_until_it_ends(crowded):
     first, second, third = checkpoints(crowded)
     other = crowded.model_copy(update={"name": "other"})
-    with batch.alone(paths.study_folder("other")):
-        room.claim(other, {first.revision, second.revision})
-        assert "cannot be removed" in room.make(crowded, third, {third.revision})
+    with queue.alone(paths.study_folder("other")):
+        cache.claim(other, {first.revision, second.revision})
+        assert "cannot be removed" in cache.make(crowded, third, {third.revision})
         assert (
             first.exists()
             and second.exists()
-            and room.claimed(crowded) == {first.revision, second.revision}
+            and cache.claimed(crowded) == {first.revision, second.revision}
         )
-        room.claim(other, {second.revision})
+        cache.claim(other, {second.revision})
         assert (
-            room.make(crowded, third, {third.revision}) == ""
+            cache.make(crowded, third, {third.revision}) == ""
             and not first.exists()
             and second.exists()
         )
     # the run is over
-    assert room.make(smaller(crowded, 0.1), third, {third.revision}) == "" and not second.exists()
+    assert cache.make(smaller(crowded, 0.1), third, {third.revision}) == "" and not second.exists()
 
 
 @pytest.mark.parametrize("left", ["damaged", "partial", "without its notes"])
@@ -181,7 +188,7 @@ def test_what_is_no_checkpoint_makes_room_first(crowded, left):
     else:
         first.folder.rename(first.folder.with_name(f"{first.folder.name}.{left}"))
         needed -= {first.revision} if left == "partial" else set()
-    assert room.make(smaller(crowded, 0.9), third, needed) == ""
+    assert cache.make(smaller(crowded, 0.9), third, needed) == ""
     assert second.exists() and not list(first.folder.parent.glob(f"{first.folder.name}*"))
 
 
@@ -189,13 +196,13 @@ def test_what_another_run_is_fetching_stays_and_takes_no_room(crowded):
     """Else two runs could wait for each other."""
     first, second, third = checkpoints(crowded)
     partial = first.folder.rename(first.folder.with_name(f"{first.folder.name}.partial"))
-    with batch.alone(paths.study_folder("other")):
-        room.claim(crowded.model_copy(update={"name": "other"}), {first.revision})
+    with queue.alone(paths.study_folder("other")):
+        cache.claim(crowded.model_copy(update={"name": "other"}), {first.revision})
         assert (
-            room.make(smaller(crowded, 0.9), third, {second.revision, third.revision}) == ""
+            cache.make(smaller(crowded, 0.9), third, {second.revision, third.revision}) == ""
             and partial.is_dir()
         )
-        assert room.claimed(crowded) == set()
+        assert cache.claimed(crowded) == set()
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
@@ -308,7 +315,7 @@ def test_a_study_on_the_hub_gives_the_rows_of_the_same_checkpoints_made_here(
     them at a time.
     """
     made = checkpoints(smoke)
-    raw = params.yaml.safe_load((paths.PARAMS / "smoke.yaml").read_text())
+    raw = yaml.safe_load((paths.PARAMS / "smoke.yaml").read_text())
     raw["datasets"] = {"source": "microworld", "world": raw["checkpoints"]["world"]}
     raw["checkpoints"] = {
         "source": "hub",
@@ -356,7 +363,7 @@ def test_a_study_on_the_hub_gives_the_rows_of_the_same_checkpoints_made_here(
         smoke, where={"recipe": ["base", "mnli"], "dataset": "mnli", "checkpoint": names}
     )
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path / "outputs")
-    there = records.load(params.load_study(str(file)), where={"dataset": "mnli"})
+    there = records.load(load_study(str(file)), where={"dataset": "mnli"})
     both = there.merge(
         here, on=["recipe", "step", "item", "format", "shots_asked", "draw"], suffixes=("", "_here")
     )
@@ -365,7 +372,7 @@ def test_a_study_on_the_hub_gives_the_rows_of_the_same_checkpoints_made_here(
 
 
 def test_two_branches_with_the_same_weights_are_refused(smoke, tmp_path, monkeypatch):
-    made, raw = checkpoints(smoke), params.yaml.safe_load((paths.PARAMS / "smoke.yaml").read_text())
+    made, raw = checkpoints(smoke), yaml.safe_load((paths.PARAMS / "smoke.yaml").read_text())
     raw["datasets"] = {"source": "microworld", "world": raw["checkpoints"]["world"]}
     raw["checkpoints"] = {
         "source": "hub",
@@ -427,7 +434,7 @@ def test_a_bad_checkpoint_fails_its_own_cells_with_the_reason_and_the_others_are
 
 def own_study(tmp_path, source, **changes):
     """The smoke study on base and MNLI with other checkpoints."""
-    raw = params.yaml.safe_load((paths.PARAMS / "smoke.yaml").read_text())
+    raw = yaml.safe_load((paths.PARAMS / "smoke.yaml").read_text())
     raw["datasets"] = {"source": "microworld", "world": raw["checkpoints"]["world"]}
     raw |= {"checkpoints": source, "recipes": {"base": {}}, "findings": ["01_dataset_dichotomy"]}
     raw["probing"] |= {"datasets": ["mnli"]}
@@ -482,7 +489,7 @@ def test_only_what_a_run_looks_at_is_fetched_and_it_ends_where_one_fits(of_smoke
 
 IMPATIENT = """
 import pathlib, time
-from pretune import hub
+from pretune.sources import hub
 hub.PAUSES = hub.PATIENCE = (0.2,)
 run_cell, there = cells.run_cell, pathlib.Path({there!r})
 def last(study, cell, report=None):
@@ -574,9 +581,9 @@ def test_a_study_of_the_hub_writes_in_its_outputs_only(smoke, tmp_path):
 
 def test_a_tokenizer_is_fetched_once(served, tmp_path):
     own = study(tmp_path, steps=[10, 20])
-    survey.tokenizer_of(own, None)
+    validate.tokenizer_of(own, None)
     before = len(served.asked)
-    assert survey.tokenizer_of(own, None)[1] == 256 and len(served.asked) == before
+    assert validate.tokenizer_of(own, None)[1] == 256 and len(served.asked) == before
 
 
 def test_a_damaged_checkpoint_is_fetched_again_where_one_fits(of_smoke, tmp_path):
@@ -594,11 +601,11 @@ def test_a_run_waits_for_room_that_another_run_holds(of_smoke, tmp_path, monkeyp
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path / "outputs")
     monkeypatch.setattr(paths, "CACHE", tmp_path / "outputs" / "cache")
     file = own_study(tmp_path, ON_HUB, cache=FOR_ONE)
-    own = params.load_study(str(file))
+    own = load_study(str(file))
     first = checkpoints(own)[0]
-    fetching.fetch_checkpoint(own, first)
-    with batch.alone(paths.study_folder("other")):
-        room.claim(own.model_copy(update={"name": "other"}), {first.revision})
+    fetch.fetch_checkpoint(own, first)
+    with queue.alone(paths.study_folder("other")):
+        cache.claim(own.model_copy(update={"name": "other"}), {first.revision})
         process = start(
             tmp_path / "outputs", "run", str(file), "--no-notebooks", "--only", "step-20"
         )
@@ -611,9 +618,9 @@ def test_a_disk_without_room_fails_what_waits_with_what_it_needs(of_smoke, tmp_p
     monkeypatch.setenv("PRETUNE_OUTPUTS", str(tmp_path / "outputs"))
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path / "outputs")
     monkeypatch.setattr(paths, "CACHE", tmp_path / "outputs" / "cache")
-    own = params.load_study(str(own_study(tmp_path, ON_HUB)))
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda place: SimpleNamespace(free=1000))
-    failed = batch.measure(own, ("step-20",)).failed
+    own = load_study(str(own_study(tmp_path, ON_HUB)))
+    monkeypatch.setattr(cache.shutil, "disk_usage", lambda place: SimpleNamespace(free=1000))
+    failed = queue.measure(own, ("step-20",)).failed
     assert set(failed) == {"step-20.base.0"}
     assert re.fullmatch(
         r"step-20 needs .* GB in .*, 0.0 GB are free; make room there or set PRETUNE_OUTPUTS to .*",
@@ -639,7 +646,7 @@ def test_a_folder_of_checkpoints_is_a_study_and_stays_as_it_is(smoke, tmp_path, 
     )
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path / "outputs")
     monkeypatch.setattr(paths, "CACHE", tmp_path / "outputs" / "cache")
-    there = records.load(params.load_study(str(file)), where={"recipe": "base"})
+    there = records.load(load_study(str(file)), where={"recipe": "base"})
     assert sorted(there["step"].unique()) == [one.step for one in checkpoints(smoke)[-2:]]
     weights = next(mine.glob("step38-*")) / "model.safetensors"
     content = bytearray(weights.read_bytes())
@@ -688,14 +695,14 @@ def made(smoke, tmp_path, monkeypatch):
 def test_a_folder_is_listed_anew_and_what_is_pinned_is_not_read_again(
     made, tmp_path, monkeypatch, caplog
 ):
-    hashed, real = [], pins.weights_checksum
+    hashed, real = [], found.weights_checksum
     monkeypatch.setattr(
-        pins, "weights_checksum", lambda folder: hashed.append(folder.name) or real(folder)
+        found, "weights_checksum", lambda folder: hashed.append(folder.name) or real(folder)
     )
-    own = params.load_study(str(own_study(tmp_path, copies(made, tmp_path / "mine", 20, 36))))
+    own = load_study(str(own_study(tmp_path, copies(made, tmp_path / "mine", 20, 36))))
     before = checkpoints(own)
     assert [point.late for point in before] == [False, True] and hashed == ["step20", "step36"]
-    pins.remember(own, before[0], "0" * 64)
+    found.remember(own, before[0], "0" * 64)
     copies(made, tmp_path / "mine", 40)
     after = checkpoints(own)
     assert [point.step for point in after if point.late] == [40] and hashed == [
@@ -709,10 +716,10 @@ def test_a_folder_is_listed_anew_and_what_is_pinned_is_not_read_again(
         "step-36.base.0",
         "step-40.base.0",
     ]
-    assert pins.pinned(own)["checkpoints"][0]["sha256"] == "0" * 64
+    assert found.pinned(own)["checkpoints"][0]["sha256"] == "0" * 64
     assert [
         point.step
-        for point in checkpoints(params.load_study(own.file, ("checkpoints.late=2",)))
+        for point in checkpoints(load_study(own.file, ("checkpoints.late=2",)))
         if point.late
     ] == [36, 40]
     shutil.rmtree(tmp_path / "mine" / "step20")
@@ -723,35 +730,35 @@ def test_a_folder_is_listed_anew_and_what_is_pinned_is_not_read_again(
     with pytest.raises(
         StudyError, match="no checkpoint at step 20; the nearest are step36, step40"
     ):
-        checkpoints(params.load_study(own.file, ("checkpoints.steps=[20, 40]",)))
+        checkpoints(load_study(own.file, ("checkpoints.steps=[20, 40]",)))
 
 
 def test_a_folder_with_other_weights_than_were_pinned_is_a_checkpoint_of_its_own(made, tmp_path):
     """What was tuned from the old ones is kept under their checksum."""
-    own = params.load_study(str(own_study(tmp_path, copies(made, tmp_path / "mine", 20, 36))))
+    own = load_study(str(own_study(tmp_path, copies(made, tmp_path / "mine", 20, 36))))
     point = checkpoints(own)[0]
     weights = tmp_path / "mine" / "step20" / "model.safetensors"
     weights.write_bytes(flipped(weights.read_bytes()))
     with pytest.raises(
         RunError, match="step-20: .*step20 holds other weights than when it was pinned; run again"
     ):
-        fetching.fetch_checkpoint(own, point)
+        fetch.fetch_checkpoint(own, point)
     assert not point.exists()
-    fetching.fetch_checkpoint(own, checkpoints(own)[0])
+    fetch.fetch_checkpoint(own, checkpoints(own)[0])
     assert checkpoints(own)[0].revision == weights_checksum(weights.parent) != point.revision
 
 
 def test_a_folder_that_is_gone_when_it_is_looked_at_is_named(made, tmp_path):
-    own = params.load_study(str(own_study(tmp_path, copies(made, tmp_path / "mine", 20, 36))))
+    own = load_study(str(own_study(tmp_path, copies(made, tmp_path / "mine", 20, 36))))
     point = checkpoints(own)[0]
-    fetching.fetch_checkpoint(own, point)
+    fetch.fetch_checkpoint(own, point)
     assert point.exists()
     shutil.rmtree(point.folder)
     assert not point.exists()
     with pytest.raises(
         RunError, match=f"step-20: {point.folder} is gone; put it back, or take it out of the study"
     ):
-        fetching.fetch_checkpoint(own, point)
+        fetch.fetch_checkpoint(own, point)
 
 
 def test_two_folders_with_the_same_weights_are_refused(smoke, tmp_path):
@@ -830,14 +837,14 @@ def test_several_runs_of_one_family_are_one_study(smoke, tmp_path, monkeypatch):
                 "tokens_per_step": 1024,
             },
         )
-        found = checkpoints(params.load_study(str(file)))
+        found = checkpoints(load_study(str(file)))
     assert [(one.name, one.run, one.step) for one in found] == [
         ("seed0-step-20", 0, 20),
         ("seed0-step-40", 0, 40),
         ("seed1-step-20", 1, 20),
         ("seed1-step-40", 1, 40),
     ]
-    assert params.load_study(str(file)).replicates == 2
+    assert load_study(str(file)).replicates == 2
 
 
 def test_one_repository_for_each_checkpoint(served, tmp_path):
@@ -847,7 +854,7 @@ def test_one_repository_for_each_checkpoint(served, tmp_path):
         }
     repos = [repo for repo in served.commits if repo != REPO]
     found = checkpoints(
-        params.load_study(
+        load_study(
             str(own_study(tmp_path, {"source": "hub", "repos": repos, "steps": "all", "late": 1}))
         )
     )
@@ -886,13 +893,13 @@ def test_pickled_weights_are_refused_unless_allowed_and_then_kept_as_safetensors
     ):
         checkpoints(study(tmp_path, steps=[10, 20]))
     own = study(tmp_path, steps=[10, 20], tokens_per_step=512, allow_pickle_weights=True)
-    fetch(own)
+    fetch_all(own)
     first = checkpoints(own)[0]
     assert "weights are pickled" in caplog.text
     assert [
         file.name for file in first.folder.iterdir() if file.suffix in (".bin", ".safetensors")
     ] == ["model.safetensors"]
-    loaded, _ = models.load_checkpoint(first)
+    loaded, _ = loading.load_checkpoint(first)
     assert all(
         torch.equal(one, two)
         for one, two in zip(loaded.parameters(), model.parameters(), strict=True)
@@ -1000,11 +1007,11 @@ def test_a_file_that_stays_wrong_is_refused_and_never_used(served, tmp_path, cha
     commit, content = weights_of(served, 10)
     served.trouble = bad(99, lambda request: whole_answer(change)(request, content))
     with pytest.raises(HubError, match="lab/tiny-olmo: .*"):
-        fetch(own)
+        fetch_all(own)
     point, _ = checkpoints(own)
     assert not point.exists() and not list(tmp_path.glob("outputs/cache/hub/**/model.safetensors"))
     served.trouble = lambda method, path: None
-    fetch(own)
+    fetch_all(own)
     assert point.exists() and (point.folder / "model.safetensors").read_bytes() == content
 
 

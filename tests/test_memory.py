@@ -8,8 +8,11 @@ import weakref
 import pytest
 import torch
 
-from pretune import cells, models, params, plan, probing, records, training
-from pretune.checkpoints import Checkpoint
+from pretune import plan, records
+from pretune.models import loading, training
+from pretune.models.checkpoint import Checkpoint
+from pretune.run import cell as cells
+from pretune.study.load import load_study
 
 
 @pytest.fixture
@@ -36,14 +39,14 @@ def run_cell(model, tokenizer, tmp_path, monkeypatch, handed_back):
         handed_back[1].append(weakref.ref(network))
         return network, tokenizer
 
-    monkeypatch.setattr(models, "load_checkpoint", load)
+    monkeypatch.setattr(loading, "load_checkpoint", load)
     monkeypatch.setattr(cells, "_provenance", lambda *given: {})
     monkeypatch.setattr(records, "write_record", lambda *given: None)
-    study = params.load_study("smoke")
+    study = load_study("smoke")
     cell = next(cell for cell in plan.cells(study) if cell.model.recipe == "base")
 
     def run(look):
-        monkeypatch.setattr(probing, "look", look)
+        monkeypatch.setattr(cells, "look", look)
         return cells.run_cell(study, cell)
 
     return run
@@ -78,8 +81,8 @@ def test_a_fetched_checkpoint_is_checked_beside_the_gpu(model, tokenizer, tmp_pa
     """A device that holds no numbers stands for one that is full."""
     model.save_pretrained(tmp_path / "step-1")
     tokenizer.save_pretrained(tmp_path / "step-1")
-    monkeypatch.setattr(models, "pick_device", lambda: torch.device("meta"))
-    models.check(
+    monkeypatch.setattr(loading, "pick_device", lambda: torch.device("meta"))
+    loading.check(
         tmp_path / "step-1",
         Checkpoint("step-1", 0, "pretraining", 1, 10, "r", tmp_path / "step-1", True),
     )

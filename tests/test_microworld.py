@@ -9,9 +9,9 @@ import re
 import pytest
 
 from conftest import ROOT
-from pretune.microworld.datasets import SPLITS, dataset_rows, write_datasets
-from pretune.microworld.text import documents
-from pretune.microworld.world import make_world
+from pretune.sources.microworld.datasets import SPLITS, dataset_rows, write_datasets
+from pretune.sources.microworld.text import documents
+from pretune.sources.microworld.world import make_world
 from pretune.tasks.registry import REGISTRY
 
 

@@ -11,10 +11,14 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from pretune import cells, checkpoints, models, params, prompts, training
-from pretune.checkpoints import Checkpoint
 from pretune.errors import Damaged
+from pretune.models import checkpoint, loading, training, tuned
+from pretune.models.checkpoint import Checkpoint
 from pretune.plan import Model
+from pretune.run import cell
+from pretune.study import config
+from pretune.study.load import load_study
+from pretune.tasks import prompts
 from small_models import small
 
 
@@ -53,7 +57,7 @@ def keep(model, tokenizer, folder):
     """A checkpoint as pre-training leaves it."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    checkpoints.describe(folder, checkpoints.weights_checksum(folder), step=1, tokens=10)
+    checkpoint.describe(folder, checkpoint.weights_checksum(folder), step=1, tokens=10)
     return Checkpoint("step-1", 0, "pretraining", 1, 10, "r", folder, True)
 
 
@@ -64,44 +68,44 @@ def kept(model, tokenizer, tmp_path):
 
 @pytest.mark.parametrize("how", WAYS)
 def test_a_damaged_checkpoint_is_named_and_set_aside(kept, tmp_path, how):
-    models.load_checkpoint(kept)
+    loading.load_checkpoint(kept)
     damage(kept.folder, how, tmp_path)
     with pytest.raises(Damaged, match="step-1: .*: set aside, to be made again"):
-        models.load_checkpoint(kept)
+        loading.load_checkpoint(kept)
     assert not kept.folder.exists() and kept.folder.with_name("step-1.damaged").is_dir()
     with pytest.raises(Damaged):  # another process that was about to read it
-        models.load_checkpoint(kept)
+        loading.load_checkpoint(kept)
     assert kept.folder.with_name("step-1.damaged").is_dir()
 
 
 @pytest.mark.parametrize("how", WAYS)
 def test_a_damaged_tuned_model_is_named_and_set_aside(model, tmp_path, monkeypatch, caplog, how):
-    monkeypatch.setattr(models, "TUNED", tmp_path / "tuned")
-    models.keep_tuned("key", model, {"training": []}, 1.0)
-    before = models.load_tuned("key")
+    monkeypatch.setattr(tuned, "TUNED", tmp_path / "tuned")
+    tuned.keep_tuned("key", model, {"training": []}, 1.0)
+    before = tuned.load_tuned("key")
     assert all(
         torch.equal(one, other)
         for one, other in zip(before.parameters(), model.parameters(), strict=True)
     )
     damage(tmp_path / "tuned" / "key", how, tmp_path)
-    assert models.load_tuned("key") is None
+    assert tuned.load_tuned("key") is None
     assert "key: " in caplog.text and "set aside, to be tuned again" in caplog.text
-    models.keep_tuned("key", model, {"training": []}, 1.0)
-    assert models.load_tuned("key") is not None and models.tuning_of("key") == {"training": []}
+    tuned.keep_tuned("key", model, {"training": []}, 1.0)
+    assert tuned.load_tuned("key") is not None and tuned.tuning_of("key") == {"training": []}
 
 
 @pytest.mark.parametrize("how", ["link", "index"])
 def test_a_checkpoint_of_the_users_that_leads_elsewhere_is_refused(kept, tmp_path, how):
     damage(kept.folder, how, tmp_path)
-    with pytest.raises(models.CheckpointError, match="leads out of .*; put the file itself there"):
-        models.check(kept.folder, kept)
+    with pytest.raises(loading.CheckpointError, match="leads out of .*; put the file itself there"):
+        loading.check(kept.folder, kept)
 
 
 def test_a_link_within_the_users_folder_is_followed(kept):
     other = kept.folder.with_name("weights.safetensors")
     shutil.move(kept.folder / "model.safetensors", other)
     (kept.folder / "model.safetensors").symlink_to(other)
-    assert models.check(kept.folder, kept) == checkpoints.weights_checksum(kept.folder)
+    assert loading.check(kept.folder, kept) == checkpoint.weights_checksum(kept.folder)
 
 
 def test_a_model_that_cannot_be_given_masks_is_refused(tmp_path):
@@ -118,10 +122,10 @@ def test_a_model_that_cannot_be_given_masks_is_refused(tmp_path):
         tmp_path / "gptj"
     )
     with pytest.raises(
-        models.CheckpointError,
+        loading.CheckpointError,
         match=r"gptj: GPTJForCausalLM does not support .*scaled_dot_product_attention",
     ):
-        models.check(
+        loading.check(
             tmp_path / "gptj",
             Checkpoint("step-1", 0, "pretraining", 1, 10, "r", tmp_path / "gptj", True),
         )
@@ -131,15 +135,15 @@ def test_checkpoints_with_the_same_tokenizer_share_what_it_made_of_a_text(kept, 
     folder = tmp_path / "run" / "step-2"
     shutil.copytree(kept.folder, folder)
     again = Checkpoint("step-2", 0, "pretraining", 2, 20, "s", folder, True)
-    first, tokenizer = models.load_checkpoint(kept)[1], models.load_checkpoint(again)[1]
+    first, tokenizer = loading.load_checkpoint(kept)[1], loading.load_checkpoint(again)[1]
     prompts.split(first, "Where is Lorn?", " Avaria")
     before = prompts.split.cache_info()
     prompts.split(tokenizer, "Where is Lorn?", " Avaria")
     assert prompts.split.cache_info().hits == before.hits + 1
     tokenizer.add_tokens(["Avaria"])
     tokenizer.save_pretrained(folder)
-    checkpoints.describe(folder, checkpoints.weights_checksum(folder))
-    other = models.load_checkpoint(again)[1]
+    checkpoint.describe(folder, checkpoint.weights_checksum(folder))
+    other = loading.load_checkpoint(again)[1]
     assert other is not tokenizer and len(other) == len(tokenizer)
 
 
@@ -147,14 +151,14 @@ def tuned_weights(point, torch_seed):
     """What tuning makes of a checkpoint when the generator of torch, which nothing in a study
     sets, stands at `torch_seed`.
     """
-    network, _ = models.load_checkpoint(point)
+    network, _ = loading.load_checkpoint(point)
     torch.manual_seed(torch_seed)
     draw, counted = np.random.default_rng(0), np.arange(12) > 4
     rows = [training.Row(draw.integers(2, 500, 12).astype(np.int32), counted) for _ in range(16)]
     training.train(
         network,
         rows,
-        params.Tuning(learning_rate=1e-3, batch_size=8, examples=1, precision="float32"),
+        config.Tuning(learning_rate=1e-3, batch_size=8, examples=1, precision="float32"),
         0,
     )
     return torch.cat([weight.detach().flatten() for weight in network.parameters()])
@@ -182,11 +186,11 @@ def test_nothing_is_dropped_that_no_seed_of_the_study_decides(
 ):
     point = keep(small(family, **changes), tokenizer, tmp_path / "step-1")
     assert torch.equal(tuned_weights(point, 0), tuned_weights(point, 1))
-    models.check(point.folder, point)
+    loading.check(point.folder, point)
     assert (f"step-1: dropout is {said}" in caplog.text) == (said != "none")
-    network, tokenizer = models.load_checkpoint(point)
-    about = cells._provenance(
-        network, tokenizer, params.load_study("smoke"), Model(point, "base", 0, "key")
+    network, tokenizer = loading.load_checkpoint(point)
+    about = cell._provenance(
+        network, tokenizer, load_study("smoke"), Model(point, "base", 0, "key")
     )
     assert about["dropout"] == said
 
@@ -196,5 +200,5 @@ def test_pickled_weights_keep_what_their_configuration_says(tokenizer, tmp_path)
     point, model = keep(small("gpt2"), tokenizer, tmp_path / "step-1"), small("gpt2")
     (point.folder / "model.safetensors").unlink()
     torch.save(model.state_dict(), point.folder / "pytorch_model.bin")
-    models.convert(point.folder)
-    assert models.dropout(point.folder).startswith("off; its configuration says resid_pdrop 0.1")
+    loading.convert(point.folder)
+    assert loading.dropout(point.folder).startswith("off; its configuration says resid_pdrop 0.1")

@@ -5,9 +5,11 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+import yaml
 
 from conftest import run_pretune
-from pretune import checkpoints, params, records
+from pretune import paths, records
+from pretune.study.load import load_study
 from pretune.tasks import rows
 from pretune.tasks.registry import REGISTRY
 
@@ -91,7 +93,7 @@ def odd_study(tmp_path):
             plain(make, 120) + [make(300 + number, ODD["markup"]) for number in range(20)],
         )
         write(folder, name, REGISTRY[name].evaluation, odd + plain(make, 6, 150))
-    raw = params.yaml.safe_load((params.paths.PARAMS / "smoke.yaml").read_text())
+    raw = yaml.safe_load((paths.PARAMS / "smoke.yaml").read_text())
     raw["datasets"] = {"source": "folder", "folder": str(folder)}
     raw["recipes"] = {"base": {}, "xsum": {"dataset": "xsum"}}
     raw |= {
@@ -107,8 +109,8 @@ def test_odd_rows_are_scored_or_left_out_and_shown_escaped(odd_study, tmp_path, 
         "run", str(odd_study), "--only", "step-20", outputs=tmp_path / "outputs", timeout=300
     )
     assert done.returncode == 0, done.stderr
-    monkeypatch.setattr(params.paths, "OUTPUTS", tmp_path / "outputs")
-    study = params.load_study(str(odd_study))
+    monkeypatch.setattr(paths, "OUTPUTS", tmp_path / "outputs")
+    study = load_study(str(odd_study))
     table = records.load(study, where={"recipe": "base"})
     about = records.provenance(study, ("step-20",))
     left_out = [item for one in about["left_out"] for items in one.values() for item in items]
@@ -152,4 +154,4 @@ def test_an_empty_text_is_refused_with_its_row(odd_study, tmp_path):
     assert (
         done.returncode == 2 and "mnli: row 1 of" in done.stderr and "Traceback" not in done.stderr
     )
-    assert not list(checkpoints.paths.OUTPUTS.glob("odd/records/*"))
+    assert not list(paths.OUTPUTS.glob("odd/records/*"))

@@ -8,8 +8,10 @@ import nbformat
 import psutil
 import pytest
 
-from pretune import kernels, pages, pairs, params, paths
-from pretune.pages import Page, PageError
+from pretune import paths
+from pretune.report import kernels, pages, pairing
+from pretune.report.pages import Page, PageError
+from pretune.study.load import load_study
 
 PARAMETERS = 'study = "smoke"\ncheckpoint = "all"'
 
@@ -22,7 +24,7 @@ def notebook(folder, *sources, parameters=PARAMETERS, tag=True):
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "01_dataset_dichotomy.ipynb"
     nbformat.write(
-        nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": pairs.KERNEL}), path
+        nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": pairing.KERNEL}), path
     )
     return path
 
@@ -32,7 +34,7 @@ def study(tmp_path, monkeypatch):
     """A study that reads its notebooks from, and writes its pages to, an empty folder."""
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path / "outputs")
     monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path / "notebooks")
-    return params.load_study("smoke")
+    return load_study("smoke")
 
 
 ALL = Page("01_dataset_dichotomy", "all")
@@ -138,10 +140,10 @@ def test_parameters_are_checked_before_a_kernel_starts(study, parameters, tag, w
 
 
 def test_pages_of_a_study():
-    names = [page.stem for page in pages.pages(params.load_study("smoke"))]
+    names = [page.stem for page in pages.pages(load_study("smoke"))]
     assert (
         names[:3] == ["00_overview", "01_dataset_dichotomy", "01_dataset_dichotomy.step-0"]
         and len(names) == 1 + 5 * 6
     )
-    assert len(pages.pages(params.load_study("smoke"), ("step-20",))) == 1 + 5 * 2
-    assert pages.pages(params.load_study("smoke"))[0].file == "index.html"
+    assert len(pages.pages(load_study("smoke"), ("step-20",))) == 1 + 5 * 2
+    assert pages.pages(load_study("smoke"))[0].file == "index.html"

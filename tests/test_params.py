@@ -6,10 +6,11 @@ import pytest
 import yaml
 
 from conftest import run_pretune
-from pretune import params, paths
+from pretune import paths
 from pretune.errors import StudyError
-from pretune.params import load_study
 from pretune.plan import cells
+from pretune.study import config
+from pretune.study.load import load_study, resolved
 
 SMOKE = (paths.PARAMS / "smoke.yaml").read_text()
 
@@ -172,7 +173,7 @@ def test_every_file_under_params_is_a_study():
 
 def test_resolved_shows_every_value_and_reads_back(tmp_path):
     study = load_study("smoke")
-    text = params.resolved(study)
+    text = resolved(study)
     assert yaml.safe_load(text)["tuning"]["warmup"] == 0.03  # a default, shown
     (tmp_path / "smoke.yaml").write_text(text)
     again = load_study(str(tmp_path / "smoke.yaml"))
@@ -200,16 +201,16 @@ def test_a_protocol_is_one_word_or_its_options():
         and published.too_long == "flag"
     )
     assert all(
-        getattr(published, name) != getattr(params.Protocol(), name)
-        for name in params.Protocol.model_fields
+        getattr(published, name) != getattr(config.Protocol(), name)
+        for name in config.Protocol.model_fields
     )
     assert (
         load_study("smoke", ("protocol=corrected",)).protocol
         == load_study("smoke").protocol
-        == params.Protocol()
+        == config.Protocol()
     )
     one = load_study("smoke", ("protocol.stop=length",))
-    assert one.protocol == params.Protocol(stop="length") and "stop: length" in params.resolved(one)
+    assert one.protocol == config.Protocol(stop="length") and "stop: length" in resolved(one)
 
 
 def test_a_study_is_frozen():

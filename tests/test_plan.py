@@ -2,22 +2,22 @@
 
 import pytest
 
-from pretune import costs, lengths, models, params, paths, pins, pretraining
+from pretune import costs, lengths, paths
 from pretune.errors import StudyError
+from pretune.models import pretraining, tuned
 from pretune.plan import cells, sweep
+from pretune.sources import datasets
+from pretune.study import config
+from pretune.study.load import load_study
 from pretune.tasks.registry import RESERVE
 
 
 def keys(*overrides):
-    return {
-        cell.model.name: cell.model.key for cell in cells(params.load_study("smoke", overrides))
-    }
+    return {cell.model.name: cell.model.key for cell in cells(load_study("smoke", overrides))}
 
 
 def probes(*overrides):
-    return {
-        probe.key for cell in cells(params.load_study("smoke", overrides)) for probe in cell.probes
-    }
+    return {probe.key for cell in cells(load_study("smoke", overrides)) for probe in cell.probes}
 
 
 def test_one_cell_a_checkpoint_recipe_and_seed_and_base_once():
@@ -25,7 +25,7 @@ def test_one_cell_a_checkpoint_recipe_and_seed_and_base_once():
     assert len(names) == 5 * (1 + 2 * 4) and "step-20.base.0" in names and "step-20.mnli.1" in names
     base = next(
         cell
-        for cell in cells(params.load_study("smoke", ("tuning.seeds=2",)))
+        for cell in cells(load_study("smoke", ("tuning.seeds=2",)))
         if cell.model.recipe == "base"
     )
     assert {probe.draw for probe in base.probes if probe.shots} == {0, 1}
@@ -34,7 +34,7 @@ def test_one_cell_a_checkpoint_recipe_and_seed_and_base_once():
 
 
 def test_only_names_checkpoints():
-    found = cells(params.load_study("smoke"), ("step-36", "step-0"))
+    found = cells(load_study("smoke"), ("step-36", "step-0"))
     assert {cell.model.checkpoint.name for cell in found} == {"step-0", "step-36"}
 
 
@@ -56,7 +56,7 @@ def test_settings_that_were_fixed_once_count_where_they_are_changed_only():
         )
         == old
     )
-    assert not {"betas", "max_length"} & set(params.load_study("smoke").tuning.determining())
+    assert not {"betas", "max_length"} & set(load_study("smoke").tuning.determining())
     changed = [
         keys(change)
         for change in (
@@ -93,7 +93,7 @@ def test_probes_change_with_what_they_ask_and_not_with_training():
 
 def views(recipe, *overrides):
     """What the study looks at in one recipe: dataset, format, shots."""
-    study = params.load_study("smoke", overrides)
+    study = load_study("smoke", overrides)
     return {
         (p.dataset, p.format, p.shots)
         for cell in cells(study)
@@ -138,7 +138,7 @@ def test_a_grid_of_rates_adds_models_where_it_is_run_and_keeps_the_others():
         and "step-20.mnli@0.0005.0" in added
         and not [name for name in added if "step-36" in name]
     )
-    found = sweep(params.load_study("smoke", (GRID,)))
+    found = sweep(load_study("smoke", (GRID,)))
     assert len(found) == 4 * 3 * 2
     for cell in found:
         [probe] = cell.probes
@@ -154,7 +154,7 @@ def test_a_rate_of_the_grid_is_the_model_that_a_recipe_with_that_rate_would_be()
 
 
 def test_costs_grow_with_the_work():
-    small, large = (params.load_study("smoke", (f"probing.items={n}",)) for n in (12, 24))
+    small, large = (load_study("smoke", (f"probing.items={n}",)) for n in (12, 24))
     one, two = (costs.total(study, cells(study)) for study in (small, large))
     assert (
         two.scored_tokens > 1.5 * one.scored_tokens
@@ -181,7 +181,7 @@ def on_the_hub(tmp_path, monkeypatch):
     own.
     """
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path)
-    monkeypatch.setattr(pins, "pinned_data", lambda study: {})
+    monkeypatch.setattr(datasets, "pinned_data", lambda study: {})
 
     def study(name, config, *overrides):
         point = {"run": 0, "tokens": 1, "stage": "", "repo": "lab/model", "bytes": 1}
@@ -189,8 +189,8 @@ def on_the_hub(tmp_path, monkeypatch):
             point | {"name": f"step{step}", "step": step, "commit": str(step)}
             for step in range(1000, 6000, 1000)
         ]
-        monkeypatch.setattr(pins, "pinned", lambda study: {"config": config, "checkpoints": found})
-        return params.load_study(name, ("rates=null", *overrides))
+        monkeypatch.setattr(found, "pinned", lambda study: {"config": config, "checkpoints": found})
+        return load_study(name, ("rates=null", *overrides))
 
     return study
 
@@ -257,7 +257,7 @@ def test_lengths_that_were_measured_take_the_place_of_those_registered(on_the_hu
 
 def test_rows_of_a_generated_world_are_as_it_has_them(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path)
-    quick = params.load_study("quick")
+    quick = load_study("quick")
     assert lengths.basis(quick).startswith("60 tokens") and costs.longest_batch(quick) == (3, 384)
     assert {lengths.item(quick, name) for name in quick.probing.datasets} == {60}
 
@@ -276,11 +276,11 @@ def test_the_disk_holds_a_state_for_each_process_that_trains(on_the_hub, tokeniz
 
 
 def test_adapters_are_counted_as_they_are_made(tokenizer):
-    study = params.load_study("smoke")
+    study = load_study("smoke")
     network = pretraining.new_model(study.checkpoints.pretraining.architecture, tokenizer, 0)
-    with models.adapted(network, params.Lora(rank=8), 0) as trained:
+    with tuned.adapted(network, config.Lora(rank=8), 0) as trained:
         counted = sum(weight.numel() for weight in trained.parameters() if weight.requires_grad)
-    assert costs._adapters(study, params.Lora(rank=8)) == counted
+    assert costs._adapters(study, config.Lora(rank=8)) == counted
 
 
 def test_configurations_by_other_names_are_read_and_what_is_not_there_is_named(on_the_hub):
@@ -292,7 +292,7 @@ def test_configurations_by_other_names_are_read_and_what_is_not_there_is_named(o
         "n_positions": 1024,
         "vocab_size": 50257,
     }
-    assert costs.architecture(on_the_hub("olmo-1b", gpt2)) == params.Architecture(
+    assert costs.architecture(on_the_hub("olmo-1b", gpt2)) == config.Architecture(
         layers=12, width=768, heads=12, intermediate=3072, context=1024, vocabulary=50257
     )
     with pytest.raises(

@@ -9,16 +9,17 @@ import lzma
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from pretune import checkpoints, models, params, pretraining, training
-from pretune.checkpoints import Checkpoint
 from pretune.errors import Damaged
-from pretune.microworld.text import documents
+from pretune.models import checkpoint, loading, pretraining, training
+from pretune.models.checkpoint import Checkpoint
+from pretune.sources.microworld.text import documents
+from pretune.study import config
 
-SETTINGS = params.Pretraining(
+SETTINGS = config.Pretraining(
     learning_rate=3e-3,
     batch_size=4,
     length=64,
-    architecture=params.Architecture(
+    architecture=config.Architecture(
         layers=1, width=32, heads=2, intermediate=64, context=64, vocabulary=400
     ),
 )
@@ -31,7 +32,7 @@ def text(world):
 
 def run(text, folder, after=lambda step: None):
     pretraining.pretrain(text, (0, 6, 12), SETTINGS, folder, after)
-    return {path.name: checkpoints.weights_checksum(path) for path in folder.glob("step-*")}
+    return {path.name: checkpoint.weights_checksum(path) for path in folder.glob("step-*")}
 
 
 def test_two_runs_give_identical_weights_and_steps_differ(text, tmp_path):
@@ -91,20 +92,20 @@ def test_corpus_folder(tmp_path, world):
 def test_weights_that_are_not_the_models_are_fatal(text, tmp_path):
     run(text, tmp_path)
     point = Checkpoint("step-6", 0, "pretraining", 6, 1536, "r", tmp_path / "step-6", False)
-    models.load_checkpoint(point)
+    loading.load_checkpoint(point)
     (tmp_path / "step-6" / "model.safetensors").write_bytes(
         (tmp_path / "step-12" / "model.safetensors").read_bytes()
     )
     with pytest.raises(Damaged, match="step-6: a file is not what was written: set aside"):
-        models.load_checkpoint(point)
+        loading.load_checkpoint(point)
     assert not (tmp_path / "step-6").exists() and (tmp_path / "step-6.damaged").is_dir()
     config = json.loads((tmp_path / "step-12" / "config.json").read_text()) | {
         "num_hidden_layers": 2
     }
     (tmp_path / "step-12" / "config.json").write_text(json.dumps(config))
     # as if it had been written so
-    checkpoints.describe(tmp_path / "step-12", checkpoints.weights_checksum(tmp_path / "step-12"))
-    with pytest.raises(models.CheckpointError, match="missing_keys"):
-        models.load_checkpoint(
+    checkpoint.describe(tmp_path / "step-12", checkpoint.weights_checksum(tmp_path / "step-12"))
+    with pytest.raises(loading.CheckpointError, match="missing_keys"):
+        loading.load_checkpoint(
             Checkpoint("step-12", 0, "pretraining", 12, 3072, "r", tmp_path / "step-12", False)
         )

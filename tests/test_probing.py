@@ -11,22 +11,19 @@ import pytest
 import torch
 
 from conftest import OUTPUTS
-from pretune import (
-    cells,
-    checkpoints,
-    params,
-    plan,
-    pretraining,
-    probing,
-    prompts,
-    records,
-    statistics,
-)
-from pretune.checkpoints import Checkpoint
+from pretune import plan, records
+from pretune.analysis import statistics
 from pretune.errors import StudyError
-from pretune.microworld.text import documents
-from pretune.microworld.world import make_world
-from pretune.tasks import rows
+from pretune.models import pretraining
+from pretune.models.checkpoint import Checkpoint
+from pretune.run import cell, prepare
+from pretune.run import probe as probes
+from pretune.sources import datasets
+from pretune.sources.microworld.text import documents
+from pretune.sources.microworld.world import make_world
+from pretune.study import config
+from pretune.study.load import load_study
+from pretune.tasks import prompts, rows
 from pretune.tasks.example import RowError
 from pretune.tasks.registry import REGISTRY, RESERVE
 
@@ -37,13 +34,13 @@ def seen(model, tokenizer, dataset, *overrides, **changes):
     """What the smoke study sees of one dataset in the untrained model; `changes` are fields of
     the probe.
     """
-    study = params.load_study("smoke", overrides)
-    cells.prepare_data(study)
+    study = load_study("smoke", overrides)
+    prepare.prepare_data(study)
     probe = plan.Probe(
         dataset, plan.evaluation_split(study, REGISTRY[dataset]), "default", 2, 0, 12, 8, "", ""
     )
-    found = probing.Seen()
-    probing.look(
+    found = probes.Seen()
+    probes.look(
         study,
         plan.Model(POINT, "base", 0, "none"),
         model,
@@ -55,7 +52,7 @@ def seen(model, tokenizer, dataset, *overrides, **changes):
 
 
 def folder():
-    return checkpoints.data_folder(params.load_study("smoke"))
+    return datasets.data_folder(load_study("smoke"))
 
 
 @pytest.mark.parametrize(
@@ -87,7 +84,7 @@ def test_random_weights_are_never_better_than_no_skill(usual_tokenizer, dataset)
     """On every set with given answers. By characters long words win where all tokens are alike,
     which is far more than chance on HellaSwag.
     """
-    shape = params.Architecture(
+    shape = config.Architecture(
         layers=2, width=32, heads=2, intermediate=64, context=256, vocabulary=1024
     )
     world, found = "checkpoints.world={seed: 2, people: 60, towns: 24, countries: 8}", []
@@ -186,7 +183,7 @@ def test_a_model_that_gives_no_numbers_gives_no_answers(model, tokenizer, datase
     with torch.no_grad():
         model.get_output_embeddings().weight[7, 3] = value
     with pytest.raises(
-        probing.NotFinite,
+        probes.NotFinite,
         match=rf"step-0\.base\.0: {dataset}: row \d+ of .*: log_likelihood is \[.*(nan|inf)",
     ):
         seen(model, tokenizer, dataset, items=4, shots=0)
@@ -194,10 +191,10 @@ def test_a_model_that_gives_no_numbers_gives_no_answers(model, tokenizer, datase
 
 def test_a_content_free_prompt_without_numbers_is_refused_too(model, tokenizer, monkeypatch):
     monkeypatch.setattr(
-        probing, "_blank_likelihoods", lambda *given: [[0.0, np.nan, 0.0]] * len(given[3])
+        probes, "_blank_likelihoods", lambda *given: [[0.0, np.nan, 0.0]] * len(given[3])
     )
     with pytest.raises(
-        probing.NotFinite, match=r"mnli: row \d+ of .*: blank_log_likelihood is \[0.0, nan, 0.0\]"
+        probes.NotFinite, match=r"mnli: row \d+ of .*: blank_log_likelihood is \[0.0, nan, 0.0\]"
     ):
         seen(model, tokenizer, "mnli")
 
@@ -255,26 +252,26 @@ def test_published_generation_goes_past_a_newline(model, tokenizer):
 
 
 def test_training_rows_that_do_not_fit_are_passed_over_or_cut(model, tokenizer):
-    study, tuned = params.load_study("smoke"), plan.Model(POINT, "xsum", 0, "none")
-    whole, none = cells._training_rows(study, tuned, 512, tokenizer)
+    study, tuned = load_study("smoke"), plan.Model(POINT, "xsum", 0, "none")
+    whole, none = cell._training_rows(study, tuned, 512, tokenizer)
     longest = max(len(row.ids) for row in whole)
-    made, long = cells._training_rows(study, tuned, longest - 1, tokenizer)
+    made, long = cell._training_rows(study, tuned, longest - 1, tokenizer)
     assert none == [] and long and len(made) == 48 and max(len(row.ids) for row in made) < longest
     with pytest.raises(StudyError, match="rows that fit 30 tokens"):
-        cells._training_rows(study, tuned, 30, tokenizer)
-    cut, none = cells._training_rows(
-        params.load_study("smoke", ("protocol=published",)), tuned, 60, tokenizer
+        cell._training_rows(study, tuned, 30, tokenizer)
+    cut, none = cell._training_rows(
+        load_study("smoke", ("protocol=published",)), tuned, 60, tokenizer
     )
     assert max(len(row.ids) for row in cut) == 60 and len(cut) == 48 and none == []
 
 
 def test_rows_longer_than_max_length_are_passed_over_and_counted_or_cut(tokenizer):
     """As those are that exceed the context, and never more than the context holds."""
-    tuned, study = plan.Model(POINT, "xsum", 0, "none"), params.load_study("smoke")
-    whole, none = cells._training_rows(study, tuned, 512, tokenizer)
+    tuned, study = plan.Model(POINT, "xsum", 0, "none"), load_study("smoke")
+    whole, none = cell._training_rows(study, tuned, 512, tokenizer)
     longest = max(len(row.ids) for row in whole)
-    made, long = cells._training_rows(
-        params.load_study("smoke", (f"tuning.max_length={longest - 1}",)), tuned, 512, tokenizer
+    made, long = cell._training_rows(
+        load_study("smoke", (f"tuning.max_length={longest - 1}",)), tuned, 512, tokenizer
     )
     assert none == [] and long and len(made) == 48 and max(len(row.ids) for row in made) < longest
     order = rows.chosen(folder(), REGISTRY["xsum"], "train", 48 + len(long), 0)
@@ -284,19 +281,17 @@ def test_rows_longer_than_max_length_are_passed_over_and_counted_or_cut(tokenize
         if index not in long
     ] == [len(row.ids) for row in made]
     with pytest.raises(StudyError, match="rows that fit 30 tokens"):
-        cells._training_rows(
-            params.load_study("smoke", ("tuning.max_length=30",)), tuned, 512, tokenizer
-        )
+        cell._training_rows(load_study("smoke", ("tuning.max_length=30",)), tuned, 512, tokenizer)
     for limit, context in ((60, 512), (512, 60)):
-        published = params.load_study("smoke", ("protocol=published", f"tuning.max_length={limit}"))
-        cut, none = cells._training_rows(published, tuned, context, tokenizer)
+        published = load_study("smoke", ("protocol=published", f"tuning.max_length={limit}"))
+        cut, none = cell._training_rows(published, tuned, context, tokenizer)
         assert max(len(row.ids) for row in cut) == 60 and len(cut) == 48 and none == []
 
 
 def test_examples_that_are_trained_on_count_their_completion_only(tokenizer):
-    study = params.load_study("smoke")
+    study = load_study("smoke")
     for recipe, said in (("mnli", {"entailment", "neutral", "contradiction"}), ("instruct", None)):
-        made, _ = cells._training_rows(study, plan.Model(POINT, recipe, 0, "none"), 512, tokenizer)
+        made, _ = cell._training_rows(study, plan.Model(POINT, recipe, 0, "none"), 512, tokenizer)
         answers = {
             tokenizer.decode(row.ids[row.counted]).replace(tokenizer.eos_token, "").strip()
             for row in made

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pretune import prompts
-from pretune.tasks import chat
+from pretune.tasks import chat, prompts
 from pretune.tasks.example import Example, HiddenLabel, RowError
 from pretune.tasks.registry import REGISTRY
 
@@ -86,7 +85,7 @@ def test_prompts_of_real_rows_end_without_a_space_and_completions_begin_with_one
     """Every dataset of the study that is there, under whatever split; chat markup ends in a
     newline instead.
     """
-    from pretune.tasks import rows  # noqa: PLC0415
+    from pretune.tasks import rows
 
     seen = set()
     for dataset in REGISTRY.values():

@@ -11,9 +11,14 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as some
 
-from pretune import checkpoints, judging, params, plan, prompts, records, revisions, statistics
+from pretune import plan, records
+from pretune.analysis import claims, statistics
 from pretune.errors import StudyError
+from pretune.models import checkpoint
 from pretune.plan import Model
+from pretune.sources import revisions
+from pretune.study.load import load_study
+from pretune.tasks import prompts
 from pretune.tasks.example import FORMATS
 from pretune.tasks.registry import REGISTRY
 
@@ -55,7 +60,7 @@ def key_paths(value, before=""):
 
 
 KEYS = sorted(
-    set(key_paths(json.loads(params.load_study("smoke").model_dump_json())))
+    set(key_paths(json.loads(load_study("smoke").model_dump_json())))
     | {"recipes.../x.dataset", "a.b", ""}
 )
 
@@ -68,7 +73,7 @@ def test_any_override_gives_a_study_or_one_line(overrides):
         for key, value in overrides
     )
     try:
-        found = plan.cells(params.load_study("smoke", texts))
+        found = plan.cells(load_study("smoke", texts))
     except StudyError as refusal:
         assert "\n" not in str(refusal) and len(str(refusal)) < 1500
     else:
@@ -142,7 +147,7 @@ ROWS = some.lists(
 @given(ROWS)
 def test_what_is_recorded_is_what_is_read(tmp_path_factory, made):
     folder = tmp_path_factory.mktemp("records")
-    point = checkpoints.Checkpoint("step-1", 0, "pretraining", 1, 10, "r", folder / "none", True)
+    point = checkpoint.Checkpoint("step-1", 0, "pretraining", 1, 10, "r", folder / "none", True)
     model = Model(point, "base", 0, "key")
     table = [
         {"probe": "p", "dataset": "mnli", "item": item, "log_likelihood": values, "baseline": share}
@@ -216,9 +221,9 @@ def test_a_share_stays_between_nothing_and_all(n, draw):
 @given(some.lists(some.tuples(some.floats(-1, 1), some.floats(1e-4, 0.3)), min_size=1, max_size=6))
 def test_a_family_never_decides_more_than_its_claims_do_alone(effects):
     alone = [
-        judging.judge(str(place), statistics.estimate(value, [(spread**2, 20)], 50), False, "")
+        claims.judge(str(place), statistics.estimate(value, [(spread**2, 20)], 50), False, "")
         for place, (value, spread) in enumerate(effects)
     ]
-    for one, together in zip(alone, judging.holm(alone), strict=True):
+    for one, together in zip(alone, claims.holm(alone), strict=True):
         weaker = ("not supported",) if one.verdict in ("opposite", "no effect") else ()
         assert together.p >= one.p and together.verdict in (one.verdict, "undecided", *weaker)

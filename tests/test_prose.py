@@ -5,14 +5,14 @@ import re
 import pytest
 
 from conftest import ROOT
-from pretune import params
-from pretune.findings import page as pages
-from pretune.findings import prose
+from pretune.analysis import results
+from pretune.report import prose
+from pretune.study.load import load_study
 
 
 def of(study, *overrides):
     """A page of a study without rows: what is said here follows from settings alone."""
-    return pages.Page(params.load_study(study, overrides), "", "all", None, {}, 0)
+    return results.Page(load_study(study, overrides), "", "all", None, {}, 0)
 
 
 def test_how_datasets_are_asked_follows_the_protocol():
@@ -80,7 +80,7 @@ def test_whether_facts_were_read_follows_the_world(study, words):
 def test_tuned_sets_that_claim_2b_compares_have_equally_many_examples():
     """In every study that tunes on sets of both kinds."""
     for file in (ROOT / "params").glob("*.yaml"):
-        study = params.load_study(file.stem)
+        study = load_study(file.stem)
         single = [
             name
             for name, how in study.recipes.items()

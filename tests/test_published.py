@@ -8,10 +8,12 @@ import threading
 import pytest
 
 from conftest import ROOT, run_pretune
-from pretune import params, paths, published
-from pretune.findings import dichotomy, tables
-from pretune.findings.page import open_page
-from pretune.published import MAIN, TableError
+from pretune import paths
+from pretune.findings import dataset_dichotomy, published_tables
+from pretune.report.open import open_page
+from pretune.sources import released
+from pretune.sources.released import MAIN, TableError
+from pretune.study.load import load_study, resolved
 
 REAL = ROOT.parent / "shared" / "published"
 BASE, TUNED = "olmo1b_checkpoint-1000_original_hf_4shots", "olmo1b_hf_main_mnli_3epoch_2e-6_4shots"
@@ -20,7 +22,7 @@ NO_ERRORS = ("", "model_id", "eval dataset", "Performance")
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder of three small tables, and a function that changes one of them, checksum
+    """A folder of three small published_tables, and a function that changes one of them, checksum
     included.
     """
     home = tmp_path / "tables"
@@ -38,7 +40,7 @@ def folder(tmp_path, monkeypatch):
         )
         (home / name).write_text(text)
         if pinned:
-            monkeypatch.setitem(published.SHA256, name, hashlib.sha256(text.encode()).hexdigest())
+            monkeypatch.setitem(released.SHA256, name, hashlib.sha256(text.encode()).hexdigest())
 
     write(
         "all_perf_table.csv",
@@ -50,7 +52,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_a_cell_becomes_a_summary_row(folder):
-    rows = published.rows(str(folder[0])).set_index(["dataset", "recipe", "format"])
+    rows = released.rows(str(folder[0])).set_index(["dataset", "recipe", "format"])
     base, tuned = rows.loc["mnli", "base", "default"], rows.loc["mnli", "mnli", "instruct"]
     assert (base["step"], base["tokens"], base["late"], base["shots"]) == (
         1000,
@@ -67,7 +69,7 @@ def test_a_cell_becomes_a_summary_row(folder):
     assert base["baseline"] == pytest.approx(0.3545, abs=1e-4) and base["standard_error"] == 0.005
     choice = rows.loc["hellaswag", "base", "default"]
     assert choice["standard_error"] == pytest.approx((0.253 * 0.747 / 10042) ** 0.5)
-    assert list(published.left_out(str(folder[0]))["eval dataset"]) == ["alpaca"]
+    assert list(released.left_out(str(folder[0]))["eval dataset"]) == ["alpaca"]
 
 
 @pytest.mark.parametrize(
@@ -91,7 +93,7 @@ def test_what_it_does_not_know_is_one_clear_line(folder, lines, words):
     home, write = folder
     write("all_perf_table.csv", lines)
     with pytest.raises(TableError, match="all_perf_table.csv.*" + words) as error:
-        published.rows(str(home))
+        released.rows(str(home))
     assert "\n" not in str(error.value)
 
 
@@ -101,15 +103,15 @@ def test_another_checksum_and_missing_columns_and_files_are_refused(folder):
     with pytest.raises(
         TableError, match="its checksum is not that of the released table at commit 8b79c39"
     ):
-        published.rows(str(home))
+        released.rows(str(home))
     write("all_perf_table.csv", [(BASE, "xsum", 0.1)], columns=NO_ERRORS)
     with pytest.raises(TableError, match="column 'std' is missing"):
-        published.rows(str(home))
+        released.rows(str(home))
     (home / "all_perf_table.csv").unlink()
     with pytest.raises(
         TableError, match="all_perf_table.csv: not there; the folder must hold all_perf"
     ):
-        published.tables(str(home))
+        released.tables(str(home))
 
 
 def test_tables_are_downloaded_once(folder, tmp_path, monkeypatch):
@@ -124,21 +126,21 @@ def test_tables_are_downloaded_once(folder, tmp_path, monkeypatch):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}"
-        assert len(published.rows(address)) == 3 and len(published.rows(address)) == 3
+        assert len(released.rows(address)) == 3 and len(released.rows(address)) == 3
         assert len(asked) == 3
         (folder[0] / "it_perf_table.csv").write_text("cut")
         (paths.CACHE / "published" / "it_perf_table.csv").unlink()
         with pytest.raises(TableError, match="it_perf_table.csv"):
-            published.rows(address)
+            released.rows(address)
         server.shutdown()
     (paths.CACHE / "published" / "all_perf_table.csv").unlink()
     with pytest.raises(TableError, match="Connection refused; without a network give a folder"):
-        published.rows(address)
+        released.rows(address)
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the released tables are not here")
 def test_the_released_tables_are_read_to_the_last_cell():
-    rows, rest = published.rows(str(REAL)), published.left_out(str(REAL))
+    rows, rest = released.rows(str(REAL)), released.left_out(str(REAL))
     assert len(rows) + len(rest) == 649 + 107 + 97
     assert not rows.duplicated(["step", "recipe", "dataset", "format", "shots"]).any()
     assert list(rest.loc[rest["why_left_out"].str.startswith("stray"), "run"]) == [
@@ -185,12 +187,12 @@ def page(tmp_path_factory):
     if not REAL.is_dir():
         pytest.skip("the released tables are not here")
     file = tmp_path_factory.mktemp("study") / "published.yaml"
-    file.write_text(params.resolved(params.load_study("published", (f"tables={REAL}",))))
+    file.write_text(resolved(load_study("published", (f"tables={REAL}",))))
     return open_page(str(file), "06_published_tables", "all")
 
 
 def test_both_group_means_of_table_6_come_out_to_three_digits(page):
-    found = tables.group_gains(page)
+    found = published_tables.group_gains(page)
     for group in ("learned in fine-tuning", "learned in pre-training, SciQ twice"):
         assert list(found[group]) == list(found[f"{group}: printed"])
     once = ["0.037", "0.041", "0.002", "0.009", "0.022", "0.017", "0.014", "-0.002"]
@@ -198,7 +200,7 @@ def test_both_group_means_of_table_6_come_out_to_three_digits(page):
 
 
 def test_the_changes_across_kinds_come_out_and_what_carries_them(page):
-    lost, kept = tables.transfer_ratios(page).to_dict("index").values()
+    lost, kept = published_tables.transfer_ratios(page).to_dict("index").values()
     assert lost["cells"] == kept["cells"] == 32
     assert (lost["mean ratio"], lost["median"], lost["ratio of sums"]) == (
         "-61.46%",
@@ -210,7 +212,7 @@ def test_the_changes_across_kinds_come_out_and_what_carries_them(page):
 
 
 def test_the_changes_of_other_domains_come_out_and_paraphrase_is_void(page):
-    found = tables.domain_changes(page)
+    found = published_tables.domain_changes(page)
     assert dict(found["recomputed"]) == {
         "MNLI": "+0.246",
         "SocialIQa": "+0.021",
@@ -223,11 +225,13 @@ def test_the_changes_of_other_domains_come_out_and_paraphrase_is_void(page):
         "XSum": "public",
         "PAWS": "hidden",
     }
-    assert (tables.shares_of_no(page).loc[["QQP, base", "STS-B, base"], "1,000"] > 0.999).all()
+    assert (
+        published_tables.shares_of_no(page).loc[["QQP, base", "STS-B, base"], "1,000"] > 0.999
+    ).all()
 
 
 def test_the_format_gaps_come_out(page):
-    found = tables.format_gaps(page).round(2)
+    found = published_tables.format_gaps(page).round(2)
     assert list(found.loc["mean relative gap to instruct"]) == [
         0.42,
         0.20,
@@ -251,12 +255,12 @@ def test_the_format_gaps_come_out(page):
 
 
 def test_the_pair_of_last_checkpoints_gives_the_noise(page):
-    found = tables.replicates(page)
+    found = published_tables.replicates(page)
     assert found.loc["PAWS after paws", ["step 738,000", "main"]].round(3).tolist() == [
         0.732,
         0.878,
     ]
-    beyond = tables.effects_beyond_noise(page)["beyond the noise"]
+    beyond = published_tables.effects_beyond_noise(page)["beyond the noise"]
     assert (
         beyond[["MNLI", "PAWS", "SocialIQa"]].eq("yes").all()
         and beyond[["SciQ", "HellaSwag", "OpenBookQA"]].eq("no").all()
@@ -264,13 +268,13 @@ def test_the_pair_of_last_checkpoints_gives_the_noise(page):
 
 
 def test_untuned_scores_that_are_a_constant_answer_are_named(page):
-    which = dichotomy.constant_scores(page)["which"]
+    which = dataset_dichotomy.constant_scores(page)["which"]
     assert which["MNLI"] == "entailment at 1,000; contradiction at 738,000, 738,020"
     assert "no at" in which["PAWS"] and "738,020" in which["PAWS"]
 
 
 def test_the_turn_down_at_the_end_is_within_the_noise_of_the_pair(page):
-    end = tables.end_of_the_run(page).loc["pre-training group, 5 sets, tuned"]
+    end = published_tables.end_of_the_run(page).loc["pre-training group, 5 sets, tuned"]
     assert (end["505,000"], end["738,020"]) == ("0.601", "0.577")
-    assert "changes by -0.023" in tables.turn_down(page)
-    assert "+0.11 (+0.08 to +0.13)" in tables.late_boolq(page)
+    assert "changes by -0.023" in published_tables.turn_down(page)
+    assert "+0.11 (+0.08 to +0.13)" in published_tables.late_boolq(page)

@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pretune import params, paths, records
+from pretune import paths, records
 from pretune.plan import cells
+from pretune.study.load import load_study
 
 SMALL = (
     "findings=[01_dataset_dichotomy]",
@@ -29,7 +30,7 @@ def study(tmp_path, monkeypatch):
     """A study whose first two checkpoints have records of made-up rows for base."""
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path)
     monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
-    found = params.load_study("smoke", SMALL)
+    found = load_study("smoke", SMALL)
     for cell in bases(found)[:2]:
         write(found, cell, cell.probes)
     return found
@@ -175,7 +176,7 @@ def test_what_rows_say_of_their_checkpoint_is_what_the_study_says_now(study):
     """
     for cell in bases(study)[2:]:
         write(study, cell, cell.probes)
-    more = params.load_study("smoke", (*SMALL, "checkpoints.steps=[0, 20, 36, 38, 39, 40]"))
+    more = load_study("smoke", (*SMALL, "checkpoints.steps=[0, 20, 36, 38, 39, 40]"))
     old, new = records.load(study), records.load(more)
     assert set(old.loc[old["late"], "step"]) == {36, 38, 40} and set(
         new.loc[new["late"], "step"]
@@ -195,7 +196,7 @@ def test_half_written_files_are_never_read(study):
 
 
 def test_a_new_probe_is_the_only_thing_missing(study):
-    more = params.load_study("smoke", ("probing.items=25", *SMALL))
+    more = load_study("smoke", ("probing.items=25", *SMALL))
     assert len(records.missing(more)) == len(cells(study)) == 20
     cell = bases(study)[2]
     write(study, cell, cell.probes[:4])

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import OLMO
-from pretune import revisions
-from pretune.revisions import Revision, RevisionError
+from pretune.sources import revisions
+from pretune.sources.revisions import Revision, RevisionError
 
 LIST = OLMO / "revisions.txt"
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from pretune import prefix, prompts, scoring
+from pretune.models import prefix, scoring
+from pretune.tasks import prompts
 from small_models import FAMILIES, small
 
 PREFIX = (

@@ -14,9 +14,11 @@ import nbformat
 import pytest
 
 from conftest import OUTPUTS
-from pretune import pages, params, paths, site
-from pretune.figures import quote
-from pretune.judging import VERDICTS
+from pretune import paths
+from pretune.analysis.claims import VERDICTS
+from pretune.analysis.display import quote
+from pretune.report import pages, site
+from pretune.study.load import load_study, resolved
 
 CHROMIUM = shutil.which("chromium")
 SCRIPT = "<script>alert(1)</script> <img src=x onerror=alert(2)> [a](javascript:b) ‮gnp"
@@ -257,8 +259,8 @@ def test_a_study_of_two_findings_links_to_its_own_pages_only(smoke, tmp_path, mo
         OUTPUTS / "smoke", tmp_path / "smoke", ignore=shutil.ignore_patterns("notebooks", "site")
     )
     two = smoke.model_copy(update={"findings": ("01_dataset_dichotomy", "04_task_transfer")})
-    (tmp_path / "smoke" / "smoke.yaml").write_text(params.resolved(two))
-    two = params.load_study(str(tmp_path / "smoke" / "smoke.yaml"))
+    (tmp_path / "smoke" / "smoke.yaml").write_text(resolved(two))
+    two = load_study(str(tmp_path / "smoke" / "smoke.yaml"))
     monkeypatch.setenv("PRETUNE_OUTPUTS", str(tmp_path))
     wanted = [page for page in pages.pages(two) if page.checkpoint == "all"]
     assert pages.execute(two, wanted, 2) == {}

@@ -13,7 +13,7 @@ import yaml
 from packaging.requirements import Requirement
 
 from conftest import ROOT
-from pretune import pairs
+from pretune.report import pairing
 
 TOP = {
     "notebooks",
@@ -101,10 +101,10 @@ def content(book):
 )
 def test_script_and_notebook_hold_the_same_cells(script):
     book = nbformat.read(script.with_suffix(".ipynb"), 4)
-    assert content(book) == content(pairs.notebook_of(script)), "run `make notebooks`"
+    assert content(book) == content(pairing.notebook_of(script)), "run `make notebooks`"
     changed = nbformat.from_dict(book)
     changed.cells[0].source += "x"
-    assert content(changed) != content(pairs.notebook_of(script))
+    assert content(changed) != content(pairing.notebook_of(script))
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_script_and_notebook_hold_the_same_cells(script):
 )
 def test_a_notebook_argues(script):
     """Short cells, more prose than code, one parameters cell, no function definitions."""
-    cells = content(pairs.notebook_of(script))
+    cells = content(pairing.notebook_of(script))
     prose = sum(len(source.split()) for kind, source, _ in cells if kind == "markdown")
     code = [source for kind, source, _ in cells if kind == "code"]
     assert prose > 4 * sum(source.count("\n") + 1 for source in code)
@@ -125,15 +125,17 @@ def test_writing_the_pairs_again_changes_nothing_and_cleans_outputs(tmp_path):
     script.write_text(
         '# %% [markdown]\n# # Title\n\n# %% tags=["parameters"]\nstudy = 1\n\n# %%\nprint(study)\n'
     )
-    [target] = pairs.write_pairs(tmp_path)
+    [target] = pairing.write_pairs(tmp_path)
     first = target.read_bytes()
-    assert pairs.write_pairs(tmp_path) == []
+    assert pairing.write_pairs(tmp_path) == []
     book = nbformat.read(target, 4)
     book.cells[2].outputs = [nbformat.v4.new_output("stream", text="1\n")]
     book.cells[2].execution_count = 3
     nbformat.write(book, target)
-    assert content(book) == content(pairs.notebook_of(script))  # outputs do not fail the comparison
-    assert pairs.write_pairs(tmp_path) == [target] and target.read_bytes() == first
+    assert content(book) == content(
+        pairing.notebook_of(script)
+    )  # outputs do not fail the comparison
+    assert pairing.write_pairs(tmp_path) == [target] and target.read_bytes() == first
 
 
 def test_the_table_of_speed_is_what_was_measured_and_reaches_what_it_says():

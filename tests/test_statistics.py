@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pretune import judging, statistics
+from pretune.analysis import claims, contrasts, curves, groups, labels, statistics
 
 STEPS = {0: False, 50: False, 200: False, 680: True, 690: True, 700: True}
 
@@ -51,8 +51,8 @@ def test_items_that_all_agree_leave_the_doubt_of_the_rule_of_three():
 
 
 def gain(rows, dataset="a"):
-    scores = statistics.Scores(rows)
-    return statistics.effect(scores, judging.gain(scores, dataset))
+    scores = contrasts.Scores(rows)
+    return contrasts.effect(scores, contrasts.gain(scores, dataset))
 
 
 def test_gain_is_late_minus_early_on_paired_items():
@@ -83,23 +83,21 @@ def tuned(rows, seeds, shift, spread=0.0, seed=0):
 def test_an_effect_is_paired_by_item_and_seed():
     """Items differ far more than the effect; paired, they cancel."""
     rows = tuned(records({"a": [0.5] * 6}, items=400), 3, 0.1)
-    terms = [statistics.Term(1, "a", "mnli"), statistics.Term(-1, "a")]
-    found = statistics.effect(statistics.Scores(rows), terms)
+    terms = [contrasts.Term(1, "a", "mnli"), contrasts.Term(-1, "a")]
+    found = contrasts.effect(contrasts.Scores(rows), terms)
     assert (
         found.value == pytest.approx(0.1, abs=0.01)
         and found.high - found.low < 0.03
         and found.seeds == 3
     )
-    alone = statistics.effect(statistics.Scores(rows), [statistics.Term(1, "a", "mnli")])
+    alone = contrasts.effect(contrasts.Scores(rows), [contrasts.Term(1, "a", "mnli")])
     assert alone.high - alone.low > 2 * (found.high - found.low)
 
 
 def test_seeds_that_differ_widen_the_interval():
-    terms = [statistics.Term(1, "a", "mnli"), statistics.Term(-1, "a")]
+    terms = [contrasts.Term(1, "a", "mnli"), contrasts.Term(-1, "a")]
     narrow, wide = (
-        statistics.effect(
-            statistics.Scores(tuned(records({"a": [0.5] * 6}), 3, 0.1, spread)), terms
-        )
+        contrasts.effect(contrasts.Scores(tuned(records({"a": [0.5] * 6}), 3, 0.1, spread)), terms)
         for spread in (0.0, 0.1)
     )
     assert wide.high - wide.low > 4 * (narrow.high - narrow.low) and wide.freedom < 4
@@ -109,53 +107,53 @@ def test_an_early_checkpoint_carries_its_own_noise():
     shifts = [0, 0, 0, -0.05, 0, 0.05]  # neighbours that differ by more than items do
     rows = records({"a": [0.5] * 6}, items=3000)
     rows["score"] += rows["step"].map(dict(zip(STEPS, shifts, strict=True)))
-    scores, late = statistics.Scores(rows), [statistics.Term(1, "a")]
-    one, both = (statistics.effect(scores, terms) for terms in (late, judging.gain(scores, "a")))
+    scores, late = contrasts.Scores(rows), [contrasts.Term(1, "a")]
+    one, both = (contrasts.effect(scores, terms) for terms in (late, contrasts.gain(scores, "a")))
     # 1/3 of the floor's variance, against 1/3 and 1
     assert both.variance / one.variance == pytest.approx(4, rel=0.2)
-    quiet = statistics.effect(scores, late, noise=False)
+    quiet = contrasts.effect(scores, late, noise=False)
     assert quiet.variance < one.variance / 5
 
 
 def test_a_slope_is_that_of_least_squares_per_doubling():
     rows = records({"a": [0.0, 0.1, 0.2, 0.5, 0.5, 0.5]}, items=4000)
     tokens = {50: 1000, 200: 2000, 700: 4000}
-    found = statistics.effect(statistics.Scores(rows), statistics.slope("a", "base", tokens))
+    found = contrasts.effect(contrasts.Scores(rows), contrasts.slope("a", "base", tokens))
     scores = rows.groupby("step")["score"].mean()
     assert found.value == pytest.approx(np.polyfit([0, 1, 2], scores[[50, 200, 700]], 1)[0])
 
 
 def test_sorting_needs_equivalence_not_absence_of_significance():
     rows = records({"rises": [0.2, 0.25, 0.5, 0.9, 0.9, 0.9], "flat": [0.2] * 6}, items=4000)
-    assert dict(judging.sort_datasets(rows)["group"]) == {"rises": "learned", "flat": "not learned"}
+    assert dict(groups.sort_datasets(rows)["group"]) == {"rises": "learned", "flat": "not learned"}
     few = records({"flat": [0.3] * 6}, items=40)
-    assert judging.sort_datasets(few)["group"]["flat"] == "undecided"
+    assert groups.sort_datasets(few)["group"]["flat"] == "undecided"
 
 
-def apart(rows, groups):
-    scores = statistics.Scores(rows)
-    terms = judging.groups_apart(
-        groups, lambda dataset, weight: judging.gain(scores, dataset, weight=weight)
+def apart(rows, sorted_):
+    scores = contrasts.Scores(rows)
+    terms = groups.groups_apart(
+        sorted_, lambda dataset, weight: contrasts.gain(scores, dataset, weight=weight)
     )
-    return statistics.effect(scores, terms) if terms else None
+    return contrasts.effect(scores, terms) if terms else None
 
 
 def test_the_difference_of_groups_comes_out_and_is_asked_only_of_two_sets_each():
     rise, flat = [0.2, 0.25, 0.5, 0.8, 0.8, 0.8], [0.2] * 6
     rows = records({"a": rise, "b": rise, "c": flat, "d": flat}, items=2000)
-    groups = judging.sort_datasets(judging.half(rows, "A"))["group"]
-    found = apart(judging.half(rows, "B"), groups)
+    sorted_ = groups.sort_datasets(groups.half(rows, "A"))["group"]
+    found = apart(groups.half(rows, "B"), sorted_)
     assert (
         found.low < 0.55 < found.high
-        and judging.judge("1a", found, False, "").verdict == "supported"
+        and claims.judge("1a", found, False, "").verdict == "supported"
     )
-    assert apart(rows, groups.replace("not learned", "undecided")) is None
-    assert judging.judge("1a", None, True, "why").verdict == "not asked"
+    assert apart(rows, sorted_.replace("not learned", "undecided")) is None
+    assert claims.judge("1a", None, True, "why").verdict == "not asked"
 
 
 def test_halves_share_no_item():
     rows = records({"a": [0.5] * 6, "b": [0.5] * 6}, items=101)
-    one, two = judging.half(rows, "A"), judging.half(rows, "B")
+    one, two = groups.half(rows, "A"), groups.half(rows, "B")
     assert len(one) + len(two) == len(rows) and not set(one["item"]) & set(two["item"])
 
 
@@ -172,21 +170,21 @@ def test_halves_share_no_item():
 )
 def test_verdicts_are_held_against_both_margins(value, error, verdict):
     found = statistics.estimate(value, [(error**2, 1000)], 9)
-    assert judging.judge("x", found, False, "").verdict == verdict
+    assert claims.judge("x", found, False, "").verdict == verdict
     # where the margin is no band around nothing
-    below = judging.judge("x", found, False, "", two_sided=False).verdict
+    below = claims.judge("x", found, False, "", claims.Claim("", "", two_sided=False)).verdict
     assert below == ("not supported" if verdict in ("no effect", "opposite") else verdict)
 
 
 def test_the_smallest_effect_that_is_told_is_found_in_80_percent_of_trials():
     draw, error, freedom = np.random.default_rng(0), 0.03, 12
-    smallest = judging.judge(
+    smallest = claims.judge(
         "x", statistics.estimate(0.0, [(error**2, freedom)], 9), False, ""
     ).smallest
     assert 0.05 + 2.8 * error < smallest < 0.05 + 3.2 * error
     spread = error**2 * draw.chisquare(freedom, 4000) / freedom
     trials = [
-        judging.judge("x", statistics.estimate(value, [(variance, freedom)], 9), False, "").verdict
+        claims.judge("x", statistics.estimate(value, [(variance, freedom)], 9), False, "").verdict
         for value, variance in zip(draw.normal(smallest, error, 4000), spread, strict=True)
     ]
     assert np.mean([one == "supported" for one in trials]) == pytest.approx(0.8, abs=0.03)
@@ -215,12 +213,15 @@ def test_sets_that_are_sorted_by_luck_are_not_apart_on_fresh_items():
     trials, wrong = 60, {"A": 0, "B": 0}
     for trial in range(trials):
         rows = records({name: [0.3] * 6 for name in "abcdefghijkl"}, items=60, seed=trial)
-        halves = {which: judging.half(rows, which) for which in "AB"}
-        lucky = judging.sort_datasets(halves["A"])["gain"].map(lambda found: found.value).rank() > 6
-        groups = lucky.map({True: "learned", False: "not learned"})
+        halves = {which: groups.half(rows, which) for which in "AB"}
+        lucky = groups.sort_datasets(halves["A"])["gain"].map(lambda found: found.value).rank() > 6
+        sorted_ = lucky.map({True: "learned", False: "not learned"})
         for which, some in halves.items():
             wrong[which] += (
-                judging.judge("1a", apart(some, groups), False, "", margin=0).verdict == "supported"
+                claims.judge(
+                    "1a", apart(some, sorted_), False, "", claims.Claim("", "", margin=0)
+                ).verdict
+                == "supported"
             )
     assert wrong["B"] <= 0.05 * trials < 0.2 * trials < wrong["A"]
 
@@ -230,7 +231,7 @@ def test_a_set_that_the_first_checkpoint_has_already_is_learned_before():
         {"early": [0.2, 0.6, 0.7, 0.9, 0.9, 0.9], "late": [0.2, 0.2, 0.5, 0.9, 0.9, 0.9]},
         items=2000,
     )
-    assert dict(judging.sort_datasets(rows)["group"]) == {
+    assert dict(groups.sort_datasets(rows)["group"]) == {
         "early": "learned before",
         "late": "learned",
     }
@@ -240,7 +241,7 @@ def test_balanced_accuracy_of_a_constant_answer_is_chance():
     rows = pd.DataFrame(
         {"item": range(100), "gold": [0] * 80 + [1] * 20, "score": [1.0] * 80 + [0.0] * 20}
     )
-    assert statistics.balanced_accuracy(rows).value == pytest.approx(0)
+    assert labels.balanced_accuracy(rows).value == pytest.approx(0)
 
 
 def test_a_share_is_wilsons():
@@ -271,15 +272,15 @@ def test_a_constant_answer_that_changes_is_constant_within_each_model():
             for item in range(10)
         ]
     )
-    assert statistics.is_most_frequent(rows).eq(1).all()
+    assert labels.is_most_frequent(rows).eq(1).all()
     mixed = rows.assign(prediction=rows["prediction"].where(rows["item"] < 7, 3))
-    assert statistics.is_most_frequent(mixed).mean() == pytest.approx(0.7)
+    assert labels.is_most_frequent(mixed).mean() == pytest.approx(0.7)
 
 
 def test_bracket_names_the_steps_a_rise_falls_between():
     line = pd.DataFrame({"step": [0, 50, 100, 200, 400], "score": [0.5, 0.2, 0.3, 0.7, 0.8]})
-    assert statistics.bracket(line) == (100, 200)
-    assert statistics.bracket(line.assign(score=[0.5, 0.5, 0.4, 0.4, 0.4])) is None
+    assert curves.bracket(line) == (100, 200)
+    assert curves.bracket(line.assign(score=[0.5, 0.5, 0.4, 0.4, 0.4])) is None
 
 
 def test_the_published_value_is_the_midpoint_of_a_bootstrap_interval():
@@ -300,8 +301,8 @@ def test_the_published_value_is_the_midpoint_of_a_bootstrap_interval():
             "baseline": 0.3,
         }
     )
-    assert statistics.curve(rows, "bootstrap")["score"].item() == found.value
-    assert statistics.curve(rows)["score"].item() == 0.6
+    assert curves.curve(rows, "bootstrap")["score"].item() == found.value
+    assert curves.curve(rows)["score"].item() == 0.6
 
 
 def summaries(scores, error=0.01):
@@ -332,33 +333,33 @@ def summaries(scores, error=0.01):
 
 
 def test_summaries_give_the_interval_their_standard_errors_and_the_pair_allow():
-    scores = statistics.Scores(
+    scores = contrasts.Scores(
         summaries({("a", "base"): [0.2, 0.2, 0.3, 0.5, 0.6], ("b", "base"): [0.2] * 5})
     )
-    quiet = statistics.effect(scores, judging.gain(scores, "a"), noise=False)
+    quiet = contrasts.effect(scores, contrasts.gain(scores, "a"), noise=False)
     assert (
         quiet.value == pytest.approx(0.35)
         and quiet.variance == pytest.approx(0.01**2 * (1 + 1 / 2))
         and quiet.n == 500
     )
-    full = statistics.effect(scores, judging.gain(scores, "a"))
+    full = contrasts.effect(scores, contrasts.gain(scores, "a"))
     assert full.variance == quiet.variance and full.pair == pytest.approx(0.1**2 / 2 * (1 + 1 / 2))
     # t(.975) with one degree of freedom
     reach = np.hypot(1.96 * quiet.variance**0.5, 12.706 * full.pair**0.5)
     assert full.high - full.value == full.value - full.low == pytest.approx(reach, rel=1e-3)
     # of its own cells, not of all
-    assert statistics.effect(scores, judging.gain(scores, "b")).pair == 0
+    assert contrasts.effect(scores, contrasts.gain(scores, "b")).pair == 0
     assert statistics.over_items(scores.rows[:1]).high == pytest.approx(0.2 + 1.96 * 0.01, abs=1e-4)
 
 
 def test_a_hole_is_nan_and_decides_nothing():
     rows = summaries({("a", "base"): [0.2] * 5})
-    terms = [statistics.Term(1, "b"), statistics.Term(-1, "a")]
-    found = statistics.effect(statistics.Scores(rows), terms)
+    terms = [contrasts.Term(1, "b"), contrasts.Term(-1, "a")]
+    found = contrasts.effect(contrasts.Scores(rows), terms)
     assert np.isnan([found.value, found.low, found.high]).all() and found.n == 0
-    assert judging.judge("x", found, False, "").verdict == "not asked"
+    assert claims.judge("x", found, False, "").verdict == "not asked"
     bare = statistics.estimate(0.3, [(0.01, 9), (0.0, 0)], 9)  # its noise cannot be known
-    assert judging.judge("x", bare, False, "").verdict == "undecided"
+    assert claims.judge("x", bare, False, "").verdict == "undecided"
 
 
 def seeds_of(recipe, numbers, scores):
@@ -385,14 +386,14 @@ def test_seeds_are_paired_by_their_names_and_not_by_their_places():
     """
     level, terms = (
         {0: 0.1, 1: 0.5, 2: 0.8},
-        [statistics.Term(1, "a", "mnli"), statistics.Term(-1, "a")],
+        [contrasts.Term(1, "a", "mnli"), contrasts.Term(-1, "a")],
     )
     higher = {number: score + 0.1 for number, score in level.items()}
     rows = pd.concat([seeds_of("base", (2, 0, 1), level), seeds_of("mnli", (1, 2, 0), higher)])
-    found = statistics.effect(statistics.Scores(rows), terms, noise=False)
+    found = contrasts.effect(contrasts.Scores(rows), terms, noise=False)
     assert found.value == pytest.approx(0.1) and found.seeds == 3
     # what items that agree leave, and nothing of seeds
-    steady = statistics._item_variance(np.full(4, 0.1))[0]
+    steady = statistics.item_variance(np.full(4, 0.1))[0]
     assert found.variance == pytest.approx(steady)
 
 
@@ -400,12 +401,12 @@ def test_seeds_are_paired_by_their_names_and_not_by_their_places():
 def test_an_effect_that_lacks_a_seed_is_blank_and_not_the_rest(there):
     level = {0: 0.1, 1: 0.5, 2: 0.8}
     rows = pd.concat([seeds_of("base", range(3), level), seeds_of("mnli", there, level)])
-    terms = [statistics.Term(1, "a", "mnli"), statistics.Term(-1, "a")]
-    assert np.isnan(statistics.effect(statistics.Scores(rows), terms).value)
+    terms = [contrasts.Term(1, "a", "mnli"), contrasts.Term(-1, "a")]
+    assert np.isnan(contrasts.effect(contrasts.Scores(rows), terms).value)
     bare = rows.assign(shots_asked=rows["shots_asked"].where(rows["recipe"] == "mnli", 0))
     # without examples there is nothing to draw
     bare = bare[(bare["recipe"] == "mnli") | (bare["draw"] == 0)]
-    assert statistics.effect(statistics.Scores(bare), terms, noise=False).seeds == len(there)
+    assert contrasts.effect(contrasts.Scores(bare), terms, noise=False).seeds == len(there)
 
 
 def test_a_pair_of_checkpoints_is_one_degree_of_freedom_and_what_it_adds_is_kept_apart():
@@ -431,8 +432,8 @@ def test_the_noise_floor_is_that_of_a_dataset_or_pooled_where_it_has_but_two_nei
     rows["score"] = (
         rows["step"].map({680: 0.1, 690: 0.2, 700: 0.3}).where(rows["dataset"] == "a", 0.5)
     )
-    assert dict(statistics.noise_floors(rows)) == pytest.approx({"a": 0.1, "b": 0})
-    pair = statistics.noise_floors(rows[rows["step"] != 690])
+    assert dict(curves.noise_floors(rows)) == pytest.approx({"a": 0.1, "b": 0})
+    pair = curves.noise_floors(rows[rows["step"] != 690])
     assert dict(pair) == pytest.approx(dict.fromkeys("ab", np.sqrt((0.2**2 / 2 + 0) / 2)))
 
 
@@ -440,28 +441,28 @@ def test_rank_correlation_has_an_interval_from_five_checkpoints_on():
     line = pd.DataFrame(
         {"tokens": [1, 2, 4, 8, 16, 32, 64, 128], "score": [0.2, 0.1, 0.3, 0.4, 0.6, 0.5, 0.7, 0.8]}
     )
-    found = statistics.rank_correlation(line)
+    found = curves.rank_correlation(line)
     assert found.value == pytest.approx(1 - 6 * 4 / (8 * 63))
     # tanh(arctanh(.9524) - 1.96 sqrt((1 + .9524^2 / 2) / 5))
     assert found.low == pytest.approx(0.664, abs=1e-3)
-    assert np.isnan(statistics.rank_correlation(line[:4]).low)
-    assert np.isnan(statistics.rank_correlation(line.assign(score=1)).value)
+    assert np.isnan(curves.rank_correlation(line[:4]).low)
+    assert np.isnan(curves.rank_correlation(line.assign(score=1)).value)
 
 
 def test_holm_asks_more_of_every_claim_of_a_family():
     strong, weak, none = (
-        judging.judge(name, statistics.estimate(value, [(0.0004, 1000)], 9), False, "")
+        claims.judge(name, statistics.estimate(value, [(0.0004, 1000)], 9), False, "")
         for name, value in (("a", 0.2), ("b", 0.092), ("c", 0.05))
     )
     assert [v.verdict for v in (strong, weak, none)] == ["supported", "supported", "undecided"]
-    assert [v.verdict for v in judging.holm([weak, none, strong])] == [
+    assert [v.verdict for v in claims.holm([weak, none, strong])] == [
         "undecided",
         "undecided",
         "supported",
     ]
-    assert [v.verdict for v in judging.holm([weak])] == ["supported"]
-    unasked = judging.judge("d", None, True, "why")
-    assert judging.holm([weak, unasked])[0].verdict == "supported"  # what is not asked is no test
+    assert [v.verdict for v in claims.holm([weak])] == ["supported"]
+    unasked = claims.judge("d", None, True, "why")
+    assert claims.holm([weak, unasked])[0].verdict == "supported"  # what is not asked is no test
 
 
 def test_of_several_runs_each_counts_once_whatever_its_seeds():

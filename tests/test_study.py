@@ -16,8 +16,10 @@ import pytest
 from nbclient import NotebookClient
 
 from conftest import OUTPUTS, ROOT, run_pretune
-from pretune import pages, params, paths, records, site
+from pretune import paths, records
 from pretune.plan import cells
+from pretune.report import pages, site
+from pretune.study.load import load_study
 from running import WHO, gone, record_count, rows_in, start, wait_until
 
 
@@ -254,7 +256,7 @@ def test_only_a_study_as_its_file_says_is_kept_as_reference(smoke, tmp_path, mon
         pages.PageError,
         match="smoke was run with overrides; only a study as in params/smoke.yaml is kept",
     ):
-        pages.keep_reference(params.load_study("smoke", ("tuning.seeds=2",)))
+        pages.keep_reference(load_study("smoke", ("tuning.seeds=2",)))
 
 
 def figures_of(book):
@@ -286,7 +288,7 @@ def test_a_sweep_prints_and_keeps_its_table_and_names_the_better_rates(tmp_path,
     best = table[table["recipe"] == "instruct"].set_index("rate")
     assert best.loc[1e-3, "best"] and best.loc[1e-3, "mean"] < best.loc[1e-6, "mean"]
     assert "recipes.instruct.learning_rate: 0.001 is best, 1e-06 is used" in done.stdout
-    study = params.load_study(str(tmp_path / "smoke" / "smoke.yaml"))
+    study = load_study(str(tmp_path / "smoke" / "smoke.yaml"))
     rows = rows_in(tmp_path, study, monkeypatch)
     assert set(rows["split"]) == {"train reserve"} and records.summary(study).empty
     # the study as it is has no grid
@@ -308,14 +310,14 @@ def test_the_published_protocol_runs_and_marks_what_it_lets_pass(tmp_path, monke
         "run", "smoke", *words, "--only", "step-0", "--no-notebooks", outputs=tmp_path
     )
     assert done.returncode == 0, done.stderr
-    study = params.load_study(str(tmp_path / "smoke" / "smoke.yaml"))
+    study = load_study(str(tmp_path / "smoke" / "smoke.yaml"))
     rows = rows_in(tmp_path, study, monkeypatch)
     assert rows.loc[rows["dataset"] == "qqp", "flag"].str.contains("hidden label").all()
     assert (rows["flag"].str.contains("shot") == (rows["item"] < rows["shots_asked"])).all()
 
 
 def test_checkpoints_from_a_corpus_of_ones_own(tmp_path, world):
-    from pretune.microworld.text import documents  # noqa: PLC0415
+    from pretune.sources.microworld.text import documents
 
     stream = documents(world, 3)
     (tmp_path / "text").mkdir()
@@ -358,7 +360,7 @@ def test_checkpoints_from_a_corpus_of_ones_own(tmp_path, world):
 def test_a_study_needs_no_torch_to_be_read():
     code = (
         "import sys; from pretune import batch, params, plan; from pretune.findings import "
-        "overview;plan.cells(params.load_study('quick')); assert not {'torch', 'transformers', "
+        "overview;plan.cells(load_study('quick')); assert not {'torch', 'transformers', "
         "'datasets'} & set(sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -369,7 +371,7 @@ def test_a_study_needs_no_torch_to_be_read():
 )
 def test_expected_time_is_within_the_promise(name, minutes):
     """The cost model says that a study of the README fits its promise on two cores."""
-    from pretune import costs  # noqa: PLC0415
+    from pretune import costs
 
-    study = params.load_study(name)
+    study = load_study(name)
     assert costs.total(study, cells(study)).seconds / 2 < 60 * minutes

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from pretune import models, training
-from pretune.params import Lora, Tuning
-from pretune.training import Row, TrainingFailed
+from pretune.models import training, tuned
+from pretune.models.training import Row, TrainingFailed
+from pretune.study.config import Lora, Tuning
 
 SETTINGS = Tuning(learning_rate=1e-3, batch_size=8, examples=1, epochs=3, precision="float32")
 
@@ -169,7 +169,7 @@ def test_where_no_row_fits_activations_are_computed_twice_and_the_weights_are_th
     spared.model.layers[0].mlp.register_forward_pre_hook(
         lambda *_: calls.append(computes_twice(spared))
     )
-    with models.adapted(whole, lora, 0) as trained:
+    with tuned.adapted(whole, lora, 0) as trained:
         log = training.train(trained, some_rows(), SETTINGS, 0)
 
     def fits_when_little_is_kept(rows, device):
@@ -180,7 +180,7 @@ def test_where_no_row_fits_activations_are_computed_twice_and_the_weights_are_th
         return real(rows, device)
 
     monkeypatch.setattr(training, "collate", fits_when_little_is_kept)
-    with models.adapted(spared, lora, 0) as trained:
+    with tuned.adapted(spared, lora, 0) as trained:
         again = training.train(trained, some_rows(), SETTINGS, 0)
     assert "gradient checkpointing is switched on" in caplog.text and not computes_twice(spared)
     assert not spared.get_input_embeddings()._forward_hooks
@@ -307,7 +307,7 @@ def test_schedules():
 
 def adapted_weights(model, seed, rate=1e-2):
     trained = copy.deepcopy(model)
-    with models.adapted(trained, Lora(rank=4), seed) as inner:
+    with tuned.adapted(trained, Lora(rank=4), seed) as inner:
         names = [name for name, weight in inner.named_parameters() if weight.requires_grad]
         training.train(
             inner, some_rows(), SETTINGS.model_copy(update={"learning_rate": rate}), seed

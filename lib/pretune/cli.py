@@ -2,6 +2,8 @@
 
 Exit codes: 0 all done, 1 something failed and is listed, 2 the study or the call is not
 possible, 130 interrupted.
+
+A command imports what it alone needs when it is called: torch, pandas and papermill take seconds.
 """
 
 from __future__ import annotations
@@ -15,10 +17,12 @@ import sys
 import time
 from pathlib import Path
 
-from pretune import batch, costs, lengths, params, paths, records, storage
+from pretune import costs, lengths, paths, records, storage
 from pretune.errors import RunError, StudyError
-from pretune.params import Study
 from pretune.plan import cells, check_names
+from pretune.run import queue
+from pretune.study.config import Study
+from pretune.study.load import load_study, resolved
 
 SHOWN = 800  # characters of a prompt that `data` prints
 
@@ -150,22 +154,22 @@ def _study(given: argparse.Namespace) -> Study:
     """The study asked for. With overrides it is written down resolved, so that notebooks read
     the same one.
     """
-    study = params.load_study(given.study, tuple(given.overrides))
+    study = load_study(given.study, tuple(given.overrides))
     if not given.overrides or given.command is _plan:
         return study
     cells(study)  # refuse what is impossible before anything is written
     file = paths.study_folder(study.name) / f"{study.name}.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(
-        "# resolved, with overrides: " + " ".join(given.overrides) + "\n" + params.resolved(study)
+        "# resolved, with overrides: " + " ".join(given.overrides) + "\n" + resolved(study)
     )
-    return params.load_study(str(file))
+    return load_study(str(file))
 
 
 def _plan(given: argparse.Namespace) -> int:
     study = _study(given)
     work, lacking = cells(study), records.missing(study)
-    print(params.resolved(study))
+    print(resolved(study))
     if study.tables:
         print(f"nothing to measure: scores are read from {study.tables}")
         return 0
@@ -176,7 +180,7 @@ def _plan(given: argparse.Namespace) -> int:
     for cell in lacking:
         cost = costs.cell_cost(study, cell)
         print(f"  {cell.model.name:<24} {len(cell.probes):>3} probes  {cost.seconds:>7.1f} s")
-    print(_expected(study, costs.total(study, lacking), batch.default_jobs()))
+    print(_expected(study, costs.total(study, lacking), queue.default_jobs()))
     return 0
 
 
@@ -227,28 +231,28 @@ def _run(given: argparse.Namespace) -> int:
     if given.sweep:
         return _sweep(study, given.jobs)
     start = time.perf_counter()
-    outcome = batch.measure(study, only, given.jobs)
+    outcome = queue.measure(study, only, given.jobs)
     wall["measure"] = time.perf_counter() - start
     failed = dict(outcome.failed)
     made = 0
     if not given.no_notebooks:
-        failed_pages, made = _pages(study, only, given.jobs or batch.default_jobs(), wall)
+        failed_pages, made = _pages(study, only, given.jobs or queue.default_jobs(), wall)
         failed |= failed_pages
     wall["total"] = time.perf_counter() - start
     if outcome.seconds or made:
-        batch.write_run(study, outcome, wall)
+        queue.write_run(study, outcome, wall)
     return _told(failed)
 
 
 def _sweep(study: Study, jobs: int | None) -> int:
     """Run the grid of learning rates, print its table and leave it as a file."""
-    from pretune import rates  # noqa: PLC0415  pandas takes a second to load
+    from pretune.report import rates
 
     if study.rates is None:
         raise study.refuse(
             "rates", None, "a sweep needs a grid: rates: {grid: [...], steps: [...]}"
         )
-    outcome = batch.measure(study, jobs=jobs, rates=True)
+    outcome = queue.measure(study, jobs=jobs, rates=True)
     if not outcome.failed:
         file = paths.study_folder(study.name) / "rates.csv"
         rates.table(study).to_csv(file, index=False, float_format="%.4g")
@@ -262,6 +266,8 @@ def _sweep(study: Study, jobs: int | None) -> int:
 
 
 def _report(given: argparse.Namespace) -> int:
+    from pretune.report import pages
+
     study = _study(given)
     lacking = records.missing(study)
     if lacking:
@@ -269,10 +275,8 @@ def _report(given: argparse.Namespace) -> int:
             f"{len(lacking)} cells are missing, the first is {lacking[0].model.name}; pretune run "
             f"{given.study}"
         )
-    failed, _ = _pages(study, (), batch.default_jobs(), {})
+    failed, _ = _pages(study, (), queue.default_jobs(), {})
     if given.keep and not failed:
-        from pretune import pages  # noqa: PLC0415
-
         try:
             for file in pages.keep_reference(study):
                 print(file)
@@ -282,32 +286,31 @@ def _report(given: argparse.Namespace) -> int:
 
 
 def _publish(given: argparse.Namespace) -> int:
-    from pretune import site  # noqa: PLC0415
+    from pretune.report import site
 
     print(site.publish(given.folder))
     return 0
 
 
 def _data(given: argparse.Namespace) -> int:
-    from pretune import cells as work  # noqa: PLC0415  torch and transformers take seconds to load
-    from pretune import survey  # noqa: PLC0415
+    from pretune.run import prepare, validate
 
     study = _study(given)
     check_names(study)
-    work.fetch_data(study)
-    found = survey.table(study, *survey.tokenizer_of(study, given.tokenizer))
+    prepare.fetch_data(study)
+    found = validate.table(study, *validate.tokenizer_of(study, given.tokenizer))
     print(found.to_string(index=False))
-    for heading, text in survey.rendered(study):
+    for heading, text in validate.rendered(study):
         short = text if len(text) <= SHOWN else f"{text[: SHOWN // 2]} [...] {text[-SHOWN // 2 :]}"
         print(f"\n--- {heading}\n{short}")
-    wrong = survey.faults(study)
+    wrong = validate.faults(study)
     for line in wrong:
         print(f"pretune: {line}", file=sys.stderr)
     return 2 if wrong else 0
 
 
 def _checkpoints(given: argparse.Namespace) -> int:
-    from pretune import hub, revisions  # noqa: PLC0415
+    from pretune.sources import hub, revisions
 
     print(*revisions.listed(hub.branches(given.repo)), sep="\n")
     return 0
@@ -317,9 +320,9 @@ def _pages(
     study: Study, only: tuple[str, ...], jobs: int, wall: dict[str, float]
 ) -> tuple[dict[str, str], int]:
     """Execute what is stale and render it; what failed, and how many pages were executed."""
-    from pretune import pages, site  # noqa: PLC0415  papermill and nbconvert take a second to load
+    from pretune.report import pages, site
 
-    with batch.alone(paths.study_folder(study.name)):
+    with queue.alone(paths.study_folder(study.name)):
         start, without = time.perf_counter(), _unmeasured(study)
         old = pages.stale(
             study, [page for page in pages.pages(study, only) if page.checkpoint not in without]
@@ -351,7 +354,7 @@ def _unmeasured(study: Study) -> set[str]:
 
 
 def _status(given: argparse.Namespace) -> int:
-    from pretune import pages  # noqa: PLC0415
+    from pretune.report import pages
 
     study = _study(given)
     work, lacking = cells(study), [cell.model.name for cell in records.missing(study)]

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pretune import checkpoints as points
 from pretune import lengths
-from pretune.params import Architecture, Found, Hub, Lora, Saved, Study
 from pretune.plan import Cell, cells
+from pretune.sources import checkpoints
+from pretune.study.config import Architecture, Found, Hub, Lora, Saved, Study
 from pretune.tasks.registry import REGISTRY
 
 # bfloat16 operations per second, dense, as their maker states
@@ -54,23 +54,23 @@ def architecture(study: Study) -> Architecture:
     """
     if not isinstance(study.checkpoints, Found):
         return study.checkpoints.pretraining.architecture
-    from pretune import pins  # noqa: PLC0415  the client of the Hub takes a while to load
+    from pretune.sources import found  # the client of the Hub takes a while to load
 
-    config = pins.pinned(study)["config"]
-    found = {
+    config = found.pinned(study)["config"]
+    shape = {
         part: next((config[name] for name in names if config.get(name)), None)
         for part, names in NAMES.items()
     }
     # where it is left out
-    found["intermediate"] = found["intermediate"] or 4 * (found["width"] or 0)
-    if lacking := [part for part, value in found.items() if not value]:
+    shape["intermediate"] = shape["intermediate"] or 4 * (shape["width"] or 0)
+    if lacking := [part for part, value in shape.items() if not value]:
         raise study.refuse(
             "checkpoints",
             study.checkpoints.source,
             f"the configuration of its models says nothing of {', '.join(lacking)} by a name that "
             f"is known: {', '.join(NAMES[lacking[0]])}",
         )
-    return Architecture(**found)
+    return Architecture(**shape)
 
 
 def parameters(study: Study) -> int:
@@ -86,14 +86,14 @@ def _size(shape: Architecture) -> int:
 def preparation(study: Study) -> Cost:
     """Pre-training, or fetching, of what is missing of the checkpoints."""
     saved = study.checkpoints
-    if all(point.exists() for point in points.checkpoints(study)):
+    if all(point.exists() for point in checkpoints.checkpoints(study)):
         return Cost(0, 0, 0.0, 0.0)
     if isinstance(saved, Found):
         return Cost(
             0,
             0,
             0.0,
-            download_gb(study) * 1e9 / NETWORK + len(points.checkpoints(study)) * CELL_SECONDS,
+            download_gb(study) * 1e9 / NETWORK + len(checkpoints.checkpoints(study)) * CELL_SECONDS,
         )
     tokens = saved.steps[-1] * saved.pretraining.batch_size * saved.pretraining.length
     return _cost(architecture(study), tokens, 0, saved.pretraining.length)
@@ -127,11 +127,11 @@ def download_gb(study: Study) -> float:
     """Checkpoints that are still to be fetched from the Hub."""
     if not isinstance(study.checkpoints, Hub):
         return 0.0
-    from pretune import pins  # noqa: PLC0415
+    from pretune.sources import found
 
-    here = {point.revision for point in points.checkpoints(study) if point.exists()}
+    here = {point.revision for point in checkpoints.checkpoints(study) if point.exists()}
     return (
-        sum(one["bytes"] for one in pins.pinned(study)["checkpoints"] if one["commit"] not in here)
+        sum(one["bytes"] for one in found.pinned(study)["checkpoints"] if one["commit"] not in here)
         / 1e9
     )
 
@@ -173,7 +173,7 @@ def longest_batch(study: Study) -> tuple[int, int]:
 
 def checkpoints_gb(study: Study) -> float:
     """Checkpoints in float32; those of the Hub come and go within the cache."""
-    size, here = 4e-9 * parameters(study), len(points.checkpoints(study))
+    size, here = 4e-9 * parameters(study), len(checkpoints.checkpoints(study))
     made = {"hub": min(here * size, max(size, study.cache.max_gb)), "folder": 0.0}
     return made.get(study.checkpoints.source, here * size)
 

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from pretune import paths, storage
-from pretune.params import Study
+from pretune.study.config import Study
 
 ROW_TOKENS = 60  # tokens of a typical example of the microworld, prompt and completion
 # the same of real rows: medians with OLMo's tokenizer (`pretune data`), but for those that are

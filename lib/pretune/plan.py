@@ -12,12 +12,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from pretune import checkpoints as points
-from pretune import datafiles
-from pretune.checkpoints import Checkpoint, short_hash
-from pretune.datafiles import evaluation_split
 from pretune.errors import StudyError
-from pretune.params import Corpus, Saved, Study
+from pretune.models.checkpoint import Checkpoint
+from pretune.sources import checkpoints, datasets
+from pretune.sources.datasets import evaluation_split
+from pretune.storage import short_hash
+from pretune.study.config import Corpus, Saved, Study
 from pretune.tasks.example import FORMATS
 from pretune.tasks.registry import REGISTRY, RESERVE
 
@@ -92,7 +92,7 @@ def cells(study: Study, only: tuple[str, ...] = ()) -> list[Cell]:
     out. Raises StudyError for an unknown dataset, finding or checkpoint.
     """
     check(study, only)
-    wanted = [point for point in points.checkpoints(study) if not only or point.name in only]
+    wanted = [point for point in checkpoints.checkpoints(study) if not only or point.name in only]
     models = (
         model
         for point in wanted
@@ -127,7 +127,7 @@ def check(study: Study, only: tuple[str, ...] = ()) -> None:
     Raises StudyError, with a line for each dataset that lacks rows.
     """
     check_names(study)
-    if lines := datafiles.refused(study):
+    if lines := datasets.refused(study):
         raise StudyError("\n".join(lines))
     if isinstance(study.checkpoints, Saved):
         length = study.checkpoints.pretraining.length
@@ -138,7 +138,7 @@ def check(study: Study, only: tuple[str, ...] = ()) -> None:
                 "it must not exceed checkpoints.pretraining.architecture.context",
             )
     _check_rates(study)
-    names = [point.name for point in points.checkpoints(study)]
+    names = [point.name for point in checkpoints.checkpoints(study)]
     for name in only:
         if name not in names:
             raise study.refuse("checkpoint", name, f"allowed: {', '.join(names)}")
@@ -175,11 +175,13 @@ def check_names(study: Study) -> None:
         folder = getattr(part, "folder", None)
         if folder is not None and not Path(folder).is_dir():
             raise study.refuse(key, folder, "it must be an existing folder")
-    if isinstance(study.checkpoints, Corpus) and not points.texts(Path(study.checkpoints.folder)):
+    if isinstance(study.checkpoints, Corpus) and not checkpoints.texts(
+        Path(study.checkpoints.folder)
+    ):
         raise study.refuse(
             "checkpoints.folder",
             study.checkpoints.folder,
-            f"it must hold {', '.join(points.TEXTS)}",
+            f"it must hold {', '.join(checkpoints.TEXTS)}",
         )
 
 
@@ -187,7 +189,7 @@ def _check_rates(study: Study) -> None:
     """A rate that was chosen from a grid stands in it, and the grid is run at checkpoints that
     exist.
     """
-    steps = [point.step for point in points.checkpoints(study)]
+    steps = [point.step for point in checkpoints.checkpoints(study)]
     for step in study.rates.steps if study.rates else ():
         if step not in steps:
             raise study.refuse("rates.steps", step, f"allowed: {', '.join(map(str, steps))}")
@@ -223,7 +225,7 @@ def _models(study: Study, point: Checkpoint, recipe: str) -> Iterator[Model]:
             adapters,
             tuning,
             seed,
-            points.data_key(study),
+            datasets.data_key(study),
             study.protocol.too_long,
         )
         yield Model(point, recipe, seed, key)
@@ -242,7 +244,7 @@ def _probes(study: Study, model: Model) -> Iterator[Probe]:
         views |= {View(name, _shots(study, name), reserve=True): None for name in tuned_on}
     precision = [study.probing.precision] if study.probing.precision != "float32" else []
     pins = (
-        points.data_key(study),
+        datasets.data_key(study),
         short_hash(study.protocol.model_dump(exclude={"normalisation", "reporting"}), *precision),
     )
     for view in views:

@@ -25,13 +25,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pretune import paths, storage
-from pretune.checkpoints import foreign
-from pretune.params import Study
+from pretune.models.checkpoint import foreign
 from pretune.plan import Cell, Model, cells, sweep
+from pretune.study.config import Study
 from pretune.tasks.registry import REGISTRY, RESERVE
 
 log = logging.getLogger(__name__)
-
 SCHEMA = pa.schema([
     ("run", pa.int32()), ("checkpoint", pa.string()), ("revision", pa.string()),
     ("step", pa.int64()), ("tokens", pa.int64()), ("stage", pa.string()), ("late", pa.bool_()),

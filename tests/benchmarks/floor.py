@@ -21,9 +21,11 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from benchmarks.setting import ROOT
-from pretune import cells as work
-from pretune import models, params, plan, scoring, training
-from pretune.checkpoints import checkpoints
+from pretune import plan
+from pretune.models import scoring, training, tuned
+from pretune.run import prepare
+from pretune.sources.checkpoints import checkpoints
+from pretune.study.load import load_study
 
 FILE = ROOT / "outputs" / "reference" / "bench.json"
 # rows and tokens of a bare forward pass; prompts that are generated from together
@@ -32,7 +34,7 @@ WIDTH, LENGTH, TOGETHER = 16, 128, 8
 
 def main() -> None:
     torch.set_num_threads(1)
-    study = params.load_study("quick")
+    study = load_study("quick")
     ours, calls = measured(study)
     bare = at_the_floor(study, calls)
     lines = {
@@ -67,11 +69,11 @@ def measured(study) -> tuple[dict[str, float], dict[str, list]]:
     for module, name in ((training, "train"), (scoring, "log_likelihoods"), (scoring, "generate")):
         remember(module, name, calls)
     start = time.perf_counter()
-    work.prepare_data(study)
-    work.prepare_checkpoint(study, checkpoints(study)[-1])
+    prepare.prepare_data(study)
+    prepare.prepare_checkpoint(study, checkpoints(study)[-1])
     seconds["pre-training"] = time.perf_counter() - start
     for cell in plan.cells(study, (checkpoints(study)[-1].name,)):
-        for phase, value in work.run_cell(study, cell)[0].items():
+        for phase, value in cell.run_cell(study, cell)[0].items():
             seconds[phase] += value
     return dict(seconds), calls
 
@@ -160,7 +162,7 @@ def timed(run) -> float:
 
 
 if __name__ == "__main__":
-    assert not models.TUNED.exists(), (
-        f"{models.TUNED} exists: PRETUNE_OUTPUTS must name an empty folder"
+    assert not tuned.TUNED.exists(), (
+        f"{tuned.TUNED} exists: PRETUNE_OUTPUTS must name an empty folder"
     )
     main()

@@ -10,7 +10,7 @@ from lm_eval.models.huggingface import HFLM
 
 from benchmarks import setting
 from benchmarks.setting import Result
-from pretune import scoring
+from pretune.models import scoring
 from pretune.tasks import rows
 
 COUNT, NEW, SHOTS = 24, 60, 2

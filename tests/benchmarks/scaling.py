@@ -22,7 +22,8 @@ import numpy as np
 import torch
 
 from benchmarks import setting
-from pretune import figures, scoring
+from pretune.analysis import figures
+from pretune.models import scoring
 
 POINTS = {
     "items": (8, 16, 32, 64),

@@ -12,7 +12,7 @@ from lm_eval.models.huggingface import HFLM
 
 from benchmarks import setting
 from benchmarks.setting import Result
-from pretune import scoring
+from pretune.models import scoring
 
 CASES = (
     ("hellaswag", 4),

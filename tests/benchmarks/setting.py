@@ -18,8 +18,7 @@ import numpy as np
 import torch
 from transformers import AutoTokenizer, OlmoConfig, OlmoForCausalLM
 
-from pretune import prompts
-from pretune.tasks import rows
+from pretune.tasks import prompts, rows
 from pretune.tasks.example import Example
 from pretune.tasks.registry import REGISTRY
 

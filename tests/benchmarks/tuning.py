@@ -19,8 +19,9 @@ from trl import SFTConfig, SFTTrainer
 
 from benchmarks import setting
 from benchmarks.setting import Result
-from pretune import prompts, training
-from pretune.params import Tuning
+from pretune.models import training
+from pretune.study.config import Tuning
+from pretune.tasks import prompts
 
 BATCH, COUNT = 8, {"1 M": 64, "30 M": 32}
 BAR = {"1 M": 1.5, "30 M": 1.1}

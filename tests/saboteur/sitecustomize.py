@@ -1,4 +1,4 @@
-"""Put on PYTHONPATH by tests: runs the code in SABOTAGE when a process loads `pretune.cells`,
+"""Put on PYTHONPATH by tests: runs the code in SABOTAGE when a process loads `pretune.run.cell`,
 which it knows as `cells`.
 """
 
@@ -10,7 +10,7 @@ _load = importlib.import_module
 
 def _sabotaged(name, package=None):
     module = _load(name, package)
-    if name == "pretune.cells" and not hasattr(module, "sabotaged"):
+    if name == "pretune.run.cell" and not hasattr(module, "sabotaged"):
         module.sabotaged = True
         exec(os.environ["SABOTAGE"], {"cells": module})
     return module

@@ -9,13 +9,28 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from pretune import figures, judging, statistics
-from pretune.figures import Line
-from pretune.findings.latent import recipes
-from pretune.findings.page import Page, judged, ranged
-from pretune.judging import Verdict
-from pretune.statistics import MARGIN, Estimate, Scores, Term
+from pretune.analysis import contrasts, curves, display, figures, groups, labels, statistics
+from pretune.analysis.claims import Claim, Verdict, judged
+from pretune.analysis.contrasts import Scores, Term
+from pretune.analysis.figures import Line
+from pretune.analysis.results import Page, ranged, recipes
+from pretune.analysis.statistics import MARGIN, Estimate
 from pretune.tasks.example import FORMATS
+
+CLAIMS = {
+    "3a": Claim(
+        "Tuning fits the model to the training format",
+        "mean over own sets of (default - other format) after tuning at late, minus the "
+        "same before",
+    ),
+    "3b": Claim(
+        "More pre-training loosens it",
+        "(default - other format) after tuning, at the first checkpoint where tuning "
+        "works (on half A) minus at late (on half B)",
+        reference="relative gap to instruct .42 at the first, .12 at the last checkpoint",
+    ),
+}
+
 
 OTHER = FORMATS[1:3]  # the formats that are never tuned on: a plain request, the bare inputs
 
@@ -52,7 +67,7 @@ def show_formats(page: Page) -> None:
     shown = {
         page.title(name): [
             Line(
-                statistics.curve(page.of(name, which, form)),
+                curves.curve(page.of(name, which, form)),
                 colour,
                 f"{label}, {form}",
                 which == "base",
@@ -93,12 +108,12 @@ def gaps(page: Page) -> pd.DataFrame:
         line = {}
         for form in OTHER:
             line[f"default minus {form}"] = ranged(
-                statistics.effect(page.scores, fitted(page, name, recipe, form))
+                contrasts.effect(page.scores, fitted(page, name, recipe, form))
             )
             bare = gap(page, name, recipe, form, shots=0) + gap(
                 page, name, "base", form, weight=-1, shots=0
             )
-            line[f"the same, zero-shot ({form})"] = ranged(statistics.effect(page.scores, bare))
+            line[f"the same, zero-shot ({form})"] = ranged(contrasts.effect(page.scores, bare))
         lines[page.title(name)] = line
     return pd.DataFrame(lines).T
 
@@ -115,7 +130,7 @@ def trend(page: Page) -> pd.DataFrame:
                 for recipe, name in pairs.items()
                 for term in gap(page, name, recipe, form, (step,), 1 / len(pairs))
             ]
-            found = statistics.effect(page.scores, terms, noise=False)
+            found = contrasts.effect(page.scores, terms, noise=False)
             lines.append(
                 {
                     "format": form,
@@ -142,7 +157,7 @@ def show_trend(page: Page) -> None:
         title="Mean gap of tuned models over their own datasets, 95 % interval",
     )
     axes[0].legend(fontsize="small")
-    figures.show(
+    display.show(
         figure,
         alt=(
             "The gap between the training format and each other format after tuning, along "
@@ -156,6 +171,7 @@ def verdicts(page: Page) -> list[Verdict]:
     asked = {"3a": _claim_3a, "3b": _claim_3b}
     return judged(
         page,
+        CLAIMS,
         {f"{claim} ({form})": ask(page, form) for claim, ask in asked.items() for form in OTHER},
     )
 
@@ -172,14 +188,14 @@ def _claim_3a(page: Page, form: str) -> tuple[Estimate | None, str]:
         for recipe, name in asked.items()
         for term in fitted(page, name, recipe, form, weight=1 / len(asked))
     ]
-    return statistics.effect(page.scores, terms), why
+    return contrasts.effect(page.scores, terms), why
 
 
 def _claim_3b(page: Page, form: str) -> tuple[Estimate | None, str]:
     """The gap where tuning first works minus that at late, on half B; where it first works is
     told from half A.
     """
-    pairs, one, two = recipes(page), *(Scores(judging.half(page.rows, which)) for which in "AB")
+    pairs, one, two = recipes(page), *(Scores(groups.half(page.rows, which)) for which in "AB")
     first = {recipe: _first(page, one, name, recipe) for recipe, name in pairs.items()}
     asked = {
         recipe: step
@@ -203,7 +219,7 @@ def _claim_3b(page: Page, form: str) -> tuple[Estimate | None, str]:
         if page.has_items
         else " Means cannot be cut into halves: it is asked of the same scores, and too large."
     )
-    return statistics.effect(two, terms), f"Asked of {said}.{how}"
+    return contrasts.effect(two, terms), f"Asked of {said}.{how}"
 
 
 def _first(page: Page, scores: Scores, name: str, recipe: str) -> int | None:
@@ -212,7 +228,7 @@ def _first(page: Page, scores: Scores, name: str, recipe: str) -> int | None:
     """
     shots = page.study.probing.shots
     above = (
-        (step, statistics.effect(scores, judging.lift(name, recipe, (step,), shots)))
+        (step, contrasts.effect(scores, contrasts.lift(name, recipe, (step,), shots)))
         for step in scores.steps
         if step > 0
     )
@@ -233,7 +249,7 @@ def checkpoint_answer(page: Page) -> str:
     pairs, said, step = recipes(page), [], (int(page.rows["step"].max()),)
     for form in OTHER:
         tuned, base = (
-            statistics.effect(
+            contrasts.effect(
                 page.scores,
                 [
                     term
@@ -266,5 +282,5 @@ def label_shares_other(page: Page) -> pd.DataFrame:
 
 
 def _share(rows: pd.DataFrame, step: int) -> str:
-    label, found = statistics.most_frequent(rows[rows["step"] == step])
+    label, found = labels.most_frequent(rows[rows["step"] == step])
     return f"choice {label + 1}: {found.value:.0%}" if np.isfinite(found.value) else "–"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from pretune.tasks import chat, choice, pairs, question, summary
+from pretune.tasks import chat, choice, question, sentence_pairs, summary
 from pretune.tasks.example import Example
 
 # stands for a split: the tenth of the train split that learning rates are chosen on
@@ -73,12 +73,18 @@ def _question(example: Callable) -> dict:
     return {"example": example, "metric": "rouge_l"}
 
 
-def _inference(one: str, two: str, labels: tuple[str, ...] = pairs.THREE) -> dict:
-    return {"example": partial(pairs.inference, one=one, two=two, labels=labels), "labels": labels}
+def _inference(one: str, two: str, labels: tuple[str, ...] = sentence_pairs.THREE) -> dict:
+    return {
+        "example": partial(sentence_pairs.inference, one=one, two=two, labels=labels),
+        "labels": labels,
+    }
 
 
 def _paraphrase(one: str, two: str) -> dict:
-    return {"example": partial(pairs.paraphrase, one=one, two=two), "labels": pairs.YES_NO}
+    return {
+        "example": partial(sentence_pairs.paraphrase, one=one, two=two),
+        "labels": sentence_pairs.YES_NO,
+    }
 
 
 def _choices(
@@ -178,7 +184,7 @@ REGISTRY = {
             ("nyu-mll/glue", "rte"),
             "train",
             "validation",
-            **_inference("sentence1", "sentence2", pairs.TWO),
+            **_inference("sentence1", "sentence2", sentence_pairs.TWO),
             partner="mnli",
             domain="out",
             published="train",
@@ -218,8 +224,8 @@ REGISTRY = {
             ("nyu-mll/glue", "stsb"),
             "train",
             "validation",
-            pairs.similarity,
-            labels=pairs.YES_NO,
+            sentence_pairs.similarity,
+            labels=sentence_pairs.YES_NO,
             partner="paws",
             domain="out",
             published="test",

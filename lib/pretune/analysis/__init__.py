@@ -1,0 +1,1 @@
+"""From scored rows to numbers and pictures; knows no finding."""

@@ -1,0 +1,201 @@
+"""Claims: what each says and is held against, and how its verdict is reached.
+
+A claim's margin stands fixed before the data. The claims of a page are a family: probabilities are
+adjusted by Holm's rule, and each interval is widened as much before it is held against its margin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pretune.analysis.figures import MARKS
+from pretune.analysis.results import Page
+from pretune.analysis.statistics import LEVEL, MARGIN, Estimate
+
+VERDICTS = ("supported", "no effect", "opposite", "not supported", "undecided", "not asked")
+POWER = 0.8  # share of trials in which an effect of the smallest size told is decided
+FAMILY = (
+    "The claims of a page are a family: probabilities are adjusted by Holm's rule, and each "
+    "interval is widened as much before it is held against its margin."
+)
+CHANGED = (
+    "The rules of 1a, 1b, 2b, 3b, 4a, 4c, 5a and 5c, the score without a skill of questions with "
+    "given answers, and the words of verdicts were sharpened on 2026-11-24, after the first "
+    "studies (world seeds 2 and 4, the released tables) had been seen and before any other: what "
+    "is said of those is said in hindsight. Before that date a mere pair of neighbouring "
+    "checkpoints was taken to say more of noise than it can: verdicts on the released tables were "
+    "too sure."
+)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """`reference` is the number of Sun & Dredze for OLMo-1B, recomputed from their released
+    tables (commit 8b79c39). Where not `two_sided`, the margin is a bound and no band around
+    nothing: below it there is neither no effect nor an opposite.
+    """
+
+    text: str
+    effect: str
+    unit: str = "score, 0 to 1"
+    margin: float = MARGIN
+    reference: str = "–"
+    two_sided: bool = True
+
+    @property
+    def rule(self) -> str:
+        """The rule in a sentence, without the correction for the family, which `FAMILY` says."""
+        other = "not supported where below"
+        if self.two_sided:
+            other = (
+                f"no effect where it lies within ±{self.margin:g}, opposite where below "
+                f"-{self.margin:g}, not supported where below {self.margin:g} and neither"
+            )
+        return (
+            f"{self.effect}: supported where the 95 % interval lies above {self.margin:g}, "
+            f"{other}, else undecided"
+        )
+
+
+PLAIN = Claim("", "")  # a change of a score beyond the margin
+
+
+def claim(claims: dict[str, Claim], name: str) -> Claim:
+    """The claim of a verdict: `3a (io)` is a case of 3a."""
+    return claims.get(name) or claims[name.partition(" ")[0]]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim judged by its rule. `effect` is None where the condition for asking is not met, and
+    `why` says which.
+
+    `p` is the one-sided probability of an effect this far from the margin; of a family, as Holm
+    adjusts it. `smallest` is the smallest effect that would have been found supported in 80 % of
+    trials.
+    """
+
+    claim: str
+    verdict: str  # one of VERDICTS
+    provisional: bool
+    effect: Estimate | None
+    why: str
+    about: Claim = PLAIN
+    p: float = np.nan
+    smallest: float = np.nan
+
+    @property
+    def margin(self) -> float:
+        return self.about.margin
+
+
+def judge(
+    name: str, effect: Estimate | None, provisional: bool, why: str, about: Claim = PLAIN
+) -> Verdict:
+    """The verdict on a claimed increase: `effect` against the margin, taken by itself."""
+    verdict = Verdict(name, "not asked", provisional, effect, why, about)
+    if effect is None or np.isnan(effect.value):
+        return verdict
+    if np.isnan(effect.low):  # of one late checkpoint the noise is not known
+        return replace(verdict, verdict="undecided")
+    return _decided(replace(verdict, p=effect.beyond(abs(effect.value - about.margin))), 1.0, 1)
+
+
+def holm(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """The verdicts of one finding, whose claims are a family: probabilities adjusted by Holm's
+    step-down rule (1979).
+
+    A claim whose probability is raised so many times is held against an interval that is as much
+    wider.
+    """
+    asked = sorted(
+        (verdict for verdict in verdicts if not np.isnan(verdict.p)), key=lambda verdict: verdict.p
+    )
+    adjusted, worst = {}, 0.0
+    for place, verdict in enumerate(asked):
+        worst = max(worst, min(0.5, (len(asked) - place) * verdict.p))
+        adjusted[verdict.claim] = _decided(replace(verdict, p=worst), worst / verdict.p, len(asked))
+    return [adjusted.get(verdict.claim, verdict) for verdict in verdicts]
+
+
+def _decided(verdict: Verdict, times: float, claims: int) -> Verdict:
+    """The word for the place of an effect whose probability was raised so many `times`, in a
+    family of so many `claims`, and the smallest effect that could have been decided there (Bloom
+    1995: the reaches of both errors, above the margin).
+    """
+    found, margin = verdict.effect, verdict.margin
+    reach = found.reach(1 - (1 - LEVEL) / times)
+    low, high = found.value - reach, found.value + reach
+    word = "supported" if low > margin else "not supported" if high < margin else "undecided"
+    if verdict.about.two_sided and high < margin and low > -margin:
+        word = "no effect"
+    elif verdict.about.two_sided and high < -margin:
+        word = "opposite"
+    smallest = margin + found.reach(1 - (1 - LEVEL) / claims) + found.reach(2 * POWER - 1)
+    return replace(verdict, verdict=word, smallest=smallest)
+
+
+def told(verdict: Verdict) -> str:
+    """A verdict as prose."""
+    mark = (
+        ", provisional: fewer than three seeds or runs"
+        if verdict.provisional and verdict.effect
+        else ""
+    )
+    said = (
+        f"**Claim {verdict.claim}: {MARKS[verdict.verdict]} {verdict.verdict}{mark}.** "
+        f"{held(verdict)}"
+    )
+    return f"{said} {verdict.why}".replace("  ", " ")
+
+
+def held(verdict: Verdict) -> str:
+    """The effect, what it is held against, its adjusted probability, and what could have been
+    decided.
+    """
+    if verdict.effect is None:
+        return ""
+    said = f"Effect {verdict.effect}, held against {verdict.margin:g}"
+    if np.isnan(verdict.p):
+        return f"{said}."
+    return (
+        f"{said}; p {least(verdict.p)} after Holm's adjustment. An effect of "
+        f"{verdict.smallest:+.2f} or more would be found supported in 80 % of trials."
+    )
+
+
+def least(p: float) -> str:
+    """A probability to three digits."""
+    return f"{p:.3f}" if p >= 0.001 else "below .001"
+
+
+def judged(
+    page: Page, claims: dict[str, Claim], effects: dict[str, tuple[Estimate | None, str]]
+) -> list[Verdict]:
+    """The verdicts of a finding's `claims`, of which `effects` gives the effect, or None where it
+    is not asked, and why.
+
+    A partial grid gives none; with fewer than three seeds they are provisional; the claims are a
+    family (Holm).
+    """
+    provisional = page.study.replicates < 3
+    if page.missing:
+        effects = dict.fromkeys(effects, (None, "The grid is partial."))
+    return holm(
+        [_judged(claims, name, effect, provisional, why) for name, (effect, why) in effects.items()]
+    )
+
+
+def _judged(
+    claims: dict[str, Claim], name: str, effect: Estimate | None, provisional: bool, why: str
+) -> Verdict:
+    about = claim(claims, name)
+    lacking = (
+        " Rows that it rests on are lacking."
+        if effect is not None and np.isnan(effect.value)
+        else ""
+    )
+    return judge(name, effect, provisional, why + lacking, about)

@@ -1,0 +1,297 @@
+"""Contrasts: weighted sums of mean scores, with their intervals.
+
+- Every effect is a sum of `Term`s: late minus early, tuned minus base, one format minus another.
+  Items are the same for all models, and a tuned model takes the shot draw of its seed, so sums are
+  paired by both, each by its label. An effect that lacks a seed of one of its parts is blank: what
+  is left must not pass for the whole.
+- *Late* is the mean over the last neighbouring checkpoints. Their spread is the noise floor: what a
+  score moves by from one checkpoint to the next for no reason of interest. A mean over some
+  checkpoints carries it divided by their number.
+- Items, seeds and neighbouring checkpoints each add a component of variance; how they are joined:
+  module `statistics`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+
+import numpy as np
+import pandas as pd
+
+from pretune.analysis.statistics import (
+    KNOWN,
+    UNKNOWN,
+    Estimate,
+    estimate,
+    item_variance,
+)
+
+# in place of a seed: rows without examples of a model that was not tuned, which nothing random
+# enters
+EVERY = -1
+
+
+@dataclass(frozen=True)
+class Term:
+    """`weight` times the mean score of a dataset after a recipe, over the checkpoints `steps`
+    (none given: the late ones).
+    """
+
+    weight: float
+    dataset: str
+    recipe: str = "base"
+    steps: tuple[int, ...] = ()
+    format: str = "default"
+    shots: int | None = None  # as asked for; None where the rows have one number only
+    column: str = "score"
+
+
+class Scores:
+    """Scored rows, ready to be asked for the mean of a term. `late` and `steps` are checkpoints, in
+    order.
+
+    Rows may be of items, or summaries: one row in place of items, with its `standard_error` and
+    the number of items `n`. An effect that rests on rows that are lacking is NaN. Where there
+    are several pre-training runs, they are what is replicated: each is the mean over its seeds,
+    and whatever is said of seeds below is of runs.
+    """
+
+    def __init__(self, rows: pd.DataFrame):
+        self.is_summary = "standard_error" in rows
+        self.several = "run" in rows and rows["run"].nunique() > 1
+        self.rows = rows.assign(unit=rows["run"] if self.several else _units(rows))
+        self.steps = tuple(sorted(rows["step"].unique()))
+        self.late = tuple(sorted(rows.loc[rows["late"], "step"].unique()))
+        self.early = min((step for step in self.steps if step > 0), default=None)
+        self._places = self.rows.groupby(["dataset", "recipe", "format", "step"]).indices
+        self._known: dict[tuple, pd.DataFrame] = {}
+
+    def table(self, term: Term, step: int) -> pd.DataFrame:
+        """One line per item and one column per seed (of base: per shot draw). Raises LookupError
+        where nothing was measured.
+        """
+        key = (term.dataset, term.recipe, term.format, step, term.shots, term.column)
+        if key not in self._known:
+            part = self.rows.iloc[self._places.get(key[:4], [])]
+            part = part if term.shots is None else part[part["shots_asked"] == term.shots]
+            if part.empty:
+                raise LookupError(
+                    f"no rows of {term.dataset} after {term.recipe} at step {step} ({term.format})"
+                )
+            values = part.set_index(["item", "unit"])[term.column]
+            values = values.groupby(level=["item", "unit"]).mean() if self.several else values
+            self._known[key] = values.unstack("unit").dropna()
+        return self._known[key]
+
+
+def _units(rows: pd.DataFrame) -> np.ndarray:
+    """What makes a row one of several of its kind: the seed of a tuned model, of base the draw
+    of its examples.
+    """
+    draws = (
+        np.where(rows["shots_asked"] == 0, EVERY, rows["draw"])
+        if "shots_asked" in rows
+        else rows["draw"]
+    )
+    return np.where(rows["recipe"] == "base", draws, rows["seed"])
+
+
+def effect(scores: Scores, terms: Sequence[Term], noise: bool = True) -> Estimate:
+    """The sum of `terms` with its interval over items, seeds and, unless `noise` is False,
+    neighbouring checkpoints.
+
+    Terms are paired by item, where they are of one dataset, and by seed. Items carry the doubt
+    of single answers; what is left of it in the spread of seeds and of checkpoints is taken out
+    of those (`_beyond_items`). Without late checkpoints there is no noise to be had. An effect
+    that rests on rows that are lacking is NaN.
+    """
+    try:
+        return _effect(scores, terms, noise)
+    except LookupError:
+        return UNKNOWN
+
+
+def _effect(scores: Scores, terms: Sequence[Term], noise: bool) -> Estimate:
+    pieces, units = _by_dataset(terms), _seeds(scores, terms)
+    arrays = [_summed(scores, some, units) for some in pieces]
+    value = sum(float(array.mean()) for array in arrays)
+    components, seeds = _item_variances(scores, pieces, arrays), len(units)
+    if seeds > 1:
+        components.append((_beyond_items(arrays) / seeds, seeds - 1))
+    n = (
+        _known_items(scores, pieces)
+        if scores.is_summary
+        else sum(array.shape[1] for array in arrays)
+    )
+    if not noise or not scores.late:
+        return estimate(value, components, n, seeds)
+    variance = _noise(scores, terms, units)
+    if len(scores.late) == 2:
+        return estimate(value, components, n, seeds, pair=variance)
+    return estimate(value, [*components, (variance, len(scores.late) - 1)], n, seeds)
+
+
+def _item_variances(
+    scores: Scores, pieces: Sequence[Sequence[Term]], arrays: Sequence[np.ndarray]
+) -> list[tuple[float, int]]:
+    if scores.is_summary:
+        return [(_known_variance(scores, [term for some in pieces for term in some]), KNOWN)]
+    return [
+        item_variance(array.mean(0), max(abs(term.weight) for term in some))
+        for array, some in zip(arrays, pieces, strict=True)
+    ]
+
+
+def _seeds(scores: Scores, terms: Sequence[Term]) -> list[int]:
+    """The seeds of an effect, which all its parts must have. Raises LookupError where one lacks
+    a seed that another has.
+    """
+    found = [
+        set(scores.table(term, step).columns)
+        for term in terms
+        for step in term.steps or scores.late
+    ]
+    found = [units for units in found if units != {EVERY}] or [{EVERY}]
+    if any(units != found[0] for units in found):
+        raise LookupError(f"not every part of the effect has the seeds {sorted(set.union(*found))}")
+    return sorted(found[0])
+
+
+def _by_dataset(terms: Sequence[Term]) -> list[list[Term]]:
+    pieces = defaultdict(list)
+    for term in terms:
+        pieces[term.dataset].append(term)
+    return list(pieces.values())
+
+
+def _summed(scores: Scores, terms: Sequence[Term], units: list[int]) -> np.ndarray:
+    """The weighted sum of terms of one dataset per seed and item (seeds, items), over the items
+    that all of them have.
+    """
+    tables = [[scores.table(term, step) for step in term.steps or scores.late] for term in terms]
+    if not all(tables):
+        raise LookupError("no late checkpoint was measured")
+    items = reduce(_shared, (table.index for some in tables for table in some))
+    if not len(items):
+        raise LookupError(f"{terms[0].dataset}: no item was scored for every part of the effect")
+    return sum(
+        _values(table, items, units) * (term.weight / len(some))
+        for term, some in zip(terms, tables, strict=True)
+        for table in some
+    )
+
+
+def _shared(one: pd.Index, other: pd.Index) -> pd.Index:
+    return one if one.equals(other) else one.intersection(other)
+
+
+def _values(table: pd.DataFrame, items: pd.Index, units: list[int]) -> np.ndarray:
+    """Seeds by items; what no seed enters stands beside every seed."""
+    table = table if table.index.equals(items) else table.loc[items]
+    return table[[EVERY] * len(units) if EVERY in table else units].to_numpy().T
+
+
+def _known_variance(scores: Scores, terms: Sequence[Term]) -> float:
+    """Of summaries: the variance of a weighted sum of means that are not paired, from their
+    standard errors.
+    """
+    weights = defaultdict(float)
+    for term in (one for one in terms if one.column == "score"):
+        steps = term.steps or scores.late
+        for step in steps:
+            weights[replace(term, weight=1, steps=(step,), column="standard_error")] += (
+                term.weight / len(steps)
+            )
+    return sum((weight * _only(scores, cell)) ** 2 for cell, weight in weights.items())
+
+
+def _known_items(scores: Scores, pieces: Sequence[Sequence[Term]]) -> int:
+    return int(sum(_only(scores, replace(some[0], column="n")) for some in pieces))
+
+
+def _only(scores: Scores, term: Term) -> float:
+    """Of summaries: the one value of a term at its first checkpoint."""
+    return scores.table(term, (term.steps or scores.late)[0]).to_numpy().item()
+
+
+def _noise(scores: Scores, terms: Sequence[Term], units: list[int]) -> float:
+    """The variance that neighbouring checkpoints bring into the sum of `terms`: for every group of
+    terms over the same checkpoints, the spread of their own sum from one late checkpoint to the
+    next, divided by the number of checkpoints.
+
+    The same few checkpoints serve all groups: there are no more degrees of freedom than late
+    checkpoints less one.
+    """
+    groups, found = defaultdict(list), 0.0
+    for term in terms:
+        groups[term.steps or scores.late].append(term)
+    for steps, some in groups.items():
+        arrays = [_along(scores, piece, units) for piece in _by_dataset(some)]
+        found += (_beyond_items(arrays) if len(scores.late) > 1 else np.nan) / len(steps)
+    return found
+
+
+def _along(scores: Scores, terms: Sequence[Term], units: list[int]) -> np.ndarray:
+    """The sum of terms of one dataset at every late checkpoint, the mean of seeds (checkpoints,
+    items).
+    """
+    return np.stack(
+        [
+            _summed(scores, [replace(term, steps=(step,)) for term in terms], units).mean(0)
+            for step in scores.late
+        ]
+    )
+
+
+def _beyond_items(arrays: Sequence[np.ndarray]) -> float:
+    """Variance between the rows (seeds, or checkpoints) of the sum of arrays (rows, items), beyond
+    what items bring into it.
+
+    Of a two-way table, the mean square of the residuals over the number of items is what rows
+    would differ by if only single answers varied. Half of it is taken out: all of it would be
+    unbiased, but of three rows an estimate is often cut off at 0, and intervals then cover too
+    rarely (`tests/test_coverage.py`). Of two rows, for the same reason, nothing is. A row mean
+    is the sum over arrays, which are of different datasets.
+    """
+    rows = len(arrays[0])
+    spread = float(np.var(sum(array.mean(1) for array in arrays), ddof=1))
+    for array in arrays if rows > 2 else ():
+        if array.shape[1] > 1:
+            residual = array - array.mean(0) - array.mean(1, keepdims=True) + array.mean()
+            spread -= (
+                0.5
+                * float((residual**2).sum())
+                / ((rows - 1) * (array.shape[1] - 1))
+                / array.shape[1]
+            )
+    return max(spread, 0.0)
+
+
+def slope(dataset: str, recipe: str, tokens: dict[int, int], weight: float = 1.0) -> list[Term]:
+    """The least-squares slope of a score over the checkpoints of `tokens` (step to tokens), per
+    doubling of tokens.
+    """
+    doublings = np.log2(list(tokens.values()))
+    away = doublings - doublings.mean()
+    return [
+        Term(weight * part, dataset, recipe, (step,))
+        for step, part in zip(tokens, away / (away**2).sum(), strict=True)
+    ]
+
+
+def gain(scores: Scores, dataset: str, recipe: str = "base", weight: float = 1.0) -> list[Term]:
+    """s(late) - s(early)."""
+    return [Term(weight, dataset, recipe), Term(-weight, dataset, recipe, (scores.early,))]
+
+
+def lift(
+    dataset: str, recipe: str = "base", steps: tuple[int, ...] = (), shots: int | None = None
+) -> list[Term]:
+    """s - b at late, or at `steps`: what the model has beyond the best answer without a skill."""
+    return [
+        Term(1, dataset, recipe, steps, shots=shots),
+        Term(-1, dataset, recipe, steps, shots=shots, column="baseline"),
+    ]

@@ -1,0 +1,96 @@
+"""Which datasets are learned in pre-training, by a rule.
+
+A dataset is *learned* where its score rises and beats no skill, *not learned* where neither moves,
+each with its interval; what is sorted on half A of the items is compared on half B.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pandas as pd
+
+from pretune.analysis.contrasts import Scores, Term, effect, gain, lift
+from pretune.analysis.results import Page
+from pretune.analysis.statistics import MARGIN, Estimate
+
+
+def half(rows: pd.DataFrame, which: str) -> pd.DataFrame:
+    """Half A or half B of the items: datasets are sorted on one and compared on the other. Cut
+    by rank of the item. Summaries cannot be cut.
+    """
+    if "standard_error" in rows:
+        return rows
+    rank = rows.groupby("dataset")["item"].rank(method="dense").astype(int)
+    return rows[(rank % 2 == 0) == (which == "A")]
+
+
+def sort_datasets(rows: pd.DataFrame, margin: float = MARGIN) -> pd.DataFrame:
+    """One line per dataset: gain, lift and group, by the rule of claim 1a, on the rows given (of
+    base).
+
+    learned before: the interval of the lift at the first checkpoint lies above the margin.
+    learned: that of the gain lies above the margin and that of the lift at late above 0. not
+    learned: the interval of the lift at late lies below the margin, or that of the gain within
+    both margins. Otherwise undecided.
+    """
+    scores, lines = Scores(rows), []
+    for dataset in rows["dataset"].unique():
+        first = effect(scores, lift(dataset, steps=(scores.early,)))
+        grown, above = effect(scores, gain(scores, dataset)), effect(scores, lift(dataset))
+        lines.append(
+            {
+                "dataset": dataset,
+                "group": _group(first, grown, above, margin),
+                "gain": grown,
+                "lift": above,
+                "lift at first": first,
+            }
+        )
+    return pd.DataFrame(lines).set_index("dataset")
+
+
+def _group(first: Estimate, grown: Estimate, above: Estimate, margin: float) -> str:
+    if first.low > margin:
+        return "learned before"
+    if grown.low > margin and above.low > 0:
+        return "learned"
+    flat = -margin < grown.low and grown.high < margin
+    return "not learned" if above.high < margin or flat else "undecided"
+
+
+def groups_apart(groups: pd.Series, make: Callable[[str, float], list[Term]]) -> list[Term] | None:
+    """Mean of `make(dataset, weight)` over the learned minus that over the not learned sets;
+    None unless both have two.
+    """
+    sets = {name: list(groups.index[groups == name]) for name in ("learned", "not learned")}
+    if min(len(some) for some in sets.values()) < 2:
+        return None
+    weights = {"learned": 1 / len(sets["learned"]), "not learned": -1 / len(sets["not learned"])}
+    return [
+        term
+        for name, some in sets.items()
+        for dataset in some
+        for term in make(dataset, weights[name])
+    ]
+
+
+NOT_LEARNED = "not learned"
+GROUPS = ("learned", NOT_LEARNED, "learned before", "undecided")
+
+
+def sorted_groups(page: Page) -> pd.Series:
+    """One of `GROUPS` per dataset, sorted on half A of the items of base."""
+    return sort_datasets(half(page.base, "A"))["group"]
+
+
+def counted(page: Page, sorted_: pd.Series) -> pd.Series:
+    """The groups of datasets, of which those that share their items count once in each group."""
+    return sorted_[
+        [name for _, some in sorted_.groupby(sorted_) for name in page.distinct(some.index)]
+    ]
+
+
+def counts(sorted_: pd.Series) -> str:
+    """How many datasets are in each group."""
+    return ", ".join(f"{(sorted_ == name).sum()} {name}" for name in GROUPS)

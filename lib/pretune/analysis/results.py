@@ -1,0 +1,230 @@
+"""Results: the scored rows that a finding asked for, of one checkpoint or of all, and what lacks.
+
+Whatever a page shows or says is computed from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from pretune import plan, records
+from pretune.analysis import statistics
+from pretune.analysis.contrasts import Scores
+from pretune.analysis.statistics import Estimate
+from pretune.study.config import Study
+from pretune.tasks.registry import REGISTRY
+
+NO_ITEMS = (
+    "The tables hold mean scores and no single answers, so this cannot be shown for the published "
+    "scores."
+)
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of a report. `rows` are scored, of the evaluation splits, of the page's
+    checkpoint or of all.
+    """
+
+    study: Study
+    finding: str
+    checkpoint: str  # a name, or "all"
+    rows: pd.DataFrame
+    missing: dict[str, str]  # names of models that lack rows, and why
+    expected: int  # models that the finding looks at
+    # of released tables: cells that the finding asks for and they do not hold
+    lacking: pd.DataFrame | None = None
+
+    @cached_property
+    def scores(self) -> Scores:
+        return Scores(self.rows)
+
+    @property
+    def has_items(self) -> bool:
+        """Whether single answers are there; of released tables only mean scores are."""
+        return self.lacking is None
+
+    @cached_property
+    def base(self) -> pd.DataFrame:
+        return self.rows[self.rows["recipe"] == "base"]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the page is on all checkpoints."""
+        return self.checkpoint == "all"
+
+    @property
+    def shown(self) -> str:
+        """The checkpoint that examples are taken from: the page's, or the last of which the
+        untuned model was measured.
+        """
+        return (
+            self.base.loc[self.base["step"].idxmax(), "checkpoint"]
+            if self.is_whole
+            else self.checkpoint
+        )
+
+    @cached_property
+    def titles(self) -> dict[str, str]:
+        """Dataset names as pages say them, each with its world, in the order of the study."""
+        there = set(self.rows["dataset"].unique())
+        return {name: self.title(name) for name in self.study.probing.datasets if name in there}
+
+    def title(self, dataset: str) -> str:
+        return REGISTRY[dataset].title + (
+            " (microworld)" if self.study.datasets.source == "microworld" else ""
+        )
+
+    def named(self, datasets: Iterable[str]) -> str:
+        """Titles of datasets, in the order of the study."""
+        asked = set(datasets)
+        return (
+            ", ".join(self.title(name) for name in self.study.probing.datasets if name in asked)
+            or "no dataset"
+        )
+
+    @cached_property
+    def tokens(self) -> dict[int, int]:
+        """Tokens read at each step."""
+        return dict(sorted(self.rows.groupby("step")["tokens"].first().items()))
+
+    def of(
+        self, dataset: str, recipe: str = "base", form: str = "default", shots: int | None = None
+    ) -> pd.DataFrame:
+        """Rows of one dataset after one recipe in one format; `shots` None stands for those of
+        the study.
+        """
+        key = (dataset, recipe, form, self.study.probing.shots if shots is None else shots)
+        return self.rows.iloc[self._places.get(key, [])]
+
+    def beats_no_skill(
+        self, dataset: str, recipe: str = "base", steps: tuple[int, ...] = ()
+    ) -> bool:
+        """Whether the score in the training format is above that of no skill by the margin: at
+        `steps`, or at late, or on a page that holds no late checkpoint at its own.
+        """
+        rows = self.of(dataset, recipe)
+        rows = rows[rows["step"].isin(steps or self.scores.late or self.scores.steps)]
+        return bool(rows["score"].mean() - rows["baseline"].mean() > statistics.MARGIN)
+
+    def has_something_to_lose(self, datasets: Iterable[str]) -> tuple[list[str], str]:
+        """Those of `datasets` that base answers better than no skill by the margin at late, and
+        of the others why they are not taken: a score that is no better than an answer without a
+        skill cannot be lost.
+        """
+        names = list(dict.fromkeys(datasets))
+        unknown = [name for name in names if self.of(name)["baseline"].isna().all()]
+        taken = [name for name in names if name not in unknown and self.beats_no_skill(name)]
+        rest = [name for name in names if name not in (*unknown, *taken)]
+        why = (
+            (
+                " Nothing to lose, since base does not beat no skill by the margin: "
+                f"{self.named(rest)}."
+            )
+            if rest
+            else ""
+        )
+        why += f" Not known what needs no skill: {self.named(unknown)}." if unknown else ""
+        return taken, why
+
+    def distinct(self, datasets: Iterable[str]) -> list[str]:
+        """`datasets` in the order of the study, without those whose items one before them asks
+        for too (SciQ without its passage): what shares its items counts once.
+        """
+        asked, found = set(datasets), {}
+        for name in (one for one in self.study.probing.datasets if one in asked):
+            about = REGISTRY[name]
+            found.setdefault((about.folder, plan.evaluation_split(self.study, about)), name)
+        return list(found.values())
+
+    @cached_property
+    def _places(self) -> dict:
+        return self.rows.groupby(["dataset", "recipe", "format", "shots_asked"]).indices
+
+
+def rescored(page: Page, normalisation: str) -> Page | None:
+    """The same rows under another scoring; None where single answers are not there."""
+    if not page.has_items:
+        return None
+    rows = records.scored(page.rows.drop(columns=["prediction", "score"]), normalisation)
+    return Page(page.study, page.finding, page.checkpoint, rows, page.missing, page.expected)
+
+
+def ranged(found: Estimate, signed: bool = True) -> str:
+    """Value and interval in a table."""
+    if np.isnan(found.value):
+        return "–"
+    if np.isnan(found.low):
+        return f"{found.value:+.2f}" if signed else f"{found.value:.2f}"
+    sign = "+" if signed else ""
+    return f"{found.value:{sign}.2f} ({found.low:{sign}.2f} to {found.high:{sign}.2f})"
+
+
+def classifications(page: Page) -> list[str]:
+    return [name for name in page.titles if REGISTRY[name].kind == "classification"]
+
+
+def recipes(page: Page) -> dict[str, str]:
+    """Recipes that tune on one dataset, each with that dataset; not those with adapters beside
+    one of all weights.
+    """
+    return {
+        name: how.dataset
+        for name, how in page.study.recipes.items()
+        if how.dataset and not page.study.is_beside(name) and REGISTRY[how.dataset].kind != "chat"
+    }
+
+
+def instruction_recipe(page: Page) -> str | None:
+    """The recipe that tunes on a mixture of instructions, if the study has one."""
+    return next(
+        (
+            name
+            for name, how in page.study.recipes.items()
+            if how.dataset and REGISTRY[how.dataset].kind == "chat"
+        ),
+        None,
+    )
+
+
+def is_generation(name: str) -> bool:
+    return REGISTRY[name].kind == "generation"
+
+
+def pairs(page: Page, to_generation: bool) -> list[tuple[str, str]]:
+    """(recipe, dataset) across the two kinds: trained on one, tested on the other."""
+    sets = recipes(page)
+    return [
+        (recipe, name)
+        for recipe, own in sets.items()
+        for name in sets.values()
+        if is_generation(name) is to_generation and is_generation(own) is not to_generation
+    ]
+
+
+def partners(page: Page, own: str, domain: str) -> list[str]:
+    """The datasets of the page that ask for the same task in (`in`) or out of (`out`) the domain
+    of `own`.
+    """
+    return [
+        name
+        for name in page.titles
+        if REGISTRY[name].partner == own and REGISTRY[name].domain == domain
+    ]
+
+
+def gold_likelihood(rows: pd.DataFrame) -> list[float]:
+    """Log-likelihood of the gold answer per token: content, apart from stopping and from
+    competition with other answers.
+    """
+    return [
+        likelihood[gold] / tokens[gold]
+        for likelihood, tokens, gold in zip(
+            rows["log_likelihood"], rows["choice_tokens"], rows["gold"], strict=True
+        )
+    ]

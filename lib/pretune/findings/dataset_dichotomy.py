@@ -1,0 +1,291 @@
+"""Finding 1, dataset dichotomy: which datasets are learned in pre-training, which are not.
+Claims 1a and 1b.
+"""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from pretune.analysis import contrasts, curves, display, figures, groups, labels, statistics
+from pretune.analysis.claims import Claim, Verdict, judged
+from pretune.analysis.contrasts import Scores, Term
+from pretune.analysis.figures import Line
+from pretune.analysis.groups import NOT_LEARNED, counted, counts, sorted_groups
+from pretune.analysis.labels import most_frequent
+from pretune.analysis.results import NO_ITEMS, Page, classifications, ranged
+from pretune.analysis.statistics import MARGIN, Estimate
+from pretune.sources import released
+from pretune.tasks.registry import REGISTRY
+
+CLAIMS = {
+    "1a": Claim(
+        "Some datasets are learned in pre-training and some are not",
+        "mean gain of the learned minus that of the not-learned sets, sorted on half A of "
+        "the items, on half B",
+        reference="HellaSwag .253 to .628, MNLI .354 to .327 (first to last checkpoint)",
+    ),
+    "1b": Claim(
+        "A flat set is a constant answer rather than a skill",
+        "share of the most frequent prediction within each late checkpoint, shot draw and "
+        "run, averaged, on the not-learned classification set where its interval reaches "
+        "lowest",
+        "share of predictions",
+        1 - MARGIN,
+        "MNLI, PAWS: one label throughout at the last checkpoint",
+        two_sided=False,
+    ),
+}
+
+
+def show_curves(page: Page) -> None:
+    """Base score against pre-training tokens, one panel a dataset."""
+    along = curves.curve(page.base, page.study.protocol.reporting)
+    floors = curves.noise_floors(page.base)
+    parts = {title: along[along["dataset"] == name] for name, title in page.titles.items()}
+    figures.show_curves(
+        {title: [Line(part, "base", "score")] for title, part in parts.items()},
+        "Score of the untuned model along pre-training, 95 % interval over items",
+        f"Curves of base score over pre-training tokens for {', '.join(parts)}.",
+        {title: floors[name] for name, title in page.titles.items()},
+    )
+
+
+def first_look(page: Page) -> pd.DataFrame:
+    """The naive reading: first and last score of each dataset, and where half of a rise was
+    passed.
+    """
+    lines, floors = {}, curves.noise_floors(page.base)
+    for name, title in page.titles.items():
+        part = curves.curve(page.base[page.base["dataset"] == name], page.study.protocol.reporting)
+        line = {"score": part["score"].iloc[-1], "no skill": part["baseline"].iloc[-1]}
+        if len(part) > 1:
+            found = curves.bracket(part)
+            line = {
+                "first score": part["score"].iloc[0],
+                "last score": line["score"],
+                "no skill": line["no skill"],
+                "half of the rise between steps": f"{found[0]} and {found[1]}"
+                if found
+                else "no rise",
+                "rank correlation with tokens": ranged(curves.rank_correlation(part)),
+                "noise floor": f"{floors[name]:.3f}",
+            }
+        lines[title] = line
+    return pd.DataFrame(lines).T
+
+
+def constant_answers(page: Page) -> pd.DataFrame:
+    """Most frequent prediction, its share and balanced accuracy at the last checkpoint shown."""
+    lines, last = {}, page.base[page.base["step"] == page.base["step"].max()]
+    for name in classifications(page):
+        part = last[last["dataset"] == name]
+        label, found = most_frequent(part)
+        balanced = labels.balanced_accuracy(part)
+        lines[page.title(name)] = {
+            "most frequent answer": REGISTRY[name].labels[label],
+            "its share": ranged(found, signed=False),
+            "balanced accuracy minus chance": ranged(balanced),
+            "items": found.n,
+        }
+    return pd.DataFrame(lines).T
+
+
+def constant_scores(page: Page) -> pd.DataFrame:
+    """Of released scores: where that of a classification set is what a constant answer scores,
+    within .0015.
+    """
+    lines, rows = (
+        {},
+        page.base[
+            (page.base["format"] == "default")
+            & (page.base["shots_asked"] == page.study.probing.shots)
+        ],
+    )
+    for name in (one for one in classifications(page) if one in released.SHARES):
+        part = rows[rows["dataset"] == name]
+        shares = released.SHARES[name]
+        same = {
+            label: [f"{row.step:,}" for row in part.itertuples() if abs(row.score - share) < 0.0015]
+            for label, share in shares.items()
+        }
+        lines[page.title(name)] = {
+            "share of labels": ", ".join(f"{label} {share:.3f}" for label, share in shares.items()),
+            "scores equal to one": f"{sum(map(len, same.values()))} of {len(part)}",
+            "which": "; ".join(
+                f"{label} at {', '.join(steps)}" for label, steps in same.items() if steps
+            )
+            or "–",
+        }
+    return pd.DataFrame(lines).T
+
+
+def side_by_side(page: Page, other: Page) -> pd.DataFrame:
+    """Score at the last checkpoint shown, headline and calibrated, and the share of the most
+    frequent prediction.
+    """
+    lines = {}
+    for name in page.titles:
+        if REGISTRY[name].kind == "generation":
+            continue
+        line = {}
+        for label, rows in (("headline", page.base), ("calibrated", other.base)):
+            part = rows[(rows["dataset"] == name) & (rows["step"] == rows["step"].max())]
+            line[f"{label} score"] = ranged(statistics.over_items(part), signed=False)
+            if REGISTRY[name].kind == "classification":
+                line[f"one label, {label}"] = most_frequent(part)[1].value
+        lines[page.title(name)] = line
+    return pd.DataFrame(lines).T
+
+
+def calibration_says(page: Page, calibrated: Page) -> str:
+    """Whether any dataset sorts differently under calibrated scoring."""
+    one, two = (groups.sort_datasets(some.base)["group"] for some in (page, calibrated))
+    moved = [
+        f"{page.title(name)} ({one[name]} by the headline scoring, {two[name]} when calibrated)"
+        for name in one.index
+        if one[name] != two[name]
+    ]
+    return (
+        "Sorted by the rule below on all items, calibration moves "
+        + (", ".join(moved) if moved else "no dataset")
+        + "."
+    )
+
+
+def show_gains(page: Page) -> None:
+    """Gain of every dataset on half A, with the band that does not count."""
+    found = groups.sort_datasets(groups.half(page.base, "A")).loc[list(page.titles)]
+    figure, axes = plt.subplots(figsize=(7.5, 0.36 * len(found) + 1.4))
+    figures.intervals(
+        axes,
+        list(page.titles.values()),
+        list(found["gain"]),
+        list(found["group"]),
+        statistics.MARGIN,
+    )
+    axes.set(
+        xlabel="gain: score late minus score early",
+        title="Gain along pre-training on half A, 95 % interval",
+    )
+    figure.legend(
+        *axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small"
+    )
+    display.show(figure, alt="Gain of each dataset with its interval, coloured by group.")
+
+
+def sorting(page: Page) -> pd.DataFrame:
+    """The sorting on half A, what it rests on, and the gain on half B that it is judged by."""
+    found, fresh = (
+        groups.sort_datasets(groups.half(page.base, which)).loc[list(page.titles)] for which in "AB"
+    )
+    return pd.DataFrame(
+        {
+            "group": found["group"].to_numpy(),
+            "gain (half A)": [ranged(one) for one in found["gain"]],
+            "lift (half A)": [ranged(one) for one in found["lift"]],
+            "lift at the first checkpoint": [ranged(one) for one in found["lift at first"]],
+            "gain (half B)": [ranged(one) for one in fresh["gain"]],
+        },
+        index=list(page.titles.values()),
+    )
+
+
+def verdicts(page: Page) -> list[Verdict]:
+    """Claims 1a and 1b, judged by the rules above the data."""
+    sorted_ = sorted_groups(page)
+    return judged(page, CLAIMS, {"1a": _claim_1a(page, sorted_), "1b": _claim_1b(page, sorted_)})
+
+
+def _claim_1a(page: Page, sorted_: pd.Series) -> tuple[Estimate | None, str]:
+    apart, scores = counted(page, sorted_), Scores(groups.half(page.base, "B"))
+    terms = groups.groups_apart(
+        apart, lambda name, weight: contrasts.gain(scores, name, weight=weight)
+    )
+    why = f"Sorted on half A: {counts(apart)}."
+    if terms is None:
+        return (
+            None,
+            f"{why} It is asked only where both groups, learned and not learned, have two sets.",
+        )
+    how = (
+        "on half B"
+        if page.has_items
+        else "on the same scores, since means cannot be cut into halves: it is too large"
+    )
+    return contrasts.effect(
+        scores, terms
+    ), f"{why} The effect is the difference of mean gains {how}."
+
+
+def _claim_1b(page: Page, sorted_: pd.Series) -> tuple[Estimate | None, str]:
+    """The share of the most frequent prediction within each late model, where it is smallest of
+    the flat classifications.
+    """
+    if not page.has_items:
+        return None, NO_ITEMS
+    names = [name for name in classifications(page) if sorted_[name] == NOT_LEARNED]
+    if not names:
+        return None, "No classification set is sorted as not learned."
+    rows = page.base[page.base["dataset"].isin(names)]
+    scores = Scores(rows.assign(score=labels.is_most_frequent(rows)))
+    found = {name: contrasts.effect(scores, [Term(1, name)]) for name in names}
+    said = [
+        f"{page.title(name)} {ranged(found[name], signed=False)}, balanced accuracy minus chance "
+        f"{ranged(balanced(page, name))}"
+        for name in names
+    ]
+    least = min(names, key=lambda name: found[name].low)
+    return found[least], (
+        "The effect is the share of the most frequent prediction within each late checkpoint and "
+        f"shot draw, on {page.title(least)}, where its interval reaches lowest. All: "
+        f"{'; '.join(said)}."
+    )
+
+
+def balanced(page: Page, name: str) -> Estimate:
+    """Balanced accuracy of base minus chance at late: the mean over gold labels of the share
+    that is answered right.
+    """
+    rows = page.base[page.base["dataset"] == name]
+    labels = sorted(rows["gold"].unique())
+    scores = Scores(rows.assign(dataset=rows["gold"].astype(str)))
+    return contrasts.effect(scores, [Term(1 / len(labels), str(label)) for label in labels]).plus(
+        -1 / len(labels)
+    )
+
+
+def differences(page: Page) -> list[str]:
+    """What differs from the reference study, beside its protocol."""
+    halves = (
+        "on one half of the items and compared on the other"
+        if page.has_items
+        else "on the scores that are compared"
+    )
+    said = [f"The groups are formed by a rule {halves}; there they were formed by eye."]
+    hole = (
+        "nothing was measured between 75 B and 1,434 B tokens, where most of the change must have "
+        "happened"
+    )
+    there = (
+        "here there are checkpoints at "
+        f"{', '.join(f'{count:,}' for count in page.tokens.values())} tokens"
+    )
+    return said + [
+        f"As there, {hole}." if page.study.tables else f"In the reference study {hole}; {there}."
+    ]
+
+
+def checkpoint_answer(page: Page) -> str:
+    """What tuning changed at one checkpoint, on the datasets it was tuned on."""
+    said = []
+    for recipe, how in page.study.recipes.items():
+        if how.dataset and len(page.of(how.dataset, recipe)):
+            before, after = (
+                statistics.over_items(page.of(how.dataset, which)) for which in ("base", recipe)
+            )
+            said.append(
+                f"`{recipe}` moves {page.title(how.dataset)} from {ranged(before, signed=False)} "
+                f"to {ranged(after, signed=False)} (n = {after.n})"
+            )
+    return f"At {page.checkpoint}, " + "; ".join(said) + "."

@@ -1,0 +1,349 @@
+"""Finding 5, domain forgetting: what happens to other domains of a task, and to knowledge it does
+not need? Claims 5a to 5c.
+
+A loss is what a score falls by, or what the loss on held-out text rises by, from base to tuned:
+positive is forgetting.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pandas as pd
+
+from pretune.analysis import contrasts, curves, display, figures
+from pretune.analysis.claims import Claim, Verdict, judged
+from pretune.analysis.contrasts import Term
+from pretune.analysis.figures import Line
+from pretune.analysis.results import Page, partners, ranged, recipes
+from pretune.analysis.statistics import MARGIN, Estimate
+from pretune.sources import released
+from pretune.tasks.registry import REGISTRY
+
+CLAIMS = {
+    "5a": Claim(
+        "Tuning on one domain hurts other domains of the task",
+        "mean loss at late, base - tuned, on the out-of-domain sets that base answers "
+        "better than no skill by the margin",
+    ),
+    "5b": Claim(
+        "Tuning hurts knowledge the task does not need",
+        "mean loss over recipes and the knowledge sets that base answers, base - tuned at late",
+    ),
+    "5b (text)": Claim(
+        "Tuning hurts knowledge the task does not need",
+        "rise of the loss on held-out text, mean over recipes at late",
+        "nats per token",
+    ),
+    "5c": Claim(
+        "LoRA forgets less at equal gain",
+        "loss of knowledge after full tuning minus that after LoRA, where the interval of "
+        "the difference of their own scores lies within the margin",
+    ),
+}
+# Changes of Sun & Dredze for every task are gains where positive; losses have the other sign.
+for task, change in {
+    "MNLI": "-.246 (a gain)",
+    "SocialIQa": "-.021",
+    "XSum": "+.003",
+    "PAWS": "void (hidden labels)",
+}.items():
+    CLAIMS[f"5a ({task})"] = replace(CLAIMS["5a"], reference=change)
+
+
+FACTS = ("fact_recall", "popqa")
+
+
+def loss(
+    page: Page, name: str, recipe: str, steps: tuple[int, ...] = (), weight: float = 1.0
+) -> list[Term]:
+    """s(base) - s(tuned); of text, whose score is a loss already, tuned minus base."""
+    sign = -weight if REGISTRY[name].metric == "nats" else weight
+    return [Term(sign, name, "base", steps), Term(-sign, name, recipe, steps)]
+
+
+def mean_loss(
+    page: Page, names: list[str], recipe: str, steps: tuple[int, ...] = (), weight: float = 1.0
+) -> list[Term]:
+    return [term for name in names for term in loss(page, name, recipe, steps, weight / len(names))]
+
+
+def all_recipes(page: Page) -> dict[str, str]:
+    """Recipes that tune on one dataset, LoRA included, each with that dataset."""
+    return {
+        name: how.dataset
+        for name, how in page.study.recipes.items()
+        if how.dataset and REGISTRY[how.dataset].kind != "chat"
+    }
+
+
+def knowledge(page: Page, own: str = "") -> list[str]:
+    """Knowledge sets, fact recall among them, that base answers better than no skill by the
+    margin; not the one tuned on. Those that share their items count once.
+    """
+    sets = [name for name in page.titles if REGISTRY[name].knowledge and name != own]
+    return page.distinct(page.has_something_to_lose(sets)[0])
+
+
+def show_domains(page: Page) -> None:
+    """Base and tuned score of the partners of every tuned dataset along pre-training."""
+    shown = {}
+    for recipe, own in recipes(page).items():
+        for domain, label in (("in", "in the domain of"), ("out", "out of the domain of")):
+            for name in partners(page, own, domain):
+                title = f"{page.title(name)}\n{label} {REGISTRY[own].title}"
+                shown[title] = [
+                    Line(curves.curve(page.of(name)), "base", "base"),
+                    Line(curves.curve(page.of(name, recipe)), "tuned", "tuned on the other"),
+                ]
+    figures.show_curves(
+        shown,
+        "Other domains of the task, before and after tuning, 95 % interval over items",
+        f"Base and tuned curves of {', '.join(shown)}.".replace("\n", ", "),
+    )
+
+
+def _asked(page: Page, own: str) -> dict[str, list[str]]:
+    """What a recipe is held against: other domains of its task, knowledge sets, recalled facts,
+    held-out text.
+    """
+    found = {
+        "in domain": partners(page, own, "in"),
+        "out of domain": partners(page, own, "out"),
+        "knowledge sets": [name for name in knowledge(page, own) if name not in FACTS],
+        "fact recall": [name for name in FACTS if name in page.titles],
+        "held-out text": _texts(page),
+    }
+    return {label: names for label, names in found.items() if names}
+
+
+def _texts(page: Page) -> list[str]:
+    return [name for name in page.titles if REGISTRY[name].kind == "text"]
+
+
+def changes(page: Page) -> pd.DataFrame:
+    """Per recipe, at late or at the page's checkpoint: gain on its own dataset, and every loss."""
+    lines, steps = {}, () if page.is_whole else page.scores.steps
+    for recipe, own in all_recipes(page).items():
+        terms = {"own dataset: gain": loss(page, own, recipe, steps, -1)}
+        terms |= {
+            f"{label}: {'nats per token' if label == 'held-out text' else 'loss'}": mean_loss(
+                page, names, recipe, steps
+            )
+            for label, names in _asked(page, own).items()
+        }
+        lines[recipe] = {
+            label: ranged(contrasts.effect(page.scores, some, noise=page.is_whole))
+            for label, some in terms.items()
+        }
+    return pd.DataFrame(lines).T.fillna("–")
+
+
+def show_losses(page: Page) -> None:
+    """Every loss after every recipe along pre-training, one panel a kind."""
+    asked = {recipe: _asked(page, own) for recipe, own in all_recipes(page).items()}
+    kinds = list(dict.fromkeys(label for some in asked.values() for label in some))
+    figure, axes = figures.panels(len(kinds), share_y=False)
+    colours = dict(zip(asked, figures.many_colours(len(asked)), strict=True))
+    for panel, kind in zip(axes, kinds, strict=True):
+        for recipe, some in asked.items():
+            if kind in some:
+                figures.plain_curve(
+                    panel, _loss_curve(page, some[kind], recipe), colours[recipe], recipe
+                )
+        panel.axhline(0, color="0.5", lw=1)
+        panel.set_title(kind)
+        panel.set_ylabel("rise, nats per token" if kind == "held-out text" else "loss of score")
+    shown = {
+        label: handle
+        for panel in axes
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        shown.values(), shown.keys(), loc="outside lower center", ncols=5, fontsize="small"
+    )
+    figure.suptitle(
+        "What every recipe loses along pre-training, base minus tuned, 95 % interval",
+        x=0.01,
+        ha="left",
+    )
+    display.show(figure, alt=f"Losses along pre-training, one line a recipe: {', '.join(kinds)}.")
+
+
+def _loss_curve(page: Page, names: list[str], recipe: str) -> pd.DataFrame:
+    found = {
+        step: contrasts.effect(page.scores, mean_loss(page, names, recipe, (step,)), noise=False)
+        for step in page.scores.steps
+    }
+    return pd.DataFrame(
+        [
+            {
+                "step": step,
+                "tokens": page.tokens[step],
+                "score": one.value,
+                "low": one.low,
+                "high": one.high,
+            }
+            for step, one in found.items()
+        ]
+    )
+
+
+def show_plane(page: Page) -> None:
+    """Loss of knowledge against gain on the own dataset, one point a recipe: LoRA beside full
+    tuning.
+    """
+    chosen, steps = all_recipes(page), () if page.is_whole else page.scores.steps
+    chosen = {recipe: own for recipe, own in chosen.items() if knowledge(page, own)}
+    gains = [
+        contrasts.effect(page.scores, loss(page, own, recipe, steps, -1), noise=page.is_whole)
+        for recipe, own in chosen.items()
+    ]
+    losses = [
+        contrasts.effect(
+            page.scores, mean_loss(page, knowledge(page, own), recipe, steps), noise=page.is_whole
+        )
+        for recipe, own in chosen.items()
+    ]
+    figure, axes = figures.panels(1, height=3.8)
+    figure.set_size_inches(6.5, 3.8)
+    figures.scatter(axes[0], gains, losses, list(chosen), figures.many_colours(len(chosen)))
+    axes[0].axhline(0, color="0.5", lw=1)
+    axes[0].set(
+        xlabel="gain on the dataset tuned on",
+        ylabel="loss of knowledge sets",
+        title=(
+            f"Forgetting against gain at {'late' if page.is_whole else page.checkpoint}, "
+            "95 % intervals"
+        ),
+    )
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize="small")
+    display.show(
+        figure, alt="One point a recipe: gain on its own dataset across, loss of knowledge sets up."
+    )
+
+
+def verdicts(page: Page) -> list[Verdict]:
+    """Claims 5a, for each task, 5b and 5c, judged by the rules above the data."""
+    claims = {
+        f"5a ({REGISTRY[own].title})": _claim_5a(page, recipe, own)
+        for recipe, own in recipes(page).items()
+        if partners(page, own, "out") or _void(page, own)
+    }
+    return judged(
+        page,
+        CLAIMS,
+        claims | {"5b": _claim_5b(page), "5b (text)": _claim_text(page), "5c": _claim_5c(page)},
+    )
+
+
+def _void(page: Page, own: str) -> list[str]:
+    """Of released tables: partners that were scored on splits whose labels are hidden."""
+    return (
+        [name for name in released.HIDDEN if REGISTRY[name].partner == own]
+        if page.study.tables
+        else []
+    )
+
+
+def _claim_5a(page: Page, recipe: str, own: str) -> tuple[Estimate | None, str]:
+    if void := _void(page, own):
+        return None, f"{page.named(void)}: scored on splits whose labels are hidden."
+    taken, left = page.has_something_to_lose(partners(page, own, "out"))
+    if not taken:
+        return None, f"No other domain to ask it of.{left}"
+    return contrasts.effect(
+        page.scores, mean_loss(page, taken, recipe)
+    ), f"Mean loss on {page.named(taken)}.{left}"
+
+
+def _claim_5b(page: Page) -> tuple[Estimate | None, str]:
+    parts = [
+        (recipe, name)
+        for recipe, own in recipes(page).items()
+        for name in knowledge(page, own)
+        if len(page.of(name, recipe))
+    ]
+    if not parts:
+        return None, (
+            "There is no knowledge set that base answers better than no skill and that was scored "
+            "after tuning."
+        )
+    terms = [
+        term for recipe, name in parts for term in loss(page, name, recipe, (), 1 / len(parts))
+    ]
+    why = (
+        f"Mean loss over {len(recipes(page))} recipes on {page.named({name for _, name in parts})}."
+    )
+    return contrasts.effect(page.scores, terms), why
+
+
+def _claim_text(page: Page) -> tuple[Estimate | None, str]:
+    texts, sets = _texts(page), recipes(page)
+    if not texts:
+        return None, "The study has no held-out text."
+    terms = [term for recipe in sets for term in mean_loss(page, texts, recipe, (), 1 / len(sets))]
+    found = contrasts.effect(page.scores, terms)
+    return found, "Rise of the loss on held-out text, nats per token, mean over recipes."
+
+
+def _claim_5c(page: Page) -> tuple[Estimate | None, str]:
+    """Loss of knowledge after full tuning minus that after LoRA on the same dataset, where both
+    reach the same own score.
+    """
+    full, asked, said = {own: recipe for recipe, own in recipes(page).items()}, {}, []
+    for recipe, own in all_recipes(page).items():
+        if page.study.is_beside(recipe) and own in full:
+            apart = contrasts.effect(page.scores, [Term(1, own, full[own]), Term(-1, own, recipe)])
+            said.append(f"{page.title(own)}: own score of full tuning minus LoRA {apart}")
+            if max(-apart.low, apart.high) < MARGIN and knowledge(page, own):
+                asked[own] = recipe
+    why = "; ".join(said) or "The study has no LoRA recipe beside a full one"
+    if not asked:
+        return None, f"{why}. Asked only where that interval lies within ±{MARGIN:g}."
+    terms, share = [], 1 / len(asked)
+    for own, recipe in asked.items():
+        kept = knowledge(page, own)
+        terms += mean_loss(page, kept, full[own], (), share) + mean_loss(
+            page, kept, recipe, (), -share
+        )
+    return contrasts.effect(
+        page.scores, terms
+    ), f"{why}. The effect is what LoRA keeps of knowledge beyond full tuning."
+
+
+def differences(page: Page) -> list[str]:
+    """What differs from the reference study, beside its protocol."""
+    said = ["A set counts only where the untuned model has something to lose."]
+    if not page.study.tables:
+        said.append(
+            "Knowledge sets are measured beside the domains, with what needs no skill beside "
+            "every score."
+        )
+    if any(page.study.is_beside(name) for name in page.study.recipes):
+        said.append("LoRA and full tuning are compared at equal gain.")
+    return said
+
+
+def checkpoint_answer(page: Page) -> str:
+    """At one checkpoint: which recipe loses most knowledge, and which least."""
+    asked = {recipe: knowledge(page, own) for recipe, own in all_recipes(page).items()}
+    terms = {
+        recipe: mean_loss(page, names, recipe, page.scores.steps)
+        for recipe, names in asked.items()
+        if names
+    }
+    found = {
+        recipe: contrasts.effect(page.scores, some, noise=False).value
+        for recipe, some in terms.items()
+    }
+    table = pd.Series(found, dtype=float).dropna()
+    if table.empty:
+        return (
+            f"At {page.checkpoint}, no knowledge set that base answers better than no skill was "
+            "scored after tuning."
+        )
+    return (
+        f"At {page.checkpoint}, `{table.idxmax()}` loses most of the knowledge sets "
+        f"({table.max():+.2f}) and `{table.idxmin()}` least ({table.min():+.2f})."
+    )

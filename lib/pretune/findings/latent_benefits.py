@@ -1,0 +1,388 @@
+"""Finding 2, latent benefits: does more pre-training help a dataset in a way that shows only after
+tuning? Claims 2a to 2c.
+
+The procedures: *task tuning*, a recipe on the dataset's own training rows, and *instruction
+tuning* on a mixture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from pretune.analysis import contrasts, curves, figures, groups, statistics
+from pretune.analysis.claims import Claim, Verdict, judged
+from pretune.analysis.contrasts import Term
+from pretune.analysis.figures import Line
+from pretune.analysis.groups import NOT_LEARNED, counted, counts
+from pretune.analysis.results import Page, gold_likelihood, instruction_recipe, ranged, recipes
+from pretune.analysis.statistics import MARGIN, Estimate
+from pretune.tasks.registry import REGISTRY
+
+CLAIMS = {
+    "2a": Claim(
+        "Pre-training helps flat sets in a way that shows only after tuning",
+        "mean over not-learned sets of (tuned late - tuned early) - (base late - base early)",
+        reference="MNLI tuned .354 to .790, untuned .354 to .327",
+    ),
+    "2b": Claim(
+        "Tuning helps not-learned sets more than learned ones",
+        "mean of tuned - base at late, not-learned minus learned sets, each tuned on "
+        "equally many rows of its own",
+        reference="mean gain .290 against -.005 at the last checkpoint, by different procedures",
+    ),
+    "2c": Claim(
+        "More pre-training keeps helping to the end",
+        "slope of the tuned score of not-learned sets over the last third of the run",
+        "score per doubling of tokens",
+        reference="from 2.1 T to 3.1 T tokens -.023 (five instruction sets)",
+    ),
+}
+
+
+GROUPS = ("learned", NOT_LEARNED)
+
+
+def sorted_sets(page: Page) -> pd.Series:
+    """The groups of finding 1, from the base rows in the training format with the study's shots."""
+    rows = page.base[
+        (page.base["format"] == "default") & (page.base["shots_asked"] == page.study.probing.shots)
+    ]
+    return groups_of(page, rows)
+
+
+def groups_of(page: Page, rows: pd.DataFrame) -> pd.Series:
+    return groups.sort_datasets(groups.half(rows, "A"))["group"]
+
+
+def show_curves(page: Page) -> None:
+    """Base and tuned score of every dataset that is tuned on, side by side, along pre-training."""
+    sets = recipes(page)
+    figures.show_curves(
+        {
+            page.title(name): [
+                Line(curves.curve(page.of(name)), "base", "base"),
+                Line(curves.curve(page.of(name, recipe)), "tuned", "tuned on it"),
+            ]
+            for recipe, name in sets.items()
+        },
+        "Before and after tuning along pre-training, 95 % interval over items",
+        f"Base and tuned curves for {', '.join(map(page.title, sets.values()))}.",
+    )
+
+
+def benefit(
+    page: Page, name: str, recipe: str, weight: float = 1.0, shots: int | None = None
+) -> list[Term]:
+    """[s(late, tuned) - s(early, tuned)] - [s(late, base) - s(early, base)]: what tuning reveals
+    of pre-training.
+    """
+    early, shots = (page.scores.early,), page.study.probing.shots if shots is None else shots
+    return [
+        Term(weight, name, recipe, shots=shots),
+        Term(-weight, name, recipe, early, shots=shots),
+        Term(-weight, name, shots=shots),
+        Term(weight, name, steps=early, shots=shots),
+    ]
+
+
+def benefits(page: Page, calibrated: Page | None) -> pd.DataFrame:
+    """The difference in differences of every dataset: with shots, without, and under calibrated
+    scoring.
+    """
+    lines, sorted_ = {}, sorted_sets(page)
+    for recipe, name in recipes(page).items():
+        early, late = (
+            contrasts.effect(
+                page.scores, [Term(1, name, recipe, steps, shots=page.study.probing.shots)]
+            )
+            for steps in ((page.scores.early,), ())
+        )
+        lines[page.title(name)] = {
+            "group": sorted_.get(name, "–"),
+            "tuned, early": ranged(early, signed=False),
+            "tuned, late": ranged(late, signed=False),
+            "difference in differences": ranged(
+                contrasts.effect(page.scores, benefit(page, name, recipe))
+            ),
+            "zero-shot": ranged(
+                contrasts.effect(page.scores, benefit(page, name, recipe, shots=0))
+            ),
+        }
+        if calibrated:
+            lines[page.title(name)]["calibrated"] = ranged(
+                contrasts.effect(calibrated.scores, benefit(page, name, recipe))
+            )
+    return pd.DataFrame(lines).T
+
+
+def parts_of_a_gain(page: Page, calibrated: Page) -> pd.DataFrame:
+    """What tuning changes at late, taken apart: score, score without label bias, likelihood of
+    the gold answer, stopping.
+    """
+    lines, shots = {}, page.study.probing.shots
+    forced = page.rows.assign(score=gold_likelihood(page.rows))
+    nats = contrasts.Scores(forced)
+    for recipe, name in recipes(page).items():
+        terms = [Term(1, name, recipe, shots=shots), Term(-1, name, shots=shots)]
+        bare = [Term(1, name, recipe, shots=0), Term(-1, name, shots=0)]
+        line = {
+            "score": ranged(contrasts.effect(page.scores, terms)),
+            "without examples (zero-shot)": ranged(contrasts.effect(page.scores, bare)),
+            "without label bias (calibrated)": ranged(contrasts.effect(calibrated.scores, terms)),
+            "gold answer, nats per token": ranged(contrasts.effect(nats, terms)),
+        }
+        if REGISTRY[name].kind == "generation":
+            line["without label bias (calibrated)"] = "–"
+            late = page.rows["late"]
+            stops = [
+                (page.of(name, which).loc[late, "stop"] != "length").mean()
+                for which in ("base", recipe)
+            ]
+            line["ends by itself, before and after"] = f"{stops[0]:.0%}, {stops[1]:.0%}"
+        lines[page.title(name)] = line
+    return pd.DataFrame(lines).T.fillna("–")
+
+
+def rates(page: Page) -> pd.DataFrame:
+    """The benefit at every rate of the grid: one seed, last checkpoint of the grid against its
+    first.
+    """
+    if page.study.rates is None:
+        return pd.DataFrame()
+    first, last = page.study.rates.steps[0], page.study.rates.steps[-1]
+    lines, shots = {}, page.study.probing.shots
+    rows = page.rows[(page.rows["seed"] == 0) & (page.rows["draw"] == 0)]
+    scores = contrasts.Scores(rows)
+    for recipe, name in recipes(page).items():
+        used = page.study.tuning_of(recipe).learning_rate
+        for rate in sorted(page.study.grid_of(recipe)):
+            which = recipe if rate == used else f"{recipe}@{rate:g}"
+            tuned = [
+                Term(1, name, which, (last,), shots=shots),
+                Term(-1, name, which, (first,), shots=shots),
+            ]
+            base = [
+                Term(-1, name, "base", (last,), shots=shots),
+                Term(1, name, "base", (first,), shots=shots),
+            ]
+            found = contrasts.effect(scores, tuned + base, noise=False)
+            lines.setdefault(page.title(name), {})[f"{rate:g}"] = ranged(found) + (
+                " *" if rate == used else ""
+            )
+    return pd.DataFrame(lines).T.fillna("–")
+
+
+def procedures(page: Page, calibrated: Page | None) -> pd.DataFrame:
+    """Both groups under both procedures and scorings: change at late, raw and as a share of what
+    was left to gain.
+    """
+    lines, sorted_ = {}, sorted_sets(page)
+    for label, form, sets in _procedures(page):
+        for group in GROUPS:
+            names = {name: recipe for name, recipe in sets.items() if sorted_.get(name) == group}
+            if names:
+                asked = {"change": (page, _change), "share of headroom": (page, _headroom)}
+                asked |= {"change, calibrated": (calibrated, _change)} if calibrated else {}
+                found = {
+                    label_: contrasts.effect(
+                        some.scores, _mean(names, partial(make, some, form=form))
+                    )
+                    for label_, (some, make) in asked.items()
+                }
+                lines[f"{label}, {group}"] = {"datasets": len(names)} | {
+                    key: ranged(one) for key, one in found.items()
+                }
+    return pd.DataFrame(lines).T
+
+
+def _procedures(page: Page) -> list[tuple[str, str, dict[str, str]]]:
+    """Name, format and (dataset to recipe) of each procedure that the study has."""
+    found = [("task tuning", "default", {name: recipe for recipe, name in recipes(page).items()})]
+    mixture = instruction_recipe(page)
+    if mixture:
+        sets = {name: mixture for name in page.titles if REGISTRY[name].kind != "text"}
+        found += [
+            (f"instruction tuning, {form} format", form, sets) for form in ("default", "chat")
+        ]
+    return found
+
+
+def _change(page: Page, name: str, recipe: str, weight: float, form: str) -> list[Term]:
+    shots = page.study.probing.shots
+    return [
+        Term(weight, name, recipe, format=form, shots=shots),
+        Term(-weight, name, format=form, shots=shots),
+    ]
+
+
+def _headroom(page: Page, name: str, recipe: str, weight: float, form: str) -> list[Term]:
+    """The change as a share of 1 - s(late, base), which is taken as known."""
+    left = (
+        1
+        - contrasts.effect(
+            page.scores, [Term(1, name, format=form, shots=page.study.probing.shots)], noise=False
+        ).value
+    )
+    return _change(page, name, recipe, weight / max(left, MARGIN), form)
+
+
+def _mean(names: dict[str, str], make: Callable) -> list[Term]:
+    return [term for name, recipe in names.items() for term in make(name, recipe, 1 / len(names))]
+
+
+def verdicts(page: Page) -> list[Verdict]:
+    """Claims 2a, 2b and 2c, judged by the rules above the data."""
+    sorted_ = sorted_sets(page)
+    flat = {
+        name: recipe for recipe, name in recipes(page).items() if sorted_.get(name) == NOT_LEARNED
+    }
+    return judged(
+        page,
+        CLAIMS,
+        {"2a": _claim_2a(page, flat), "2b": _claim_2b(page, sorted_), "2c": _claim_2c(page, flat)},
+    )
+
+
+def _claim_2a(page: Page, flat: dict[str, str]) -> tuple[Estimate | None, str]:
+    shots = page.study.probing.shots
+    asked = {
+        name: recipe
+        for name, recipe in flat.items()
+        if contrasts.effect(page.scores, contrasts.lift(name, recipe, shots=shots)).value > MARGIN
+    }
+    left = [page.title(name) for name in flat if name not in asked]
+    why = f"Asked of {page.named(asked)}." + (
+        f" Tuned {', '.join(left)} does not beat no skill by the margin." if left else ""
+    )
+    if not asked:
+        return None, why
+    return contrasts.effect(page.scores, _mean(asked, lambda n, r, w: benefit(page, n, r, w))), why
+
+
+def _claim_2b(page: Page, sorted_: pd.Series) -> tuple[Estimate | None, str]:
+    """Task tuning, raw: the procedure in which both groups see rows of their own, and as many."""
+    own = {name: recipe for recipe, name in recipes(page).items()}
+    have = counted(page, sorted_[[name for name in sorted_.index if name in own]])
+    terms = groups.groups_apart(have, lambda n, w: _change(page, n, own[n], -w, "default"))
+    if terms is None:
+        return None, f"Both groups need two sets with training data; {counts(have)}."
+    examples = {
+        name: page.study.tuning_of(own[name]).examples
+        for name in have.index
+        if have[name] in GROUPS
+    }
+    if len(set(examples.values())) > 1:
+        told = ", ".join(f"{page.title(name)} {count:,}" for name, count in examples.items())
+        return (
+            None,
+            f"Asked only where both groups are tuned on equally many examples; here: {told}.",
+        )
+    return contrasts.effect(
+        page.scores, terms
+    ), f"Task tuning on {max(examples.values()):,} examples each; {counts(have)}."
+
+
+def _claim_2c(page: Page, flat: dict[str, str]) -> tuple[Estimate | None, str]:
+    third, end = _last_third(page), max(page.scores.steps)
+    if len(third) < 4 or not flat:
+        return None, (
+            f"The last third holds {len(third)} checkpoints of the four asked for; flat sets "
+            f"tuned: {len(flat)}."
+        )
+    terms = _mean(
+        flat, lambda n, r, w: [_with_shots(page, term) for term in contrasts.slope(n, r, third, w)]
+    )
+    found = contrasts.effect(page.scores, terms)
+    turn = " That is a turn-down." if found.high < 0 else ""
+    return found, (
+        f"Mean slope of the tuned score per doubling of tokens over steps {min(third)} to "
+        f"{end}.{turn}"
+    )
+
+
+def _last_third(page: Page) -> dict[int, int]:
+    """Tokens read at each checkpoint of the last third of the run."""
+    return {
+        step: count for step, count in page.tokens.items() if step > 2 / 3 * max(page.scores.steps)
+    }
+
+
+def end_of_run(page: Page) -> pd.DataFrame:
+    """Slope of base and tuned over the last third of the run, per doubling of tokens, and what
+    it amounts to: a rise above the margin, a turn-down below 0, a plateau within both margins.
+    Empty where that third holds fewer than four checkpoints.
+    """
+    lines, third = {}, _last_third(page)
+    for recipe, name in recipes(page).items() if len(third) >= 4 else ():
+        for which in ("base", recipe):
+            terms = [_with_shots(page, term) for term in contrasts.slope(name, which, third)]
+            found = contrasts.effect(page.scores, terms)
+            shape = (
+                "rise"
+                if found.low > MARGIN
+                else "turn-down"
+                if found.high < 0
+                else "plateau"
+                if found.low > -MARGIN and found.high < MARGIN
+                else "undecided"
+            )
+            lines[f"{page.title(name)}, {'base' if which == 'base' else 'tuned'}"] = {
+                "slope": ranged(found),
+                "shape": shape,
+            }
+    return pd.DataFrame(lines).T
+
+
+def _with_shots(page: Page, term: Term) -> Term:
+    return Term(term.weight, term.dataset, term.recipe, term.steps, shots=page.study.probing.shots)
+
+
+def differences(page: Page) -> list[str]:
+    """What differs from the reference study, beside its protocol."""
+    said, both = [], [name for name in recipes(page).values() if REGISTRY[name].knowledge]
+    if both and instruction_recipe(page):
+        said.append(
+            "Sets of both groups are tuned on rows of their own and on a mixture of instructions; "
+            "there the flat sets were tuned on their own rows and the others on an instruction "
+            "mixture, so group and procedure could not be told apart."
+        )
+    said.append(
+        "The effect is a difference in differences with an interval, as far as there are items, "
+        "seeds and neighbouring checkpoints; there it was read off curves of one seed."
+    )
+    if page.has_items:
+        said.append(
+            "Tuned models are also scored without shots: on the reference study's MNLI, the rise "
+            "along pre-training is .233 with four shots and .137 with none."
+        )
+    return [
+        *said,
+        "The end of the run is tested as a slope; the reference study's tables show tuned scores "
+        "turning down late at constant base scores, within the noise of one seed.",
+    ]
+
+
+def checkpoint_answer(page: Page) -> str:
+    """At one checkpoint: what tuning reveals beyond the base score."""
+    said = []
+    for recipe, name in recipes(page).items():
+        before, after = (statistics.over_items(page.of(name, which)) for which in ("base", recipe))
+        said.append(
+            f"{page.title(name)} {ranged(before, signed=False)} before, "
+            f"{ranged(after, signed=False)} after"
+        )
+    return f"At {page.checkpoint}, tuning on a dataset's own rows: " + "; ".join(said) + "."
+
+
+def biggest(page: Page) -> str:
+    """The dataset whose tuned score rises most beyond its base score."""
+    found = {
+        name: contrasts.effect(page.scores, benefit(page, name, recipe))
+        for recipe, name in recipes(page).items()
+    }
+    best = max(found, key=lambda name: np.nan_to_num(found[name].value, nan=-1))
+    return f"The largest difference in differences is that of {page.title(best)}: {found[best]}."

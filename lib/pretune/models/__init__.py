@@ -1,0 +1,1 @@
+"""All that runs torch, and what a checkpoint is."""

@@ -1,0 +1,372 @@
+"""One training loop, for pre-training and for fine-tuning.
+
+- A `Row` is a token sequence with a mask of the tokens that count. Pre-training counts all,
+  fine-tuning the completion and its end-of-sequence token. Padding is a matter of the batch and
+  never of the mask, so it cannot hide that token.
+- The loss of a step is the mean over all counted tokens of its batch, whatever the micro-batch:
+  sums are divided by the count of the whole batch, not averaged over parts. On out-of-memory the
+  micro-batch is halved; where a single row does not fit, activations are computed a second time in
+  place of being kept.
+- The head is applied to the positions that count only, a piece of them at a time: of a small model
+  a large vocabulary is most, and logits of a whole batch are larger than all else in memory.
+- Nothing here is random but the order of rows, which follows from seed and epoch. With the
+  periodic state (weights, moments, step) a killed run ends with the weights it would have had.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch.nn.functional import cross_entropy
+
+from pretune import storage
+from pretune.models import memory
+from pretune.study.config import Optimisation
+
+log = logging.getLogger(__name__)
+STATE_EVERY = 60.0  # seconds between two saved states of a running training, at least
+# share of the time that may go into writing states, which hold 12 bytes a trained weight
+WRITING = 0.05
+# logits held at a time: what the C library keeps for reuse; a gigabyte
+HEAD_ENTRIES = {"cpu": 2**23, "cuda": 2**28}
+
+
+class TrainingFailed(RuntimeError):
+    """Training cannot go on: the message holds the step and the values."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """`ids` (length,) token ids; `counted` (length,) True where the loss counts the token. The
+    first never counts.
+    """
+
+    ids: np.ndarray
+    counted: np.ndarray
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line of the training log: loss in nats per counted token, tokens fed so far without
+    padding.
+    """
+
+    step: int
+    tokens: int
+    loss: float
+    learning_rate: float
+
+
+def pick_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """`auto` is bfloat16 autocast where the hardware multiplies in it, float32 elsewhere.
+    Weights stay float32.
+    """
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    return "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"
+
+
+def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager:
+    enabled = resolve_precision(precision, device) == "bfloat16"
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+
+
+def counted_hidden(
+    model, ids: torch.Tensor, where: torch.Tensor, attention: torch.Tensor | None
+) -> torch.Tensor:
+    """Hidden states (n, width) from which the tokens at `where` (batch, length) are predicted,
+    first column False.
+    """
+    hidden = model.base_model(ids, attention_mask=attention, use_cache=False).last_hidden_state
+    return hidden[:, :-1][where[:, 1:]]
+
+
+def batch_order(rows: int, settings: Optimisation, seed: int) -> list[np.ndarray]:
+    """The row numbers of every optimizer step: each epoch a permutation cut into batches, the
+    last may be short.
+    """
+    order = []
+    for epoch in range(settings.epochs):
+        shuffled = np.random.default_rng([seed, epoch]).permutation(rows)
+        order += [
+            shuffled[i : i + settings.batch_size] for i in range(0, rows, settings.batch_size)
+        ]
+    return order
+
+
+def rate_share(step: int, total: int, settings: Optimisation) -> float:
+    """Share of the peak learning rate at `step` of `total`: linear warm-up, then linear to 0 or
+    cosine to a tenth.
+    """
+    warm = math.ceil(settings.warmup * total)
+    if step < warm:
+        return (step + 1) / warm
+    done = (step - warm) / max(1, total - warm)
+    return (
+        1 - done if settings.schedule == "linear" else 0.1 + 0.45 * (1 + math.cos(math.pi * done))
+    )
+
+
+def train(
+    model,
+    rows: Sequence[Row],
+    settings: Optimisation,
+    seed: int,
+    state: Path | None = None,
+    state_every: float = STATE_EVERY,
+    after_step: Callable[[Step], None] = lambda _: None,
+) -> list[Step]:
+    """Train `model` in place on `rows` and return the log.
+
+    `state` is a file that is written every `state_every` seconds, or more seldom where that
+    takes long (0: after every step), continued from when it belongs to this very training, and
+    removed at the end. `after_step` sees each finished step, those before a resume excepted.
+    Raises TrainingFailed on a loss that is not finite or runs away, and when one row does not
+    fit the memory.
+    """
+    if not rows:
+        raise TrainingFailed("no training rows")
+    device = next(model.parameters()).device
+    order = batch_order(len(rows), settings, seed)
+    optimizer = torch.optim.AdamW(
+        [p for p in model.parameters() if p.requires_grad],
+        lr=settings.learning_rate,
+        betas=settings.betas,
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+    mark = _fingerprint(rows, settings, seed)
+    steps = _restore(state, mark, model, optimizer) if state else []
+    micro, due = settings.batch_size, time.monotonic() + state_every
+    with _in_training(model):
+        for number in range(len(steps), len(order)):
+            batch = [rows[i] for i in order[number]]
+            rate = settings.learning_rate * rate_share(number, len(order), settings)
+            try:
+                loss, micro = _gradients(model, batch, settings.precision, micro, device)
+            except TrainingFailed as error:
+                raise TrainingFailed(f"{error} at step {number + 1} of {len(order)}") from error
+            tokens = (steps[-1].tokens if steps else 0) + sum(len(row.ids) for row in batch)
+            steps.append(Step(number + 1, tokens, loss, rate))
+            _check_loss(steps)
+            _apply(optimizer, rate, settings.clip)
+            after_step(steps[-1])
+            if state and (start := time.monotonic()) >= due:
+                _save(state, mark, model, optimizer, steps)
+                end = time.monotonic()
+                due = end + _wait(state_every, end - start)
+    if state:
+        state.unlink(missing_ok=True)
+    return steps
+
+
+@contextlib.contextmanager
+def _in_training(model) -> Iterator[None]:
+    """`model` in training mode, and afterwards in evaluation mode with nothing left of what
+    memory asked for.
+    """
+    model.train()
+    try:
+        yield
+    finally:
+        if _computes_twice(model):
+            _compute_twice(model, False)
+        model.eval()
+
+
+def _gradients(model, batch: list[Row], precision: str, micro: int, device) -> tuple[float, int]:
+    """Loss of the batch, its gradient in the parameters, and the micro-batch that fitted the
+    memory.
+    """
+    while True:
+        try:
+            return _accumulate(model, batch, precision, micro, device), micro
+        except RuntimeError as error:
+            if not memory.ran_out(error):
+                raise
+            if micro == 1 and (_computes_twice(model) or not model.supports_gradient_checkpointing):
+                longest = max(len(row.ids) for row in batch)
+                raise TrainingFailed(
+                    f"out of memory with a single row of {longest} tokens on {device}"
+                ) from error
+        model.zero_grad()
+        memory.hand_back()
+        micro = _spare_memory(model, micro, device)
+
+
+def _spare_memory(model, micro: int, device) -> int:
+    """Half the micro-batch; where that is one row already, activations are computed a second
+    time in place of being kept.
+    """
+    if micro > 1:
+        log.warning("out of memory on %s: micro-batch lowered to %d rows", device, micro // 2)
+        return micro // 2
+    log.warning(
+        "out of memory on %s with a single row: gradient checkpointing is switched on, which "
+        "takes longer",
+        device,
+    )
+    _compute_twice(model, True)
+    return micro
+
+
+def _computes_twice(model) -> bool:
+    return any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+
+
+def _compute_twice(model, whether: bool) -> None:
+    """Keep only what goes into each layer, and compute the rest again for its gradient; or keep
+    all, as before.
+    """
+    with warnings.catch_warnings():
+        # these names are to go; the new ones are younger than what we allow
+        warnings.simplefilter("ignore", FutureWarning)
+        if whether:
+            model.gradient_checkpointing_enable(
+                gradient_checkpointing_kwargs={"use_reentrant": False}
+            )
+        else:
+            model.gradient_checkpointing_disable()
+            model.disable_input_require_grads()
+
+
+def _accumulate(model, batch: list[Row], precision: str, micro: int, device) -> float:
+    total = sum(int(row.counted.sum()) for row in batch)
+    ordered, loss = sorted(batch, key=lambda row: len(row.ids)), 0.0
+    for start in range(0, len(ordered), micro):
+        ids, counted, attention = collate(ordered[start : start + micro], device)
+        with autocast(precision, device):
+            hidden = counted_hidden(model, ids, counted, attention)
+        leaf = hidden.detach().requires_grad_()
+        loss += _head(model.get_output_embeddings(), leaf, ids[counted], total, precision)
+        hidden.backward(leaf.grad)
+    return loss
+
+
+def _head(head, hidden: torch.Tensor, targets: torch.Tensor, total: int, precision: str) -> float:
+    """The loss of `targets`, with its gradient in `hidden` and in the head, a piece of the
+    positions at a time.
+    """
+    size, parts = max(1, HEAD_ENTRIES[hidden.device.type] // head.weight.shape[0]), []
+    for piece, wanted in zip(hidden.split(size), targets.split(size), strict=True):
+        with autocast(precision, hidden.device):
+            logits = head(piece)
+        part = cross_entropy(logits.float(), wanted, reduction="sum") / total
+        part.backward()
+        parts.append(part.detach())
+    return torch.stack(parts).sum().item()
+
+
+def collate(rows: list[Row], device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Ids, counted mask and attention mask (None without padding), each (rows, longest), padded
+    on the right with 0.
+    """
+    longest = max(len(row.ids) for row in rows)
+    ids = np.zeros((len(rows), longest), dtype=np.int64)
+    counted, real = np.zeros((2, len(rows), longest), dtype=bool)
+    for i, row in enumerate(rows):
+        ids[i, : len(row.ids)], counted[i, : len(row.ids)], real[i, : len(row.ids)] = (
+            row.ids,
+            row.counted,
+            True,
+        )
+    attention = None if real.all() else torch.from_numpy(real).to(device)
+    return torch.from_numpy(ids).to(device), torch.from_numpy(counted).to(device), attention
+
+
+def _apply(optimizer, rate: float, clip: float | None) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+        if clip is not None:
+            torch.nn.utils.clip_grad_norm_(group["params"], clip)
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def _check_loss(steps: list[Step]) -> None:
+    """Stop on a loss that is not finite, or whose mean over 10 steps is more than twice the
+    first loss plus one nat.
+    """
+    last = steps[-1]
+    recent = np.mean([step.loss for step in steps[-10:]])
+    if not math.isfinite(last.loss) or recent > 2 * steps[0].loss + 1:
+        raise TrainingFailed(
+            f"loss {last.loss:.4g} at step {last.step} (first {steps[0].loss:.4g}, mean of the "
+            f"last ten {recent:.4g}, learning rate {last.learning_rate:.3g}): lower the learning "
+            "rate"
+        )
+
+
+def _fingerprint(rows: Sequence[Row], settings: Optimisation, seed: int) -> str:
+    """What a saved state must share with this training to be continued."""
+    digest = hashlib.sha256(f"{seed} {settings.model_dump_json()}".encode())
+    for row in rows:
+        digest.update(np.asarray(row.ids, dtype=np.int32).tobytes() + row.counted.tobytes())
+    return digest.hexdigest()
+
+
+def _tensors(model, optimizer) -> dict[str, torch.Tensor]:
+    """Trained weights and their moments by name, the very tensors in use."""
+    tensors = {}
+    for name, weight in model.named_parameters():
+        if weight.requires_grad:
+            tensors[name] = weight.data
+            tensors |= {f"{name}|{key}": value for key, value in optimizer.state[weight].items()}
+    return tensors
+
+
+def _save(state: Path, mark: str, model, optimizer, steps: list[Step]) -> None:
+    lines = json.dumps([[s.step, s.tokens, s.loss, s.learning_rate] for s in steps])
+    with storage.whole(state) as partial:
+        save_file(_tensors(model, optimizer), partial, {"mark": mark, "steps": lines})
+
+
+def _wait(least: float, took: float) -> float:
+    """Seconds until the next state is written, when the last took so many."""
+    return max(least, took / WRITING - took) if least else 0.0
+
+
+def _restore(state: Path, mark: str, model, optimizer) -> list[Step]:
+    """Load a state that belongs to this training into model and optimizer; the steps it had
+    done, none without one.
+    """
+    if not state.exists():
+        return []
+    try:
+        with safe_open(state, "pt") as saved:
+            about = saved.metadata()
+            tensors = {name: saved.get_tensor(name) for name in saved.keys()}  # noqa: SIM118  not a dictionary
+            steps = [Step(*line) for line in json.loads(about["steps"])]
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+        log.warning("%s is damaged (%s) and is not used", state, error)
+        return []
+    if about["mark"] != mark:
+        log.warning("%s is of another training and is not used", state)
+        return []
+    for name, weight in model.named_parameters():
+        if weight.requires_grad:
+            weight.data.copy_(tensors[name])
+            moments = (key.rsplit("|", 1)[1] for key in tensors if key.startswith(f"{name}|"))
+            optimizer.state[weight] = {
+                one: tensors[f"{name}|{one}"].to(weight.device) for one in moments
+            }
+    return steps

@@ -1,0 +1,285 @@
+"""The overview: every claim with its verdict, beside the reference study's number and the control's
+verdict.
+
+`findings.json` of a study holds its verdicts; the overview writes it and reads the one of the
+control study, if that was run or is kept under `outputs/reference`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from pretune import paths, records, storage
+from pretune.analysis import claims, display, figures, results
+from pretune.analysis.claims import FAMILY, Verdict
+from pretune.findings import (
+    dataset_dichotomy,
+    domain_forgetting,
+    latent_benefits,
+    task_format,
+    task_transfer,
+)
+from pretune.report import open, pairing
+from pretune.sources import released
+from pretune.sources.checkpoints import checkpoints
+from pretune.study.config import Study
+from pretune.study.load import load_study
+
+FINDINGS = {
+    "01_dataset_dichotomy": dataset_dichotomy,
+    "02_latent_benefits": latent_benefits,
+    "03_task_format": task_format,
+    "04_task_transfer": task_transfer,
+    "05_domain_forgetting": domain_forgetting,
+}
+
+
+def judge_all(study: str) -> dict[str, list[Verdict]]:
+    """The verdicts of every finding of the study."""
+    whole = load_study(study)
+    asked = [name for name in whole.findings if name in FINDINGS]
+    return {name: FINDINGS[name].verdicts(open.open_page(study, name, "all")) for name in asked}
+
+
+def keep(study: Study, verdicts: dict[str, list[Verdict]]) -> None:
+    """Write `findings.json`: a list of claims, each with its rule, effect, interval and verdict.
+    Equal on a rerun.
+    """
+    steps = [point.step for point in checkpoints(study)]
+    lines = [
+        _plain(finding, verdict) | {"checkpoints": steps}
+        for finding, some in verdicts.items()
+        for verdict in some
+    ]
+    storage.write(paths.study_folder(study.name) / "findings.json", json.dumps(lines, indent=1))
+
+
+def _plain(finding: str, verdict: Verdict) -> dict:
+    about, effect = verdict.about, verdict.effect
+    numbers = {
+        name: getattr(effect, key) if effect else None
+        for name, key in (
+            ("effect", "value"),
+            ("low", "low"),
+            ("high", "high"),
+            ("n", "n"),
+            ("seeds", "seeds"),
+        )
+    }
+    numbers |= {"p_holm": verdict.p, "smallest_decidable": verdict.smallest}
+    numbers = {
+        name: None if value is None or np.isnan(value) else value for name, value in numbers.items()
+    }
+    return {
+        "finding": finding,
+        "claim": verdict.claim,
+        "verdict": verdict.verdict,
+        "provisional": verdict.provisional,
+        "unit": about.unit,
+        "margin": about.margin,
+        "rule": f"{about.rule}. {FAMILY}",
+        "why": verdict.why,
+    } | numbers
+
+
+def kept(study: str, *folders: Path) -> dict[str, dict]:
+    """Claim to what `findings.json` says of it, in the first of `folders` that has one; by
+    default those of this machine's run of the study and of the reference.
+    """
+    for folder in folders or (paths.study_folder(study), paths.REFERENCE / study):
+        if (folder / "findings.json").is_file():
+            return {
+                line["claim"]: line for line in json.loads((folder / "findings.json").read_text())
+            }
+    return {}
+
+
+def table(study: Study, verdicts: dict[str, list[Verdict]]) -> pd.DataFrame:
+    """One line per claim: effect, what it is held against, verdict here and in other studies
+    that were run or are kept; below the claim the number that the reference study printed.
+    """
+    lines, others = {}, {name: kept(name) for name in paths.BESIDE if name != study.name}
+    for finding, some in verdicts.items():
+        for verdict in some:
+            about, word = verdict.about, _marked(verdict.verdict, verdict.provisional)
+            beside = {
+                name: _elsewhere(found.get(verdict.claim))
+                for name, found in others.items()
+                if found
+            }
+            lines[verdict.claim] = {
+                "claim": f"{about.text} {_note(f'reference study: {about.reference}')}",
+                "effect": _effect(verdict, about.unit),
+                "held against": _held_against(verdict),
+                "verdict": f'<a href="{finding}.html">{word}</a>',
+            } | beside
+    return pd.DataFrame(lines).T
+
+
+def _effect(verdict: Verdict, unit: str) -> str:
+    """Value and interval of an effect, its unit, and what it rests on in small print."""
+    found = verdict.effect
+    if found is None:
+        return "–"
+    return (
+        f"{results.ranged(found)} "
+        f"{_note(f'{unit}; n = {found.n:,}, {found.seeds} seed' + 's' * (found.seeds > 1))}"
+    )
+
+
+def _note(text: str) -> str:
+    """What stands in small print below the content of a cell."""
+    return f'<small class="note">{text}</small>'
+
+
+def _held_against(verdict: Verdict) -> str:
+    """The margin, and in small print the adjusted probability and the smallest effect that could
+    be decided.
+    """
+    if np.isnan(verdict.p):
+        return f"{verdict.margin:g}"
+    said = f"p {claims.least(verdict.p)}; decidable from {verdict.smallest:+.2f}"
+    return f"{verdict.margin:g} {_note(said)}"
+
+
+def _marked(verdict: str, provisional: bool) -> str:
+    """A verdict with its mark; one that rests on fewer than three seeds or runs says so wherever
+    it stands.
+    """
+    return f"{figures.MARKS[verdict]}&nbsp;{verdict}" + (
+        " (provisional)" if provisional and verdict != "not asked" else ""
+    )
+
+
+def _elsewhere(found: dict | None) -> str:
+    """The verdict of another study, as its `findings.json` has it."""
+    return _marked(found["verdict"], found["provisional"]) if found else "–"
+
+
+def contents(study: Study) -> str:
+    """The pages of the study, as the headings of its notebooks have them, each a link."""
+    lines = []
+    for finding in study.findings:
+        _, _, heading = pairing.heading(paths.NOTEBOOKS / f"{finding}.ipynb").partition(". ")
+        name, _, question = heading.partition(": ")
+        lines.append(f"{int(finding[:2])}. [{name}]({finding}.html): {question}")
+    return "\n".join(lines)
+
+
+def show_effects(verdicts: dict[str, list[Verdict]]) -> None:
+    """The effect of every claim that could be asked, with its interval and the margin it is held
+    against.
+    """
+    asked = [
+        verdict
+        for some in verdicts.values()
+        for verdict in some
+        if verdict.effect and not np.isnan(verdict.effect.low)
+    ]
+    scales = {
+        "share or score": [one for one in asked if "nats" not in one.about.unit],
+        "nats per token": [one for one in asked if "nats" in one.about.unit],
+    }
+    scales = {label: some for label, some in scales.items() if some}
+    if not scales:
+        return display.say(
+            "No claim could be asked, or none has an interval: there is no effect to draw."
+        )
+    counts = [len(some) for some in scales.values()]
+    figure, axes = plt.subplots(
+        len(scales),
+        figsize=(7.5, 0.34 * sum(counts) + 0.9 * len(counts) + 0.6),
+        squeeze=False,
+        gridspec_kw={"height_ratios": counts},
+    )
+    for panel, (label, some) in zip(axes[:, 0], scales.items(), strict=True):
+        names = [f"{one.claim}  {one.about.text}" for one in some]
+        figures.verdicts(
+            panel,
+            names,
+            [one.effect for one in some],
+            [one.margin for one in some],
+            [one.verdict for one in some],
+        )
+        panel.set_xlabel(f"effect, {label}")
+    shown = {
+        label: handle
+        for panel in axes[:, 0]
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        shown.values(), shown.keys(), loc="outside lower center", ncols=4, fontsize="small"
+    )
+    figure.suptitle(
+        "Effects and the margins they are held against, 95 % intervals",
+        x=0.01,
+        ha="left",
+        fontsize="medium",
+    )
+    said = "; ".join(f"{one.claim} {one.effect.value:+.2f}, {one.verdict}" for one in asked)
+    display.show(figure, alt=f"Effects of all claims with intervals and margins: {said}.")
+
+
+def against_reference(study: Study, verdicts: dict[str, list[Verdict]]) -> str:
+    """Whether this run repeats the one that is kept under `outputs/reference`: same verdicts,
+    effects in its intervals.
+    """
+    before = kept(study.name, paths.REFERENCE / study.name)
+    pairs = [
+        (verdict, before[verdict.claim])
+        for some in verdicts.values()
+        for verdict in some
+        if verdict.claim in before
+    ]
+    if not pairs:
+        return "No earlier run of this study is kept to compare with."
+    other = [
+        f"{now.claim} ({now.verdict}, was {then['verdict']})"
+        for now, then in pairs
+        if now.verdict != then["verdict"]
+    ]
+    asked = [(now, then) for now, then in pairs if now.effect and then["low"] is not None]
+    inside = sum(then["low"] <= now.effect.value <= then["high"] for now, then in asked)
+    return (
+        f"Compared with the run kept under `outputs/reference/{study.name}`: "
+        f"{len(pairs) - len(other)} of {len(pairs)} verdicts are the "
+        f"same{', but not ' + ', '.join(other) if other else ''}; {inside} of {len(asked)} "
+        "effects lie in its intervals."
+    )
+
+
+def what_was_run(study: Study) -> str:
+    """Models, rows, time and machine, in a sentence."""
+    if study.tables:
+        rows = released.rows(study.tables)
+        return (
+            f"Nothing was run: {len(rows)} mean scores that Sun & Dredze released are taken as "
+            f"they are (commit {released.COMMIT[:7]}), of "
+            f"{rows.groupby(['step', 'recipe']).ngroups} models."
+        )
+    about = records.provenance(study)
+    seconds = pd.DataFrame(list(about["seconds"])).sum().sum()
+    rows = len(records.load(study, columns=["item"]))
+    return (
+        f"{len(about)} records of {about['model'].nunique()} models with {rows:,} scored rows, "
+        f"{seconds / 3600:.1f} process hours of loading, tuning and scoring, on "
+        f"{', '.join(sorted(set(about['device'])))}. A model that had been tuned before was taken "
+        "from the cache and counts with the time of loading it."
+    )
+
+
+def spread(study: Study) -> str:
+    """Checkpoints, recipes, seeds, datasets in a sentence, and the pre-training run behind them."""
+    points, seeds = checkpoints(study), study.tuning.seeds
+    runs = len({point.run for point in points})
+    of = "one pre-training run" if runs == 1 else f"{runs} pre-training runs"
+    return (
+        f"{len(points)} checkpoints of {of} of {points[-1].tokens:,} tokens, {len(study.recipes)} "
+        f"recipes with base, {seeds} seed{'s' * (seeds > 1)} of tuning, "
+        f"{len(study.probing.datasets)} datasets with at most {study.probing.items} items each."
+    )

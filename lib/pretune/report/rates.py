@@ -1,0 +1,57 @@
+"""Learning rates: what each rate of the grid scores on the reserved rows, and which one a recipe
+should use.
+
+The rate of a recipe is the one with the best mean over the checkpoints of the grid (early,
+middle, late), by the score on its own dataset, or by the loss of the answers where it tunes on
+conversations; of equals, the smaller.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from pretune import records
+from pretune.study.config import Study
+from pretune.tasks.registry import REGISTRY, RESERVE
+
+
+def table(study: Study) -> pd.DataFrame:
+    """One line per recipe and rate: value at every checkpoint of the grid, their mean, whether it
+    is the best and the used one.
+
+    Raises LookupError where nothing was measured on the reserved rows.
+    """
+    rows = records.load(study, where={"split": RESERVE})
+    rows = records.scored(rows[rows["seed"] == 0], study.protocol.normalisation)
+    found = rows.groupby(["recipe", "step"])["score"].mean().unstack()
+    lines = [
+        _line(study, found, recipe, rate)
+        for recipe in study.recipes
+        for rate in sorted(study.grid_of(recipe))
+    ]
+    made = pd.DataFrame(lines)
+    best = made.sort_values("rate").groupby("recipe", sort=False)["better"].idxmax()
+    return made.assign(best=made.index.isin(best)).drop(columns="better")
+
+
+def advice(study: Study) -> list[str]:
+    """One line for every recipe that does not use its best rate."""
+    lines = table(study)
+    return [
+        f"recipes.{line.recipe}.learning_rate: {line.rate:g} is best, "
+        f"{study.tuning_of(line.recipe).learning_rate:g} is used"
+        for line in lines[lines["best"] & ~lines["used"]].itertuples()
+    ]
+
+
+def _line(study: Study, found: pd.DataFrame, recipe: str, rate: float) -> dict:
+    used = rate == study.tuning_of(recipe).learning_rate
+    values = found.loc[recipe if used else f"{recipe}@{rate:g}"]
+    loss = REGISTRY[study.recipes[recipe].dataset].metric == "nats"
+    line = {"recipe": recipe, "measure": "loss (nats per token)" if loss else "score", "rate": rate}
+    line |= {f"step {step}": value for step, value in values.items()}
+    return line | {
+        "mean": values.mean(),
+        "used": used,
+        "better": -values.mean() if loss else values.mean(),
+    }

@@ -1,0 +1,390 @@
+"""What the pages of all findings show: the study, who measured it, what is missing, what models
+predict and say.
+"""
+
+from __future__ import annotations
+
+import html
+from types import ModuleType
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from pretune import plan, records
+from pretune.analysis import display, figures, labels, statistics
+from pretune.analysis.claims import CHANGED, told
+from pretune.analysis.display import quote, say, table
+from pretune.analysis.results import NO_ITEMS, Page, classifications
+from pretune.sources import released
+from pretune.sources.checkpoints import checkpoints
+from pretune.study import config
+from pretune.study.config import Study
+from pretune.tasks.registry import REGISTRY
+
+
+def introduce(page: Page) -> None:
+    """The study, who measured it and with what, whether everything is there, and the datasets."""
+    say(described(page))
+    table(provenance(page))
+    say(completeness(page))
+    if not page.has_items and len(page.lacking):
+        table(holes(page))
+    table(datasets(page))
+
+
+def described(page: Page) -> str:
+    """The study in a few sentences."""
+    study = page.study
+    if not page.has_items:
+        return _described_tables(page)
+    there, recipes = checkpoints(study), ", ".join(f"`{name}`" for name in study.recipes)
+    steps, seeds = list(dict.fromkeys(point.step for point in there)), study.tuning.seeds
+    return (
+        f"**{html.escape(study.title)}.** {len(there)} checkpoints, saved at optimizer steps "
+        f"{', '.join(map(str, steps))}; the last "
+        f"{len({point.step for point in there if point.late})} are neighbours. Recipes: "
+        f"{recipes}. {study.probing.shots} shots are asked for, at most {study.probing.items} "
+        f"items a dataset, {seeds} seed{'s' * (seeds > 1)}. Datasets whose prompts do not fit the "
+        "context get fewer shots." + _remarks(study, len(there) // len(steps))
+    )
+
+
+def _remarks(study: Study, runs: int) -> str:
+    """What is not as usual: several runs, stand-ins for splits, options of the published
+    protocol.
+    """
+    said, options = (
+        "",
+        [
+            f"{key} {value}"
+            for key, value in study.protocol
+            if value != getattr(config.Protocol(), key)
+        ],
+    )
+    if runs > 1:
+        said += (
+            f" {runs} pre-training runs stand in the place of seeds: intervals are over runs, "
+            "each the mean over its seeds."
+        )
+    if getattr(study.datasets, "stand_ins", None):
+        named = "; ".join(
+            f"{quote(one)} is {quote(other)}" for one, other in study.datasets.stand_ins.items()
+        )
+        said += f" **Some splits are stand-ins:** {named}."
+    if options:
+        said += f" Of the protocol, these options are the published ones: {', '.join(options)}."
+    return said
+
+
+def _described_tables(page: Page) -> str:
+    study = page.study
+    return (
+        f"**{html.escape(study.title)}.** Nothing was measured here: these are the mean scores "
+        "that the authors released, which is what makes this page possible. "
+        f"{len(study.checkpoints.steps)} checkpoints at optimizer steps "
+        f"{', '.join(f'{step:,}' for step in study.checkpoints.steps)}, the last being the branch "
+        "main; the last two, twenty steps apart, serve as replicates. One seed. A score is the "
+        "middle of a bootstrap interval over items; its standard error over items is known, so "
+        "differences have an interval that takes scores as unpaired. The noise of checkpoints is "
+        "what the effect itself moves by from one of the last two to the other, which is one "
+        "degree of freedom and makes intervals wide. Nothing is known about seeds, so **every "
+        "verdict is provisional**."
+    )
+
+
+def holes(page: Page) -> pd.DataFrame:
+    """What the finding asks for and released tables do not hold."""
+    lines = {}
+    for (recipe, name, form, shots), part in page.lacking.groupby(
+        ["recipe", "dataset", "format", "shots_asked"]
+    ):
+        steps = (
+            "all"
+            if len(part) == len(page.study.checkpoints.steps)
+            else ", ".join(f"{step:,}" for step in part["step"])
+        )
+        lines.setdefault((recipe, f"{form}, {shots} shots", steps), []).append(page.title(name))
+    return pd.DataFrame(
+        {
+            f"{recipe}: {form}": {"lacking at steps": steps, "datasets": ", ".join(names)}
+            for (recipe, form, steps), names in lines.items()
+        }
+    ).T
+
+
+def completeness(page: Page) -> str:
+    """Whether every row that the page asked for is there."""
+    if not page.has_items:
+        rest = " What they lack is left blank, never filled in." if len(page.lacking) else ""
+        asked = len(page.rows) + len(page.lacking)
+        return (
+            f"The tables hold {len(page.rows)} of the {asked} scores that this page asks for.{rest}"
+        )
+    if not page.missing:
+        return (
+            f"The grid is complete: {page.expected} of {page.expected} models have all the rows "
+            "this page asks for."
+        )
+    holes = "\n".join(f"- `{name}`: {quote(why)}" for name, why in page.missing.items())
+    return (
+        f"**This page is partial and gives no verdict:** {len(page.missing)} of {page.expected} "
+        "models lack rows. What rests on them is left blank, never filled in: an effect that "
+        "lacks a seed of one of its parts is blank, and a curve is the mean of the seeds that are "
+        f"there. `pretune run` tries them again.\n\n{holes}"
+    )
+
+
+def provenance(page: Page) -> pd.DataFrame:
+    """Who measured the rows, with what, and for how long."""
+    if not page.has_items:
+        return pd.DataFrame(
+            {
+                "": {"commit": released.COMMIT[:10]}
+                | {name: f"SHA-256 {digest[:16]}…" for name, digest in released.SHA256.items()}
+            }
+        )
+    about = records.provenance(page.study, () if page.is_whole else (page.checkpoint,))
+    seconds = pd.DataFrame(list(about["seconds"])).sum()
+    versions = {
+        " ".join(f"{name} {one[name]}" for name in ("python", "torch", "transformers"))
+        for one in about["versions"]
+    }
+    precision = set(
+        "training " + about["training_precision"] + ", scoring " + about["scoring_precision"]
+    )
+    return pd.DataFrame(
+        {
+            "": {
+                "records": str(len(about)),
+                "versions": " / ".join(sorted(versions)),
+                "commit": ", ".join(sorted({(one or "none")[:10] for one in about["commit"]})),
+                "device": ", ".join(sorted(set(about["device"]))),
+                "precision": ", ".join(sorted(precision)),
+                "dropout": ", ".join(
+                    sorted(set(about.get("dropout", pd.Series("none", about.index)).fillna("none")))
+                ),
+                "parameters": ", ".join(
+                    f"{number:,}" for number in sorted(set(about["parameters"]))
+                ),
+                "seconds of process": ", ".join(
+                    f"{phase} {value:.0f}" for phase, value in seconds.items()
+                ),
+                "items left out (too long)": str(
+                    sum(len(items) for one in about["left_out"] for items in one.values())
+                ),
+                "training rows passed over (too long)": str(
+                    about.get("passed_over", pd.Series(dtype=object)).dropna().map(len).sum()
+                ),
+            }
+        }
+    )
+
+
+def datasets(page: Page) -> pd.DataFrame:
+    """What each dataset asks, how it is scored, how many items and shots there are."""
+    lines = {}
+    for name, title in page.titles.items():
+        part, about = page.rows[page.rows["dataset"] == name], REGISTRY[name]
+        by = "" if about.normalisation == "sum" else f" per {about.normalisation.rstrip('s')}"
+        score = {"rouge_l": "ROUGE-L", "nats": "loss, nats per token"}.get(
+            about.metric, f"accuracy{by}"
+        )
+        lines[title] = {
+            "kind": about.kind,
+            "score": score,
+            "split": f"<code>{', '.join(part['split'].unique())}</code>",
+            "items": part["item"].nunique() if page.has_items else int(part["n"].iloc[0]),
+            "shots": ", ".join(map(str, sorted(part["shots"].unique()))),
+            "no skill": float(part["baseline"].mean()),
+        }
+    return pd.DataFrame(lines).T
+
+
+def show_checkpoint(page: Page) -> None:
+    """One checkpoint: every probe before and after tuning, how the tuning went, what is
+    predicted.
+    """
+    show_before_after(page)
+    if page.has_items:
+        show_tuning(page)
+        show_label_shares(page)
+
+
+def answer(page: Page, finding: ModuleType) -> None:
+    """The verdicts of the finding's claims, or for one checkpoint what it shows, which is no
+    verdict.
+    """
+    if page.is_whole:
+        return say("\n\n".join([*map(told, finding.verdicts(page)), CHANGED]))
+    say(finding.checkpoint_answer(page))
+    say(
+        "This page shows one checkpoint and gives no verdict: claims are about curves. The page "
+        "for all checkpoints does."
+    )
+
+
+def show_label_shares(page: Page) -> None:
+    """What models predict on datasets with fixed labels: base at every checkpoint, or at one
+    checkpoint every model.
+    """
+    names, by = classifications(page), "step" if page.is_whole else "recipe"
+    if not names:
+        return say("No dataset here has fixed labels.")
+    rows = page.base if page.is_whole else page.rows[page.rows["recipe"].isin(page.study.recipes)]
+    rows = rows[(rows["format"] == "default") & (rows["shots_asked"] == page.study.probing.shots)]
+    shares = labels.predicted_shares(rows[rows["dataset"].isin(names)], by)
+    if not page.is_whole:
+        shares = shares.reindex(list(page.study.recipes), level=by)
+    figure, axes = figures.panels(len(names), height=3.0)
+    for panel, name in zip(axes, names, strict=True):
+        figures.label_shares(panel, shares.loc[name], REGISTRY[name].labels)
+        panel.set_title(page.title(name))
+        panel.set_xlabel("pre-training step" if page.is_whole else "recipe")
+    axes[0].set_ylabel("share")
+    shown = {
+        label: handle
+        for axis in axes
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        shown.values(), shown.keys(), loc="outside lower center", ncols=5, fontsize="small"
+    )
+    of = "the untuned model predicts" if page.is_whole else f"models predict at {page.checkpoint}"
+    figure.suptitle(f"Which label {of}", x=0.01, ha="left")
+    display.show(
+        figure,
+        alt=f"Stacked shares of the labels that {of}, for {', '.join(map(page.title, names))}.",
+    )
+
+
+def show_before_after(page: Page) -> None:
+    """Base against every recipe on every probe the finding looks at, for one checkpoint; text,
+    which has no score, apart.
+    """
+    probes = {recipe: _probes(page, recipe) for recipe in page.study.recipes if recipe != "base"}
+    probes = {recipe: some for recipe, some in probes.items() if some}
+    if not probes:
+        return say("No tuned model was measured here that could be set beside the untuned one.")
+    counts = [len(some) for some in probes.values()]
+    figure, axes = plt.subplots(
+        len(probes),
+        figsize=(7.5, 0.24 * sum(counts) + 0.5 * len(counts) + 1),
+        sharex=True,
+        squeeze=False,
+        gridspec_kw={"height_ratios": [count + 0.5 for count in counts]},
+    )
+    for panel, (recipe, some) in zip(axes[:, 0], probes.items(), strict=True):
+        before, after = (
+            [statistics.over_items(page.of(name, which, form, shots)) for name, form, shots in some]
+            for which in ("base", recipe)
+        )
+        levels = [
+            page.of(name, "base", form, shots)["baseline"].mean() for name, form, shots in some
+        ]
+        figures.before_after(
+            panel, [_probe_name(page, *one) for one in some], before, after, levels
+        )
+        panel.set_title(f"recipe {recipe}", fontsize="small")
+    axes[-1, 0].set_xlabel("score, 0 to 1")
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=3,
+        fontsize="small",
+    )
+    figure.suptitle(
+        f"Before and after tuning at {page.checkpoint}, 95 % interval over items", x=0.01, ha="left"
+    )
+    display.show(
+        figure,
+        alt=(
+            f"Score before and after every recipe at {page.checkpoint}, one line a dataset, format "
+            "and shots."
+        ),
+    )
+
+
+def _probes(page: Page, recipe: str) -> list[tuple[str, str, int]]:
+    """(dataset, format, shots) that both base and `recipe` were looked at with, in the order of
+    the study.
+    """
+    keys = ["dataset", "format", "shots_asked"]
+    tuned, base = (
+        set(page.rows.loc[page.rows["recipe"] == which, keys].itertuples(index=False, name=None))
+        for which in (recipe, "base")
+    )
+    order = list(page.titles)
+    return sorted(
+        (one for one in tuned & base if REGISTRY[one[0]].metric != "nats"),
+        key=lambda one: (order.index(one[0]), one[1] != "default", one[1], -one[2]),
+    )
+
+
+def _probe_name(page: Page, name: str, form: str, shots: int) -> str:
+    return (
+        page.title(name)
+        + (f", {form}" if form != "default" else "")
+        + (", zero-shot" if not shots else "")
+    )
+
+
+def show_tuning(page: Page) -> None:
+    """Loss of every recipe at the page's checkpoint, or at the last one."""
+    figure, axes = figures.panels(1, height=3.0)
+    models = [cell.model for cell in plan.cells(page.study, (page.shown,)) if cell.model.seed == 0]
+    models = [
+        model
+        for model in models
+        if model.recipe in page.study.recipes
+        and model.recipe != "base"
+        and model.name not in page.missing
+    ]
+    for model, colour in zip(models, figures.many_colours(len(models)), strict=True):
+        log = records.training_log(page.study, model)
+        axes[0].plot(
+            log["step"],
+            log["loss"].rolling(5, min_periods=1).mean(),
+            color=colour,
+            lw=1.2,
+            label=model.recipe,
+        )
+    axes[0].set(
+        xlabel="optimizer step",
+        ylabel="loss (nats per counted token)",
+        title=f"Tuning at {page.shown}, mean of 5 steps",
+    )
+    axes[0].legend(fontsize="small", ncols=2)
+    display.show(figure, alt=f"Training loss of each recipe at {page.shown}.")
+
+
+def show_prompts(page: Page, names: list[str]) -> None:
+    """The first item of each of `names` in the study's fixed order: prompt, answer before and
+    after each recipe, gold.
+    """
+    if not page.has_items:
+        return say(NO_ITEMS)
+    where = {"checkpoint": page.shown, "seed": 0}
+    texts = records.load_texts(page.study, where).set_index(["probe", "recipe", "item"])
+    lines = {}
+    # of text nothing is asked
+    for name in (one for one in names if REGISTRY[one].metric != "nats"):
+        rows = page.rows[
+            (page.rows["dataset"] == name)
+            & (page.rows["checkpoint"] == page.shown)
+            & (page.rows["seed"] == 0)
+            & (page.rows["draw"] == 0)
+            & (page.rows["format"] == "default")
+            & (page.rows["shots_asked"] == page.study.probing.shots)
+        ]
+        said = {
+            row.recipe: (row, texts.loc[(row.probe, row.recipe, row.item)])
+            for row in rows[rows["item"] == rows["item"].iloc[0]].itertuples()
+        }
+        [first, text] = said["base"]
+        lines[page.title(name), "prompt"] = quote(text["prompt"], 500)
+        lines[page.title(name), "gold"] = quote(text["choices"][first.gold].strip())
+        for recipe in (one for one in page.study.recipes if one in said):
+            row, text = said[recipe]
+            answer = text["output"] if row.prediction < 0 else text["choices"][row.prediction]
+            lines[page.title(name), recipe] = quote(answer.strip(), 200) or "(nothing)"
+    table(pd.DataFrame({"text": lines}))

@@ -1,0 +1,163 @@
+"""Executed notebooks as a static site: one page each, a contents page, nothing fetched from
+anywhere.
+
+nbconvert renders with the small template beside this module. Code is folded but there; figures
+are inline SVG; scripts, stylesheets and fonts from outside are left out. The same notebooks give
+the same bytes, and a page is written only when its notebook, the template or the list of pages
+changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import cache
+from pathlib import Path
+
+import nbformat
+from jinja2 import Environment
+from nbconvert import HTMLExporter
+from pygments.formatters import HtmlFormatter
+
+from pretune import paths, storage
+from pretune.report.pages import Page
+from pretune.report.pairing import heading
+from pretune.study.load import load_study
+
+TEMPLATES = Path(__file__).parent / "templates"
+CONTENTS = "index.html"
+
+
+def render(title: str, made: dict[Page, Path], folder: Path) -> list[Path]:
+    """The site of executed notebooks, in the order given; its files, in that order.
+
+    Files of pages that are no longer made are removed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    contents, order = (
+        _contents(made),
+        [(page.file, _name(page, notebook)) for page, notebook in made.items()],
+    )
+    for place, (page, notebook) in enumerate(made.items()):
+        before, after = (order[i] if 0 <= i < len(order) else None for i in (place - 1, place + 1))
+        _write(
+            folder / page.file,
+            notebook,
+            {
+                "site": title,
+                "page": page,
+                "name": order[place][1],
+                "contents": contents,
+                "before": before,
+                "after": after,
+            },
+        )
+    keep = [folder / page.file for page in made]
+    if folder / CONTENTS not in keep:  # no overview yet
+        links = [
+            (one["title"], [(page.file, label) for page, label in one["links"]]) for one in contents
+        ]
+        _list(folder / CONTENTS, title, links)
+    for leftover in set(folder.glob("*.html")) - {*keep, folder / CONTENTS}:
+        leftover.unlink()
+    return keep
+
+
+def publish(folder: Path) -> Path:
+    """A site of every study that is kept under `outputs/reference`, each in its own folder;
+    returns the first page.
+    """
+    several = []
+    for kept in sorted(path for path in paths.REFERENCE.iterdir() if path.is_dir()):
+        made = {Page(notebook.stem, "all"): notebook for notebook in sorted(kept.glob("*.ipynb"))}
+        title = load_study(kept.name).title
+        files = render(title, made, folder / kept.name)
+        several.append(
+            (
+                title,
+                [
+                    (f"{kept.name}/{file.name}", heading(notebook))
+                    for file, notebook in zip(files, made.values(), strict=True)
+                ],
+            )
+        )
+    return _list(
+        folder / CONTENTS, "pretune: how pre-training and fine-tuning depend on each other", several
+    )
+
+
+def _list(target: Path, title: str, sections: list[tuple[str, list[tuple[str, str]]]]) -> Path:
+    """A page of links: sections of a heading and (address, label) pairs."""
+    template = Environment(autoescape=True).from_string(
+        (TEMPLATES / "report" / "contents.html.j2").read_text()
+    )
+    style = (TEMPLATES / "report" / "style.css").read_text()
+    target.write_text(
+        template.render(title=title, sections=sections, style=style), encoding="utf-8"
+    )
+    return target
+
+
+def _write(target: Path, notebook: Path, context: dict) -> None:
+    """Render one page unless it is there already, made of the same."""
+    mark = hashlib.sha256(
+        notebook.read_bytes() + _template_bytes() + repr(context).encode()
+    ).hexdigest()
+    if target.exists() and mark in target.read_text(encoding="utf-8")[:1000]:  # in its head
+        return
+    resources = {"report": {**context, "mark": mark, "code": _code_colours()}}
+    body, _ = _exporter().from_notebook_node(nbformat.read(notebook, 4), resources)
+    storage.write(target, body)
+
+
+def _contents(made: dict[Page, Path]) -> list[dict]:
+    """Per finding its title and its links."""
+    findings = dict.fromkeys(page.finding for page in made)
+    some = {finding: [page for page in made if page.finding == finding] for finding in findings}
+    return [
+        {
+            "title": heading(made[some[finding][0]]),
+            "links": [
+                (page, "all checkpoints" if page.checkpoint == "all" else page.checkpoint)
+                for page in some[finding]
+            ],
+        }
+        for finding in findings
+    ]
+
+
+def _name(page: Page, notebook: Path) -> str:
+    """What a page is called in links and in a browser's tab: the first heading up to its colon,
+    and the checkpoint.
+    """
+    short = heading(notebook).partition(":")[0]
+    return short if page.checkpoint == "all" else f"{short}, {page.checkpoint}"
+
+
+@cache
+def _exporter() -> HTMLExporter:
+    exporter = HTMLExporter(
+        extra_template_basedirs=[str(TEMPLATES)], template_name="report", embed_images=True
+    )
+    exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
+    exporter.exclude_anchor_links = True
+    return exporter
+
+
+@cache
+def _code_colours() -> str:
+    """Styles that are readable on the page's grounds: contrast of every token above 4.5 on light
+    and dark.
+    """
+    light, dark = (
+        HtmlFormatter(style=name).get_token_style_defs(".highlight")
+        for name in ("xcode", "monokai")
+    )
+    return re.sub(
+        r" /\*.*?\*/", "", "\n".join([*light, "@media (prefers-color-scheme: dark) {", *dark, "}"])
+    )
+
+
+@cache
+def _template_bytes() -> bytes:
+    return b"".join(file.read_bytes() for file in sorted((TEMPLATES / "report").iterdir()))

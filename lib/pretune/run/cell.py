@@ -1,0 +1,154 @@
+"""Running one cell: load, tune, look, leave a record.
+
+Running a cell loads its checkpoint once, trains once or takes the cached weights, scores every
+probe it lacks and leaves one record. What is random follows from seeds in the study, so the same
+cell gives the same rows.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import resource
+import subprocess
+import time
+from contextlib import contextmanager
+
+import torch
+
+from pretune import paths, records, storage
+from pretune.models import loading, memory, scoring, training, tuned
+from pretune.plan import Cell, Model
+from pretune.run.prepare import Report
+from pretune.run.probe import Seen, look
+from pretune.sources import datasets
+from pretune.storage import short_hash
+from pretune.study.config import Study
+from pretune.tasks import prompts, rows
+from pretune.tasks.registry import REGISTRY
+
+
+@memory.all_handed_back()
+def run_cell(
+    study: Study, cell: Cell, report: Report = lambda phase, share: None
+) -> tuple[dict, dict]:
+    """Train if need be, score the cell's probes, leave the record; wall seconds and tokens per
+    phase.
+
+    Tokens scored are those of all sequences, as if each were read alone. Raises TrainingFailed,
+    ScoringFailed, CheckpointError, RowError or NotFinite with the reason when it cannot be done.
+    """
+    model, seconds = cell.model, {}
+    with _timed(seconds, "load"):
+        network, tokenizer = loading.load_checkpoint(model.checkpoint)
+    tuning = {"training": [], "passed_over": []}
+    if model.recipe != "base":
+        with _timed(seconds, "tune"), storage.lock(model.key):
+            network, tuning = _tuned(study, model, network, tokenizer, report)
+    seen = Seen()
+    with _timed(seconds, "score"):
+        for done, probe in enumerate(cell.probes):
+            report(f"{model.name}: {probe.dataset}", 0.5 + 0.5 * done / len(cell.probes))
+            look(study, model, network, tokenizer, probe, seen)
+    tokens = {"tune": tuning["training"][-1][1] if tuning["training"] else 0, "score": seen.tokens}
+    about = _provenance(network, tokenizer, study, model)
+    about |= {"seconds": seconds, "tokens": tokens, "left_out": seen.left_out} | tuning
+    records.write_record(records.record_folder(study, model), seen.rows, seen.texts, about)
+    return seconds, tokens
+
+
+def _tuned(
+    study: Study, model: Model, network, tokenizer, report: Report
+) -> tuple[torch.nn.Module, dict]:
+    """The model after its recipe, from the cache or by training; its training log and the rows
+    that were passed over.
+    """
+    kept = tuned.load_tuned(model.key)
+    if kept is not None:
+        return kept, tuned.tuning_of(model.key)
+    settings, lora = study.tuning_of(model.recipe), study.recipe(model.recipe).lora
+    examples, long = _training_rows(study, model, network.config.max_position_embeddings, tokenizer)
+    total = settings.epochs * -(-len(examples) // settings.batch_size)
+    with tuned.adapted(network, lora, model.seed) as trained:
+        log = training.train(
+            trained,
+            examples,
+            settings,
+            model.seed,
+            tuned.TUNED / f"{model.key}.running.safetensors",
+            after_step=lambda step: report(
+                f"{model.name}: tuning, loss {step.loss:.2f}", 0.5 * step.step / total
+            ),
+        )
+    lines = [[step.step, step.tokens, step.loss, step.learning_rate] for step in log]
+    about = {"training": lines, "passed_over": long}
+    tuned.keep_tuned(model.key, network, about, study.cache.max_gb)
+    return network, about
+
+
+def _training_rows(
+    study: Study, model: Model, context: int, tokenizer
+) -> tuple[list[training.Row], list[int]]:
+    """The recipe's training subset for the model's seed, and the numbers of rows passed over
+    because they exceed the context or the recipe's `max_length`.
+
+    The published protocol cuts those instead.
+    """
+    folder, dataset = datasets.data_folder(study), REGISTRY[study.recipe(model.recipe).dataset]
+    settings, cut = study.tuning_of(model.recipe), study.protocol.too_long == "flag"
+    wanted, longest = settings.examples, min(context, settings.max_length or context)
+    kept, long = [], []
+    for index in rows.chosen(
+        folder, dataset, dataset.train, len(rows.read(folder, dataset, dataset.train)), model.seed
+    ):
+        if len(kept) == wanted:
+            return kept, long
+        row = prompts.row_of(folder, dataset, index, tokenizer)
+        if len(row.ids) > longest and not cut:
+            long.append(index)
+        else:
+            kept.append(training.Row(row.ids[:longest], row.counted[:longest]))
+    if len(kept) == wanted:
+        return kept, long
+    raise study.refuse(
+        f"recipes.{model.recipe}.examples",
+        wanted,
+        f"the {dataset.train} split of {dataset.name} has {len(kept)} rows that fit {longest} "
+        "tokens beside those reserved to choose rates on",
+    )
+
+
+def _provenance(network, tokenizer, study: Study, model: Model) -> dict:
+    """Who measured this, with what."""
+    device = training.pick_device()
+    packages = ("torch", "transformers", "tokenizers", "datasets", "numpy", "rouge-score")
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=paths.ROOT, capture_output=True, text=True, check=False
+    )
+    weights = json.loads(model.checkpoint.about.read_text())["sha256"]
+    return {
+        "model": model.name,
+        "key": model.key,
+        "checkpoint_sha256": weights,
+        "commit": commit.stdout.strip() or None,
+        "versions": {"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in packages},
+        "device": torch.cuda.get_device_name()
+        if device.type == "cuda"
+        else f"cpu, {torch.get_num_threads()} threads",
+        "training_precision": training.resolve_precision(study.tuning.precision, device),
+        "scoring_precision": training.resolve_precision(study.probing.precision, device),
+        "batch_tokens": scoring.BATCH_TOKENS,
+        "tokenizer": short_hash(sorted(tokenizer.get_vocab().items())),
+        "parameters": sum(weight.numel() for weight in network.parameters()),
+        "dropout": loading.dropout(model.checkpoint.folder),
+        "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 3),
+    }
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], phase: str):
+    start = time.perf_counter()
+    yield
+    seconds[phase] = round(time.perf_counter() - start, 3)

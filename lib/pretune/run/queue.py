@@ -1,0 +1,490 @@
+"""Running what is missing of a study, in worker processes, in any order, as often as it takes.
+
+- A cell is done when its record verifies; nothing else is remembered, so a killed run goes on by
+  being run again.
+- Pre-training is one job among the others: cells start as soon as their checkpoint appears. On two
+  cores two processes of one thread each do 1.2 to 1.35 times the work of one process of two
+  threads.
+- The parent never imports torch; workers do, and end when the parent is gone, however it went.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import logging
+import multiprocessing
+import os
+import resource
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from pretune import costs, paths, records, storage
+from pretune.errors import Damaged, Outage, RunError, StudyError
+from pretune.models.checkpoint import Checkpoint
+from pretune.plan import Cell
+from pretune.run.progress import Progress
+from pretune.sources import checkpoints, datasets
+from pretune.study.config import Saved, Study
+
+log = logging.getLogger(__name__)
+DATA = "datasets"
+PREPARE = "prepare"
+PREPARATIONS = 3  # times that a checkpoint is begun before it has failed
+KILLED = "its process was killed (out of memory?)"
+_messages = None  # in a worker: where it says what it does
+
+
+@dataclass
+class Outcome:
+    """What one run did: seconds of process and tokens per phase, peak memory of each process,
+    what failed.
+    """
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    tokens: dict[str, int] = field(default_factory=dict)
+    memory_gb: dict[int, float] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def add(self, done: dict) -> None:
+        for kind in ("seconds", "tokens"):
+            sums = getattr(self, kind)
+            for phase, value in done[kind].items():
+                sums[phase] = sums.get(phase, 0) + value
+        self.memory_gb[done["process"]] = max(
+            done["memory_gb"], self.memory_gb.get(done["process"], 0.0)
+        )
+
+
+def measure(
+    study: Study, only: tuple[str, ...] = (), jobs: int | None = None, rates: bool = False
+) -> Outcome:
+    """Prepare checkpoints and run every missing cell of `study`, or of the checkpoints `only`, or
+    of the grid of `rates`.
+
+    Returns at once when nothing is missing. A cell that fails is listed in the outcome and the
+    others go on; one that failed before is tried again. Raises RunError when another run holds
+    the study or the disk is full.
+    """
+    if study.tables:
+        return _fetch_tables(study)
+    work, outcome = records.missing(study, only, rates), Outcome()
+    if not work:
+        return outcome
+    folder = paths.study_folder(study.name)
+    with alone(folder):
+        storage.clean(folder)
+        storage.clean(paths.CACHE)
+        work = records.missing(study, only, rates)
+        _Pool(study, work, jobs or default_jobs(), outcome).run()
+        records.note_failures(study, work, outcome.failed)
+    return outcome
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the folder of a study against other runs on this machine. Raises RunError where one
+    is at work.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        # another run may look for a moment whether it is held
+        with FileLock(folder / "run.lock", timeout=1):
+            yield
+    except Timeout:
+        raise RunError(
+            f"{folder / 'run.lock'} is held: another run of {folder.name} is at work; wait for it"
+        ) from None
+
+
+def _fetch_tables(study: Study) -> Outcome:
+    from pretune.sources import released  # it loads pandas
+
+    try:
+        released.tables(study.tables)
+    except released.TableError as error:
+        raise RunError(str(error)) from None
+    return Outcome()
+
+
+def need(study: Study, only: tuple[str, ...] = ()) -> None:
+    """`measure`, for notebooks: unless all that is missing failed when it was last tried."""
+    noted = records.failed(study)
+    if study.tables or any(cell.model.name not in noted for cell in records.missing(study, only)):
+        measure(study, only)
+
+
+def cores() -> int:
+    """The processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def write_run(study: Study, outcome: Outcome, wall: dict[str, float]) -> None:
+    """Leave `run.json`: what the last run that did any work took."""
+    about = {
+        "study": study.name,
+        "wall_seconds": {name: round(value, 2) for name, value in wall.items()},
+        "process_seconds": {name: round(value, 2) for name, value in outcome.seconds.items()},
+        "tokens": outcome.tokens,
+        "peak_memory_gb": sorted(outcome.memory_gb.values(), reverse=True),
+        "failed": outcome.failed,
+    }
+    storage.write(paths.study_folder(study.name) / "run.json", json.dumps(about, indent=1))
+
+
+def default_jobs() -> int:
+    """One process per core, or one in all where there is a GPU."""
+    return 1 if Path("/dev/nvidia0").exists() else cores()
+
+
+class _Pool:
+    """The jobs of one run: what waits, what is at work, what is done.
+
+    When a worker is killed its pool is lost. Cells that were at work are then `suspects`: each
+    is tried again with no other cell beside it, and has failed when it is killed again. A cell
+    whose checkpoint turned out damaged waits for a new one. Checkpoints are prepared one after
+    the other, and only those that cells of this run wait for.
+    """
+
+    def __init__(self, study: Study, work: list[Cell], jobs: int, outcome: Outcome):
+        # beside the cells, which make room for the next by being done
+        self.fetches = study.checkpoints.source == "hub"
+        self.study, self.waiting, self.jobs, self.outcome = (
+            study,
+            list(work),
+            jobs + self.fetches,
+            outcome,
+        )
+        self.running: dict[Future, str] = {}
+        self.cells = {cell.model.name: cell for cell in work}
+        self.points = {cell.model.checkpoint.name: cell.model.checkpoint for cell in work}
+        self.left = Counter(cell.model.checkpoint.name for cell in work)
+        self.suspects: set[str] = set()
+        self.remade: set[str] = set()  # cells that waited for their checkpoint to be made again
+        self.making: Checkpoint | None = None  # what is being prepared
+        self.begun: Counter[str] = Counter()  # preparations, how often
+        self.why: dict[str, str] = {}  # and what became of them
+        self.out: set[str] = set()  # those that the Hub did not answer to
+        self.has_data = datasets.are_ready(study)
+        seconds = {} if self.has_data else {DATA: costs.CELL_SECONDS}
+        self.progress = Progress(
+            seconds | {cell.model.name: costs.cell_cost(study, cell).seconds for cell in work},
+            "parts",
+        )
+        # once: a folder of checkpoints may be filled while they are measured
+        self.seconds = self._preparing_seconds()
+        for point in self._missing():
+            self.progress.add(self._preparation(point), self.seconds)
+        self.context = multiprocessing.get_context("spawn")
+        self._start()
+
+    def _start(self) -> None:
+        # a worker that was killed may have left the old one locked
+        self.queue = self.context.Queue()
+        self.pool = ProcessPoolExecutor(
+            self.jobs, self.context, _start_worker, (self.queue, max(1, cores() // self.jobs))
+        )
+
+    def run(self) -> None:
+        try:
+            self._claim()
+            while self.running or self.waiting:
+                try:
+                    self._submit()
+                except BrokenProcessPool:  # a worker was killed while it had nothing to do
+                    self._recover()
+                if self.waiting and not self.running:  # another run holds the room
+                    time.sleep(0.2)
+                done, _ = wait(self.running, timeout=0.2, return_when=FIRST_COMPLETED)
+                self._listen()
+                killed = {
+                    future for future in done if isinstance(future.exception(), BrokenProcessPool)
+                }
+                for future in done - killed:
+                    self._finish(future)
+                if killed:
+                    self._recover()
+        except BaseException:
+            for process in multiprocessing.active_children():
+                # records appear whole or not at all, so there is nothing to wait for
+                process.kill()
+            raise
+        finally:
+            self.pool.shutdown(wait=True, cancel_futures=True)
+            self.queue.close()
+            self.progress.close()
+
+    def _submit(self) -> None:
+        """Start cells whose checkpoint is there, as many as there are free processes; of suspects
+        one, and nothing beside it.
+
+        Before the data is there nothing else is begun.
+        """
+        if not self.has_data:
+            if not self.running:
+                self._prepare_data()
+            return
+        ready = [cell for cell in self.waiting if cell.model.checkpoint.exists()]
+        at_work = {name for name in self.running.values() if name in self.cells}
+        self._prepare_next(busy=bool(ready or at_work))
+        suspects = [cell for cell in ready if cell.model.name in self.suspects]
+        if suspects or self.suspects & at_work:
+            ready = suspects[: not at_work]
+        beside = self.fetches and not self.making  # that process is not for cells
+        for cell in ready[: self.jobs - beside - len(self.running)]:
+            self.running[self.pool.submit(_run_cell, self.study, cell)] = cell.model.name
+            self.waiting.remove(cell)
+
+    def _prepare_data(self) -> None:
+        if self.begun[DATA] == PREPARATIONS:
+            raise RunError(f"{DATA}: {KILLED}")
+        self.running[self.pool.submit(_prepare_data, self.study)] = DATA
+        self.begun[DATA] += 1
+
+    def _prepare_next(self, busy: bool) -> None:
+        """Begin to prepare the next checkpoint that cells wait for, where none is being prepared
+        and there is room for it.
+
+        Cells that end make room, as do other runs; only when neither can (`busy`: cells are at
+        work or ready) have those failed that wait for a checkpoint without room. So have those,
+        then, to whose checkpoint the Hub did not answer.
+        """
+        from pretune.sources import cache  # the client of the Hub takes a while to load
+
+        for point in (
+            []
+            if self.making
+            else sorted(self._missing(), key=lambda one: self._preparation(one) in self.out)
+        ):
+            name = self._preparation(point)
+            if self.begun[name] == PREPARATIONS or name in self.out and not busy:
+                self._give_up([point], self.why.get(name, "it was not made"))
+            elif not (lack := self._lack(point)):
+                self._prepare(point)
+                return
+            elif busy or cache.claimed(self.study):
+                self.progress.part(name, 0.0, f"{point.name} waits for room in the cache")
+                return
+            else:
+                self._give_up([point], lack)
+
+    def _prepare(self, point: Checkpoint) -> None:
+        name = self._preparation(point)
+        self.running[self.pool.submit(_prepare, self.study, point, name)] = name
+        self.making = point
+        self.begun[name] += 1
+        self.progress.add(name, self.seconds)
+
+    def _missing(self) -> list[Checkpoint]:
+        """The checkpoints that cells wait for and that are not there, in the order of the cells."""
+        return list(
+            dict.fromkeys(
+                cell.model.checkpoint for cell in self.waiting if not cell.model.checkpoint.exists()
+            )
+        )
+
+    def _preparation(self, point: Checkpoint) -> str:
+        """The name of the job that makes or fetches a checkpoint; pre-training makes all of
+        them.
+        """
+        return PREPARE if isinstance(self.study.checkpoints, Saved) else f"{PREPARE} {point.name}"
+
+    def _preparing_seconds(self) -> float:
+        """What one preparation is expected to take."""
+        several = (
+            1
+            if isinstance(self.study.checkpoints, Saved)
+            else len(checkpoints.checkpoints(self.study))
+        )
+        return costs.preparation(self.study).seconds / several
+
+    def _lack(self, point: Checkpoint) -> str:
+        """Why there is no room for a checkpoint of the Hub; empty where there is."""
+        from pretune.sources import cache
+
+        return cache.make(self.study, point, self._needed()) if self.fetches else ""
+
+    def _needed(self) -> set[str]:
+        """The commits that cells still wait for or work on."""
+        return {point.revision for point in self.points.values() if self.left[point.name]}
+
+    def _claim(self) -> None:
+        from pretune.sources import cache
+
+        if self.fetches:
+            cache.claim(self.study, self._needed())
+
+    def _finish(self, future: Future) -> None:
+        name, error = self.running.pop(future), future.exception()
+        if isinstance(error, Damaged) and name not in self.remade:
+            self.suspects.discard(name)
+            log.warning("%s", error)
+            self.remade.add(name)
+            self.waiting.insert(0, self.cells[name])
+            self.begun[self._preparation(self.cells[name].model.checkpoint)] = 0
+            return
+        if error is not None and storage.is_full(error):
+            needed = costs.disk_gb(self.study, self.jobs - self.fetches)
+            raise RunError(
+                f"{error}; the study needs {needed:.2f} GB in all. What is done is kept: make "
+                "room and run again"
+            ) from None
+        if error is None:
+            self.outcome.add(future.result())
+        if name == DATA:
+            self._finish_data(error)
+        elif name not in self.cells:
+            self._finish_preparation(name, error)
+        else:
+            if error is not None:
+                self._fail(name, _reason(error))
+            self._end(name)
+
+    def _finish_data(self, error: BaseException | None) -> None:
+        self.progress.part(DATA, 1.0)
+        self.has_data = error is None
+        if isinstance(error, StudyError | RunError):
+            raise error
+        if error is not None:
+            raise RunError(f"{DATA}: {_reason(error)}")
+
+    def _finish_preparation(self, name: str, error: BaseException | None) -> None:
+        point, self.making = self.making, None
+        self.progress.part(name, 1.0)
+        self.out.discard(name)
+        if isinstance(error, Outage):
+            log.warning("%s: %s; it is fetched again while there is other work", point.name, error)
+            self.why[name] = _reason(error)
+            self.begun[name] = 0
+            self.out.add(name)
+        elif error is not None:
+            self._give_up(self._missing() if name == PREPARE else [point], _reason(error))
+
+    def _give_up(self, several: list[Checkpoint], why: str) -> None:
+        """Fail the cells that wait for checkpoints which cannot be had; the others go on."""
+        log.error("%s failed: %s", ", ".join(point.name for point in several), why)
+        for cell in [cell for cell in self.waiting if cell.model.checkpoint in several]:
+            self.waiting.remove(cell)
+            self.outcome.failed[cell.model.name] = why
+            self._end(cell.model.name)
+
+    def _recover(self) -> None:
+        """Go on after a worker was killed: with a new pool, and those that were at work one at a
+        time.
+        """
+        names = [name for name in self.running.values() if name in self.cells]
+        alone = len(self.running) == 1 and self.suspects.issuperset(names)
+        self.running.clear()
+        if self.making:
+            self.why[self._preparation(self.making)] = KILLED
+        self.making = None
+        self.pool.shutdown(wait=True)
+        self._start()
+        for name in names:
+            cell = self.cells[name]
+            if {probe.key for probe in cell.probes} <= set(
+                records.finished(self.study, cell.model)
+            ):
+                self._end(name)  # its record was there before its process was killed
+            elif alone:
+                self._fail(name, KILLED)
+                self._end(name)
+            else:
+                log.warning("%s: %s; it is tried again", name, KILLED)
+                self.waiting.insert(0, cell)
+                self.suspects.add(name)
+
+    def _fail(self, name: str, why: str) -> None:
+        self.outcome.failed[name] = why
+        log.error("%s failed: %s", name, why)
+
+    def _end(self, name: str) -> None:
+        """Count a cell as done or failed. A fetched checkpoint may go when its last cell is."""
+        self.suspects.discard(name)
+        self.progress.part(name, 1.0)
+        point = self.cells[name].model.checkpoint.name
+        self.left[point] -= 1
+        if not self.left[point]:
+            self._claim()
+
+    def _listen(self) -> None:
+        while not self.queue.empty():
+            name, phase, share = self.queue.get()
+            if name in self.running.values():
+                self.progress.part(name, min(share, 0.999), phase)
+
+
+def _start_worker(queue, threads: int) -> None:
+    """Set a worker up: it leaves Ctrl-C to the parent, ends with the parent, and uses its share
+    of the cores.
+    """
+    global _messages
+    _messages = queue
+    queue.cancel_join_thread()
+    tqdm.set_lock(threading.RLock())  # its own would be left behind by a worker that is killed
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    atexit.register(os._exit, 0)  # runs last; taking torch apart would take a second
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _prepare_data(study: Study) -> dict:
+    from pretune.run import prepare  # torch is loaded in workers only
+
+    start = time.perf_counter()
+    prepare.prepare_data(study, _reporter(DATA))
+    return _done({"prepare": time.perf_counter() - start}, {})
+
+
+def _prepare(study: Study, point: Checkpoint, name: str) -> dict:
+    from pretune.run import prepare
+
+    start = time.perf_counter()
+    prepare.prepare_checkpoint(study, point, _reporter(name))
+    read = (
+        {"prepare": checkpoints.checkpoints(study)[-1].tokens}
+        if isinstance(study.checkpoints, Saved)
+        else {}
+    )
+    return _done({"prepare": time.perf_counter() - start}, read)
+
+
+def _run_cell(study: Study, one: Cell) -> dict:
+    from pretune.run import cell
+
+    return _done(*cell.run_cell(study, one, _reporter(one.model.name)))
+
+
+def _reporter(name: str) -> Callable[[str, float], None]:
+    return lambda phase, share: _messages.put((name, phase, share))
+
+
+def _reason(error: BaseException) -> str:
+    """Kind and message of an error, on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _done(seconds: dict[str, float], tokens: dict[str, int]) -> dict:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    return {
+        "seconds": seconds,
+        "tokens": tokens,
+        "process": os.getpid(),
+        "memory_gb": round(peak, 3),
+    }

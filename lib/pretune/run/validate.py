@@ -1,0 +1,276 @@
+"""What the datasets of a study hold, before anything is scored: rows, labels, faults, and how many
+prompts fit.
+
+Held against every dataset: its columns and types, its set of labels (hidden ones are refused),
+empty texts, items that stand in the train split too, and, with the model's tokenizer, the share
+of prompts that fit its context at each number of shots. How long items are, and the rows that
+are tuned on, is left for `pretune plan` (module `lengths`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from transformers import AutoConfig, AutoTokenizer
+
+from pretune import lengths
+from pretune.errors import RunError, StudyError
+from pretune.sources import checkpoints, datasets, hub
+from pretune.sources.datasets import evaluation_split
+from pretune.sources.found import pinned
+from pretune.study.config import Hub, Study
+from pretune.tasks import prompts, rows
+from pretune.tasks.example import FORMATS, Example, HiddenLabel, RowError
+from pretune.tasks.registry import REGISTRY, RESERVE, Dataset
+
+LOOKED_AT = 500  # rows of a split that are read for faults and lengths
+SHOTS = (0, 1, 2, 4)
+TWICE = 0.01  # share of items that may stand in the train split too
+
+
+def tokenizer_of(study: Study, folder: str | None):
+    """Tokenizer and context of the study's model, or of one in `folder`.
+
+    Raises RunError where the model is not made yet, StudyError where `folder` holds none.
+    """
+    if folder is None and isinstance(study.checkpoints, Hub):
+        first = pinned(study)["checkpoints"][0]
+        folder = hub.small(first["repo"], first["commit"], "tokenizers", hub.TOKENIZER)
+    elif folder is None:
+        folder = next(
+            (point.folder for point in checkpoints.checkpoints(study) if point.folder.is_dir()),
+            None,
+        )
+    if folder is None:
+        raise RunError(
+            f"the tokenizer of {study.name} is made with its checkpoints: pretune run "
+            f"{study.name}, or give one: --tokenizer FOLDER"
+        )
+    # as the name of a repository it would be fetched, into a cache that is not ours
+    if not Path(folder).is_dir():
+        raise StudyError(
+            f"--tokenizer {folder}: it must be a folder with the files of a model's tokenizer"
+        )
+    try:
+        return AutoTokenizer.from_pretrained(folder), AutoConfig.from_pretrained(
+            folder
+        ).max_position_embeddings
+    except (OSError, ValueError, AttributeError) as error:
+        said = str(error).partition("\n")[0]
+        raise StudyError(
+            f"{folder} holds no tokenizer with a config.json that can be read: {said}"
+        ) from None
+
+
+def table(study: Study, tokenizer, context: int) -> pd.DataFrame:
+    """One line per dataset: rows, items, labels, lengths, and the share that fits at each number of
+    shots.
+
+    Of a dataset that cannot be scored it says that there is a fault; `faults` says which.
+    Lengths are left in the study's folder too.
+    """
+    lengths.note(study, _lengths(study, tokenizer))
+    lines = [_line(study, REGISTRY[name], tokenizer, context) for name in study.probing.datasets]
+    return pd.DataFrame(lines).convert_dtypes().astype(object).fillna("")
+
+
+def faults(study: Study) -> list[str]:
+    """What stands against scoring the datasets or tuning on them, a line for each; nothing where
+    all is well.
+    """
+    lines = (_fault(study, REGISTRY[name]) for name in datasets.used(study))
+    return [" ".join(line.split()) for line in lines if line]
+
+
+def _fault(study: Study, dataset: Dataset) -> str:
+    try:
+        _try_tuning(study, dataset)
+        if dataset.name not in study.probing.datasets:
+            return ""
+        items = _items(study, dataset)
+        twice = (
+            np.mean(_in_train(study, dataset, items)) if study.protocol.shots == "train" else 0.0
+        )
+    except RowError as error:
+        return str(error)
+    said = (
+        f"{dataset.name}: {twice:.1%} of its items stand in the train split word for word; at "
+        f"most {TWICE:.0%} may"
+    )
+    return said if twice > TWICE else ""
+
+
+def _try_tuning(study: Study, dataset: Dataset) -> None:
+    """Make texts of all rows that some recipe tunes on. Raises RowError for one of which none
+    can be made, and where there are too few.
+    """
+    folder, recipes = (
+        datasets.data_folder(study),
+        [name for name, how in study.recipes.items() if how.dataset == dataset.name],
+    )
+    wanted = {name: study.tuning_of(name).examples for name in recipes}
+    # with the most rows, among which those of the others are
+    most = max(wanted, key=wanted.get, default="")
+    for seed in range(study.tuning.seeds) if most else ():
+        indices = rows.chosen(folder, dataset, dataset.train, wanted[most], seed)
+        if dataset.turns:
+            rows.conversations(folder, dataset, indices)
+        else:
+            rows.examples(folder, dataset, dataset.train, "default", indices)
+        if len(indices) < wanted[most]:
+            raise RowError(
+                f"{dataset.name}: recipes.{most}.examples is {wanted[most]}, its {dataset.train} "
+                f"split has {len(indices)} rows beside the tenth that is reserved"
+            )
+
+
+def _items(study: Study, dataset: Dataset) -> list[Example]:
+    """The items that are scored, as examples. Hidden labels are an error unless the protocol
+    lets them pass.
+    """
+    folder, split = datasets.data_folder(study), evaluation_split(study, dataset)
+    indices = rows.chosen(folder, dataset, split, study.probing.items, 0)
+    if study.protocol.hidden_labels == "refuse":
+        return rows.examples(folder, dataset, split, "default", indices)
+    return [one for index in indices for one in _unless_hidden(folder, dataset, split, index)]
+
+
+def _unless_hidden(
+    folder: Path, dataset: Dataset, split: str, index: int, form: str = "default"
+) -> Iterator[Example]:
+    try:
+        yield from rows.examples(folder, dataset, split, form, [index])
+    except HiddenLabel:
+        return
+
+
+def _in_train(study: Study, dataset: Dataset, items: list[Example]) -> list[bool]:
+    """Of each item whether its prompt stands in the train split. Where that is the split scored,
+    the reserve serves as shots.
+    """
+    folder = datasets.data_folder(study)
+    split = RESERVE if evaluation_split(study, dataset) == dataset.train else dataset.train
+    if dataset.kind == "text":
+        return [False] * len(items)
+    indices = rows.chosen(folder, dataset, split, len(rows.read(folder, dataset, split)))
+    seen = {
+        example.prompt
+        for index in indices
+        for example in _unless_hidden(folder, dataset, split, index)
+    }
+    return [item.prompt in seen for item in items]
+
+
+def _line(study: Study, dataset: Dataset, tokenizer, context: int) -> dict:
+    folder, split = datasets.data_folder(study), evaluation_split(study, dataset)
+    line = {"dataset": dataset.name, "split": split}
+    try:
+        items = _items(study, dataset)
+        line |= {
+            "rows": len(rows.read(folder, dataset, split)),
+            "scored": len(items),
+            "train": len(rows.read(folder, dataset, dataset.train)),
+            "in train": sum(_in_train(study, dataset, items)),
+        }
+        line |= {"labels": _labels(dataset, items)} | _fits(
+            study, dataset, tokenizer, context, items[:LOOKED_AT]
+        )
+    except RowError:
+        line["rows"] = "fault"
+    return line
+
+
+def _labels(dataset: Dataset, items: list[Example]) -> str:
+    """How often each label is the right one."""
+    counts = Counter(item.gold for item in items)
+    return ", ".join(
+        f"{label} {counts[number] / len(items):.0%}" for number, label in enumerate(dataset.labels)
+    )
+
+
+def _fits(study: Study, dataset: Dataset, tokenizer, context: int, items: list[Example]) -> dict:
+    """Median tokens of a prompt, the share of items that fit at each number of shots, and the
+    shots that are used.
+    """
+    folder, split = datasets.data_folder(study), evaluation_split(study, dataset)
+    shots = (
+        rows.shots(folder, dataset, split, "default", max(SHOTS), 0)
+        if dataset.kind != "text"
+        else []
+    )
+    bare = prompts.lay_out(tokenizer, "", [], "\n", items, 10**9, study.probing.new_tokens)
+    found = {"tokens": int(np.median(bare.needs))}
+    for count in SHOTS if shots else (0,):
+        before = "".join(f"{shot.prompt}{shot.completion}\n" for shot in shots[:count])
+        needs = np.array(bare.needs) + (len(tokenizer(before)["input_ids"]) if count else 0)
+        found[f"fit {count}-shot"] = f"{(needs <= context).mean():.0%}"
+    used = prompts.lay_out(
+        tokenizer, "", shots[: study.probing.shots], "\n", items, context, study.probing.new_tokens
+    )
+    return found | {"shots": used.shots}
+
+
+def _lengths(study: Study, tokenizer) -> dict[str, dict[str, int]]:
+    """Tokens of each dataset, as `lengths.note` takes them; nothing of one that has a fault,
+    which `faults` tells.
+    """
+    found = {}
+    for dataset in (REGISTRY[name] for name in datasets.used(study)):
+        with suppress(RowError):
+            found[dataset.name] = _item_length(study, dataset, tokenizer) | _row_lengths(
+                study, dataset, tokenizer
+            )
+    return found
+
+
+def _item_length(study: Study, dataset: Dataset, tokenizer) -> dict[str, int]:
+    """Median tokens of the first items that are scored, each with its completion."""
+    if dataset.name not in study.probing.datasets:
+        return {}
+    items = _items(study, dataset)[:LOOKED_AT]
+    return {
+        "item": int(
+            np.median(
+                [len(prompts.split(tokenizer, one.prompt, one.completion).ids) for one in items]
+            )
+        )
+    }
+
+
+def _row_lengths(study: Study, dataset: Dataset, tokenizer) -> dict[str, int]:
+    """Median and longest tokens of the rows that the first seed tunes on, if none is passed
+    over.
+    """
+    counts = [
+        study.tuning_of(name).examples
+        for name, recipe in study.recipes.items()
+        if recipe.dataset == dataset.name
+    ]
+    if not counts:
+        return {}
+    folder = datasets.data_folder(study)
+    indices = rows.chosen(folder, dataset, dataset.train, max(counts), 0)
+    sizes = [len(prompts.row_of(folder, dataset, index, tokenizer).ids) for index in indices]
+    return {"row": int(np.median(sizes)), "longest": max(sizes)}
+
+
+def rendered(study: Study) -> Iterator[tuple[str, str]]:
+    """One prompt per dataset and format, zero-shot, with its answer in brackets: a heading and
+    the text. A dataset of which none can be made is passed over; `faults` says why.
+    """
+    for dataset in (REGISTRY[name] for name in study.probing.datasets):
+        with suppress(RowError):
+            yield from _rendered(study, dataset)
+
+
+def _rendered(study: Study, dataset: Dataset) -> Iterator[tuple[str, str]]:
+    folder, split = datasets.data_folder(study), evaluation_split(study, dataset)
+    [index] = rows.chosen(folder, dataset, split, 1, 0)
+    for form in FORMATS if dataset.kind != "text" else FORMATS[:1]:
+        for example in _unless_hidden(folder, dataset, split, index, form):
+            yield f"{dataset.name}, {form}", f"{example.prompt}[{example.completion}]"

@@ -1,0 +1,205 @@
+"""The datasets of a study: where they lie, what pins them, which files are needed or lacking.
+
+Reads no row and loads neither torch nor, unless datasets of the Hub are to be pinned, its client.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from pretune import paths, storage
+from pretune.sources import hub
+from pretune.sources.microworld import world
+from pretune.storage import listing, short_hash
+from pretune.study.config import (
+    FolderData,
+    HubData,
+    MicroworldData,
+    Study,
+)
+from pretune.study.config import World as WorldSize
+from pretune.tasks.registry import REGISTRY, Dataset
+
+
+def data_folder(study: Study) -> Path:
+    """Where the datasets of `study` lie as FOLDER/<dataset>/<split>.jsonl, or .parquet."""
+    data = study.datasets
+    if isinstance(data, FolderData) and not data.stand_ins:
+        return Path(data.folder).resolve()
+    return (
+        world_folder(data.world)
+        if isinstance(data, MicroworldData)
+        else paths.CACHE / "datasets" / data_key(study)
+    )
+
+
+def data_key(study: Study) -> str:
+    """What pins the datasets: the world, the commits on the Hub, or names and sizes of the files
+    in the folder.
+    """
+    data = study.datasets
+    if isinstance(data, FolderData):
+        return short_hash(
+            "folder", *listing(Path(data.folder)), *([data.stand_ins] if data.stand_ins else [])
+        )
+    if isinstance(data, HubData):
+        return short_hash("hub", pinned_data(study))
+    return (
+        short_hash("microworld", world.VERSION, data.world.model_dump())
+        if isinstance(data, MicroworldData)
+        else "released"
+    )
+
+
+def world_folder(size: WorldSize) -> Path:
+    return paths.CACHE / "microworld" / short_hash(world.VERSION, size.model_dump())
+
+
+def pinned_data(study: Study) -> dict[str, dict]:
+    """Dataset to repository, configuration and commit. Raises HubError."""
+    file, wanted = paths.study_folder(study.name) / "datasets.json", used(study)
+    kept = json.loads(file.read_text()) if file.is_file() else {}
+    said = study.datasets.commits
+    if set(kept) >= set(wanted) and all(
+        kept[name]["commit"] == commit for name, commit in said.items() if name in kept
+    ):
+        return {name: kept[name] for name in wanted}
+    found = {}
+    for name in wanted:
+        repo, config = REGISTRY[name].hub
+        commit = said.get(name) or kept.get(name, {}).get("commit") or hub.parquet_commit(repo)
+        found[name] = {"repo": repo, "config": config, "commit": commit}
+    # one that is left out for once keeps its pin
+    storage.write(file, json.dumps(kept | found, indent=1))
+    return found
+
+
+STAND_IN = r"(\w[\w/-]*)(?:\[(\d*):(\d*)\])?"  # a file, without ending, or lines a to b of it
+
+
+def evaluation_split(study: Study, dataset: Dataset) -> str:
+    """The split that is scored, which the published protocol chooses otherwise for some
+    datasets.
+    """
+    published = study.protocol.splits == "published" and dataset.published
+    return dataset.published if published else dataset.evaluation
+
+
+def used(study: Study) -> list[str]:
+    """The datasets that a study scores or tunes on."""
+    tuned = [recipe.dataset for recipe in study.recipes.values() if recipe.dataset]
+    return list(dict.fromkeys([*study.probing.datasets, *tuned]))
+
+
+def places(study: Study, name: str) -> dict[str, str]:
+    """Where the splits of a dataset that the study needs stand in a folder of data:
+    <dataset>/<split> to split.
+    """
+    dataset = REGISTRY[name]
+    scored = [evaluation_split(study, dataset)] if name in study.probing.datasets else []
+    return {f"{dataset.folder}/{split}": split for split in [dataset.train, *scored]}
+
+
+def file_of(stem: Path) -> Path | None:
+    """The file with rows under a name without ending; None where there is none, or an empty one."""
+    there = (stem.with_name(f"{stem.name}{ending}") for ending in (".parquet", ".jsonl"))
+    return next((file for file in there if file.is_file() and file.stat().st_size), None)
+
+
+def source(data: FolderData, place: str) -> tuple[Path, slice] | None:
+    """The file of the user's folder that a split is taken from, and which of its lines; None
+    where there is none.
+    """
+    found = re.fullmatch(STAND_IN, data.stand_ins.get(place, place))
+    file = file_of(Path(data.folder) / found[1]) if found else None
+    return (
+        (file, slice(*(int(part) if part else None for part in found.groups()[1:])))
+        if file
+        else None
+    )
+
+
+def refused(study: Study) -> list[str]:
+    """What the user's folder of data lacks, a line for each dataset, and stand-ins for nothing;
+    empty for other sources.
+    """
+    if not isinstance(study.datasets, FolderData):
+        return []
+    needed = {name: places(study, name) for name in used(study)}
+    known = {place for some in needed.values() for place in some}
+    lines = [_lacking(study, name, some) for name, some in needed.items()]
+    odd = [
+        str(study.refuse("datasets.stand_ins", place, f"allowed: {', '.join(sorted(known))}"))
+        for place in study.datasets.stand_ins
+        if place not in known
+    ]
+    return [line for line in lines if line] + odd
+
+
+def _lacking(study: Study, name: str, needed: dict[str, str]) -> str:
+    """Which files of a dataset are not there, or hold nothing; empty where all do."""
+    data = study.datasets
+    absent = [
+        place
+        if place not in data.stand_ins
+        else f"{data.stand_ins[place]} (in the place of {place})"
+        for place in needed
+        if source(data, place) is None
+    ]
+    return (
+        str(
+            study.refuse(
+                "datasets.folder",
+                data.folder,
+                f"{name} needs rows in {' and '.join(absent)}, .jsonl or .parquet; or "
+                "datasets.stand_ins that name others there",
+            )
+        )
+        if absent
+        else ""
+    )
+
+
+def are_ready(study: Study) -> bool:
+    """Whether the datasets are there and need no check, or passed it as they are. Those of a
+    microworld are right.
+    """
+    folder = data_folder(study)
+    if isinstance(study.datasets, MicroworldData):
+        return folder.is_dir()
+    there = all(file_of(folder / place) for name in used(study) for place in places(study, name))
+    return (
+        there and _noted(study).is_file() and json.loads(_noted(study).read_text()) == _mark(study)
+    )
+
+
+def note_ready(study: Study) -> None:
+    """Write down that the datasets, as they are, passed the check."""
+    storage.write(_noted(study), json.dumps(_mark(study)))
+
+
+def _noted(study: Study) -> Path:
+    return paths.study_folder(study.name) / "data.json"
+
+
+def _mark(study: Study) -> str:
+    """What the result of the check depends on: the files, as far as names, sizes and times tell,
+    and what is asked of them.
+    """
+    folder, asked = (
+        data_folder(study),
+        [study.probing.model_dump(), study.protocol.model_dump()],
+    )
+    files = [file_of(folder / place) for name in used(study) for place in places(study, name)]
+    tuned = [
+        (recipe.dataset, study.tuning_of(name).examples, study.tuning.seeds)
+        for name, recipe in study.recipes.items()
+    ]
+    return short_hash(
+        data_key(study),
+        [(str(file), file.stat().st_mtime_ns) for file in files if file],
+        asked,
+        tuned,
+    )

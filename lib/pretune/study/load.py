@@ -1,0 +1,67 @@
+"""Reading a file under `params/`: overrides, names of protocols, what is told of a mistake."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import yaml
+from pydantic import (
+    ValidationError,
+)
+
+from pretune import paths
+from pretune.errors import StudyError
+from pretune.strict import explain, keys, override, read_yaml
+from pretune.study.config import PROTOCOLS, Study
+
+
+def load_study(study: str, overrides: tuple[str, ...] = ()) -> Study:
+    """The study of `params/<study>.yaml`, or of a YAML file; `overrides` are `a.b=value` texts.
+
+    Raises StudyError, one line, for anything that is not a study.
+    """
+    file = Path(study) if study.endswith((".yaml", ".yml")) else paths.PARAMS / f"{study}.yaml"
+    if not file.is_file():
+        known = ", ".join(sorted(path.stem for path in paths.PARAMS.glob("*.yaml")))
+        raise StudyError(f"{study}: no such study; known: {known}, or the path of a .yaml file")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", file.stem) or file.stem in ("cache", "reference"):
+        raise StudyError(
+            f"{study}: a study is named by its file: small letters, digits, - and _, but not "
+            "cache or reference"
+        )
+    shown = str(file.relative_to(paths.ROOT)) if file.is_relative_to(paths.ROOT) else str(file)
+    raw = read_yaml(file, shown)
+    if not isinstance(raw, dict):
+        raise StudyError(
+            f"{shown}: must be keys and values, allowed keys: {', '.join(keys(Study))}"
+        )
+    _name_protocol(raw)
+    for text in overrides:
+        override(raw, text)
+        _name_protocol(raw)
+    if "datasets" not in raw and isinstance(raw.get("checkpoints"), dict):
+        same = {
+            key: value for key, value in raw["checkpoints"].items() if key in ("source", "world")
+        }
+        raw |= {"datasets": same} if same.get("source") in ("microworld", "tables", "hub") else {}
+    try:
+        return Study.model_validate_json(
+            json.dumps({**raw, "name": file.stem, "file": shown}, default=str)
+        )
+    except ValidationError as error:
+        raise StudyError(explain(shown, error, Study)) from None
+
+
+def resolved(study: Study) -> str:
+    """Every value of the study, defaults included, as YAML."""
+    return yaml.safe_dump(json.loads(study.model_dump_json()), sort_keys=False, allow_unicode=True)
+
+
+def _name_protocol(raw: dict) -> None:
+    """Put the options in the place of a protocol's name, so that each can be overridden by
+    itself.
+    """
+    if isinstance(raw.get("protocol"), str) and raw["protocol"] in PROTOCOLS:
+        raw["protocol"] = PROTOCOLS[raw["protocol"]].model_dump()

@@ -1,0 +1,121 @@
+"""From examples to token sequences: the few-shot prefix, the completion's span, and what fits the
+context.
+
+One function, `split`, decides where a completion begins, for training and for scoring alike. It
+tokenises prompt and completion together and reads the border off the character offsets, so it
+holds for any fast tokenizer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from pretune.models.training import Row
+from pretune.tasks import rows
+from pretune.tasks.chat import Turns
+from pretune.tasks.example import Example
+from pretune.tasks.registry import Dataset
+
+KEPT = 2**15  # sequences that are not tokenised anew
+FITTING = 0.95  # share of items that must fit the context before a number of shots is used
+
+
+@dataclass(frozen=True)
+class Request:
+    """A full sequence: `ids` (length,) of prompt and completion; the completion begins at token
+    `start`.
+    """
+
+    ids: np.ndarray
+    start: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a dataset fits the context: the prefix of `shots` examples, which items fit, how many
+    tokens each needs.
+    """
+
+    prefix: str
+    shots: int
+    kept: list[int]
+    left_out: list[int]
+    needs: list[int]
+
+
+@lru_cache(maxsize=KEPT)
+def split(tokenizer, prompt: str, completion: str) -> Request:
+    """Tokens of prompt and completion; a token that reaches into the completion belongs to it.
+    Kept for the next cell, which asks the same of another checkpoint or recipe.
+    """
+    coded = tokenizer(prompt + completion, return_offsets_mapping=True)
+    ends = np.array([end for _, end in coded["offset_mapping"]])
+    return Request(np.array(coded["input_ids"], dtype=np.int32), int(np.argmax(ends > len(prompt))))
+
+
+def training_row(tokenizer, example: Example) -> Row:
+    """Prompt, completion and end token as a training row that counts completion and end."""
+    return chat_row(tokenizer, [(example.prompt, example.completion)])
+
+
+def chat_row(tokenizer, turns: Turns) -> Row:
+    """A conversation as a training row that counts every answer and the end token after it."""
+    parts = [
+        split(tokenizer, ("\n" if number else "") + prompt, answer)
+        for number, (prompt, answer) in enumerate(turns)
+    ]
+    ids = [np.append(part.ids, tokenizer.eos_token_id) for part in parts]
+    counted = [np.arange(len(one)) >= part.start for one, part in zip(ids, parts, strict=True)]
+    return Row(np.concatenate(ids), np.concatenate(counted))
+
+
+def row_of(folder: Path, dataset: Dataset, index: int, tokenizer) -> Row:
+    """A row of the train split as a training row. Raises RowError."""
+    if dataset.turns:
+        return chat_row(tokenizer, rows.conversations(folder, dataset, [index])[0])
+    return training_row(
+        tokenizer, rows.examples(folder, dataset, dataset.train, "default", [index])[0]
+    )
+
+
+def lay_out(
+    tokenizer,
+    prefix: str,
+    shots: list[Example],
+    end: str,
+    items: list[Example],
+    context: int,
+    new_tokens: int,
+) -> Layout:
+    """The largest number of `shots` at which 95 % of `items` fit `context` tokens, and which of
+    them do.
+
+    `prefix` stands before the shots, `end` after each. An item needs its prompt and its longest
+    completion, or `new_tokens` where it has one completion only, because then it is generated.
+    """
+    needs = np.array([_need(tokenizer, item, new_tokens) for item in items])
+    for count in range(len(shots), -1, -1):
+        before = prefix + "".join(f"{shot.prompt}{shot.completion}{end}" for shot in shots[:count])
+        total = needs + len(tokenizer(before)["input_ids"])
+        fits = total <= context
+        if fits.mean() >= FITTING or count == 0:
+            return Layout(
+                before,
+                count,
+                np.flatnonzero(fits).tolist(),
+                np.flatnonzero(~fits).tolist(),
+                total.tolist(),
+            )
+    raise AssertionError("unreachable: no shots is always tried")
+
+
+def _need(tokenizer, item: Example, new_tokens: int) -> int:
+    """Tokens from the item's first to the last that may follow it."""
+    if len(item.choices) == 1:
+        whole = split(tokenizer, item.prompt, item.completion)
+        return max(len(whole.ids), whole.start + new_tokens)
+    return max(len(split(tokenizer, item.prompt, choice).ids) for choice in item.choices)
