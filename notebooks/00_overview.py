@@ -30,12 +30,13 @@ from pretune.analysis.claims import CHANGED
 from pretune.analysis.display import say, table
 from pretune.analysis.figures import use_theme
 from pretune.report import overview
+from pretune.report.open import open_plan
 from pretune.study.load import load_study
 
 use_theme()
-verdicts = overview.judge_all(study)
-study = load_study(study)
-overview.keep(study, verdicts)
+plan = open_plan(load_study(study))
+study, verdicts = plan.study, overview.judge_all(plan)
+overview.keep(plan, verdicts)
 say(overview.contents(study))
 
 # %% [markdown]
@@ -69,8 +70,8 @@ say(CHANGED)
 # ## What was run
 
 # %%
-say(overview.what_was_run(study))
-say(overview.spread(study))
+say(overview.what_was_run(plan))
+say(overview.spread(plan))
 say(overview.against_reference(study, verdicts))
 
 # %% [markdown]

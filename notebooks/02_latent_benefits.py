@@ -34,10 +34,11 @@ from pretune.analysis import results
 from pretune.analysis.display import say, table
 from pretune.analysis.figures import use_theme
 from pretune.findings import latent_benefits
-from pretune.report import open, prose, sections
+from pretune.report import prose, sections
+from pretune.report.open import open_results
 
 use_theme()
-page = open.open_page(
+page = open_results(
     study, "02_latent_benefits", checkpoint
 )  # measures what is missing, nothing else
 

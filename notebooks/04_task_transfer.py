@@ -33,12 +33,11 @@ checkpoint = "all"  # "all", or the name of one checkpoint, for example "step-10
 from pretune.analysis.display import say, table
 from pretune.analysis.figures import use_theme
 from pretune.findings import task_transfer
-from pretune.report import open, prose, sections
+from pretune.report import prose, sections
+from pretune.report.open import open_results
 
 use_theme()
-page = open.open_page(
-    study, "04_task_transfer", checkpoint
-)  # measures what is missing, nothing else
+page = open_results(study, "04_task_transfer", checkpoint)  # measures what is missing, nothing else
 
 # %% [markdown]
 # ## What was measured

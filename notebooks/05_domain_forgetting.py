@@ -33,10 +33,11 @@ checkpoint = "all"  # "all", or the name of one checkpoint, for example "step-10
 from pretune.analysis.display import say, table
 from pretune.analysis.figures import use_theme
 from pretune.findings import domain_forgetting
-from pretune.report import open, prose, sections
+from pretune.report import prose, sections
+from pretune.report.open import open_results
 
 use_theme()
-page = open.open_page(
+page = open_results(
     study, "05_domain_forgetting", checkpoint
 )  # measures what is missing, nothing else
 

@@ -31,10 +31,11 @@ checkpoint = "all"  # this page is on all checkpoints
 from pretune.analysis.display import say, table
 from pretune.analysis.figures import use_theme
 from pretune.findings import dataset_dichotomy, published_tables
-from pretune.report import open, sections
+from pretune.report import sections
+from pretune.report.open import open_results
 
 use_theme()
-page = open.open_page(
+page = open_results(
     study, "06_published_tables", checkpoint
 )  # fetches the tables unless they are there
 

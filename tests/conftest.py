@@ -19,6 +19,7 @@ import torch  # noqa: E402
 from filelock import FileLock  # noqa: E402
 
 from pretune.models import pretraining  # noqa: E402
+from pretune.report.open import open_plan  # noqa: E402
 from pretune.sources.microworld.text import documents  # noqa: E402
 from pretune.sources.microworld.world import make_world  # noqa: E402
 from pretune.study import config  # noqa: E402
@@ -40,6 +41,11 @@ def run_pretune(
     return subprocess.run(
         command, capture_output=True, text=True, env=environment, check=False, **options
     )
+
+
+def plan_of(study, overrides=()):
+    """The plan of a study, which is given or named."""
+    return open_plan(load_study(study, overrides) if isinstance(study, str) else study)
 
 
 @pytest.fixture(scope="session")

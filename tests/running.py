@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from conftest import plan_of
 from pretune import paths, records
 
 SABOTEUR = Path(__file__).parent / "saboteur"
@@ -52,7 +53,7 @@ def gone(processes, seconds=5):
 
 def rows_in(outputs, study, monkeypatch):
     monkeypatch.setattr(paths, "OUTPUTS", outputs)
-    return records.load(study).sort_values(WHO, ignore_index=True)
+    return records.load(plan_of(study)).sort_values(WHO, ignore_index=True)
 
 
 def record_count(outputs):

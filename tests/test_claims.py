@@ -6,6 +6,7 @@ interval is narrow.
 """
 
 import itertools
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from pretune.findings import (
     task_format,
     task_transfer,
 )
+from pretune.plan.cells import Plan
 from pretune.study.load import load_study
 from pretune.tasks.registry import REGISTRY
 
@@ -26,7 +28,7 @@ STEPS = (10, 700, 800, 900, 1000)  # the last three are late, the last four make
 ITEMS, SEEDS = 100, 3
 CHANGES = (
     f"checkpoints.steps={list(STEPS)}",
-    "rates=null",
+    "grid=null",
     "probing.datasets=[xsum, cnn_dailymail, social_i_qa, mnli, rte, gpt3_nli, paws, arc_easy, "
     "openbookqa, hellaswag, sciq, sciq_closed, fact_recall, held_out_text]",
 )
@@ -78,10 +80,15 @@ def rows_of(
     )
 
 
+def page_of(tables, missing=MappingProxyType({}), changes=()):
+    study = load_study("microworld", (*CHANGES, *changes))
+    rows = pd.concat(tables, ignore_index=True)
+    return results.Results(Plan(study, (), (), {}), "", "all", rows, missing)
+
+
 def judged(finding, *tables, changes=()):
     """Claim to verdict of a finding's module on these rows."""
-    study = load_study("microworld", (*CHANGES, *changes))
-    made = results.Page(study, "", "all", pd.concat(tables, ignore_index=True), {}, 1)
+    made = page_of(tables, changes=changes)
     return {verdict.claim: verdict for verdict in finding.verdicts(made)}
 
 
@@ -359,10 +366,7 @@ def test_a_seed_that_is_lacking_blanks_what_rests_on_it_and_nothing_else(tuned):
     verdict rests on the rest.
     """
     lacking = [*tuned[:1], tuned[1][tuned[1]["seed"] != 1], *tuned[2:]]
-    study = load_study("microworld", CHANGES)
-    made = results.Page(
-        study, "", "all", pd.concat(lacking, ignore_index=True), {"step-1000.mnli.1": "killed"}, 9
-    )
+    made = page_of(lacking, {"step-1000.mnli.1": "killed"})
     shown = latent_benefits.benefits(made, None)["difference in differences"]
     assert shown["MNLI (microworld)"] == "–" and shown["PAWS (microworld)"].startswith("+0.08")
     assert {verdict.verdict for verdict in latent_benefits.verdicts(made)} == {"not asked"}

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import yaml
 
-from conftest import OUTPUTS, run_pretune
+from conftest import OUTPUTS, plan_of, run_pretune
 from local_hub import LocalHub, mnli, write_parquet
-from pretune import costs, lengths, paths, plan
+from pretune import paths
 from pretune.errors import StudyError
 from pretune.models.checkpoint import Checkpoint
+from pretune.plan import costs, lengths
+from pretune.plan.cells import Model
 from pretune.run import cell, fetch, prepare, validate
 from pretune.sources import checkpoints, datasets, hub
 from pretune.study import config
@@ -241,7 +243,7 @@ def test_a_stand_in_that_cannot_be_is_refused(tmp_path, place, taken, words):
     some = [mnli(number) for number in range(100)]
     own = study(tmp_path, local(tmp_path, some, some) | {"stand_ins": {place: taken}})
     with pytest.raises(StudyError, match=words) as error:
-        plan.check(own)
+        plan_of(own)
     assert "\n" not in str(error.value)
 
 
@@ -259,7 +261,7 @@ def test_parquet_stands_in_too_whole_and_in_part(tmp_path, monkeypatch):
             }
         },
     )
-    plan.check(own)
+    plan_of(own)
     prepare.prepare_data(own)
     folder = datasets.data_folder(own)
     assert (
@@ -419,7 +421,7 @@ def test_the_survey_leaves_how_long_items_and_training_rows_are(tokenizer, tmp_p
     found = lengths.noted(own)
     assert set(found) == {"mnli", "xsum", "tulu_v2"} and "item" not in found["tulu_v2"]
     for recipe in ("mnli", "xsum", "instruct"):
-        made, _ = cell._training_rows(own, plan.Model(POINT, recipe, 0, "none"), 10**6, tokenizer)
+        made, _ = cell._training_rows(own, Model(POINT, recipe, 0, "none"), 10**6, tokenizer)
         sizes, own_dataset = [len(row.ids) for row in made], own.recipe(recipe).dataset
         assert found[own_dataset]["longest"] == max(sizes) and found[own_dataset]["row"] == int(
             np.median(sizes)
@@ -433,8 +435,8 @@ def test_the_survey_leaves_how_long_items_and_training_rows_are(tokenizer, tmp_p
     )
     sizes = [len(tokenizer(one.prompt + one.completion)["input_ids"]) for one in items]
     assert found["mnli"]["item"] == int(np.median(sizes)) and lengths.basis(own) == "measured"
-    one = next(cell for cell in plan.cells(own) if cell.model.recipe == "instruct")
-    assert costs.cell_cost(own, one).trained_tokens == 90 * found["tulu_v2"]["row"]
+    one = next(cell for cell in plan_of(own).cells if cell.model.recipe == "instruct")
+    assert costs.cell_cost(plan_of(own), one).trained_tokens == 90 * found["tulu_v2"]["row"]
 
 
 @pytest.mark.parametrize("folder", ["gpt2", "."])

@@ -19,10 +19,9 @@ import pandas as pd
 import psutil
 import pytest
 
-from conftest import OUTPUTS, ROOT, run_pretune
+from conftest import OUTPUTS, ROOT, plan_of, run_pretune
 from pretune import paths, records
-from pretune.plan import cells
-from pretune.run import queue
+from pretune.run import queue, status
 from pretune.study.load import load_study
 from running import WHO, gone, record_count, rows_in, sabotaged, start, wait_until
 
@@ -60,7 +59,7 @@ def flip(file):
 
 
 def expected():
-    return records.load(load_study("smoke")).sort_values(WHO, ignore_index=True)
+    return records.load(plan_of(load_study("smoke"))).sort_values(WHO, ignore_index=True)
 
 
 def run(outputs, *words, **options):
@@ -100,7 +99,7 @@ def test_a_worker_that_is_killed_with_nothing_to_do_is_replaced(smoke, here, mon
 
     monkeypatch.setattr(queue, "ProcessPoolExecutor", Pool)
     assert queue.measure(smoke, ("step-36",)).failed == {} and killed
-    assert not records.missing(smoke, ("step-36",))
+    assert not status.missing(plan_of(smoke).of(only=("step-36",)))
 
 
 SLOW = """
@@ -144,7 +143,7 @@ def test_a_suspect_that_waits_for_its_checkpoint_does_not_stop_the_others(smoke,
     monkeypatch.setattr(
         queue, "ProcessPoolExecutor", lambda *_: SimpleNamespace(submit=lambda *_: Future())
     )
-    pool = queue._Pool(smoke, records.missing(smoke), 2, queue.Outcome())
+    pool = queue._Pool(smoke, status.missing(plan_of(smoke)), 2, queue.Outcome())
     pool.suspects.add("step-36.base.0")
     pool._submit()
     assert set(pool.running.values()) == {"prepare", "step-38.base.0"}
@@ -232,7 +231,7 @@ def test_what_is_damaged_in_the_cache_is_named_set_aside_and_made_again(smoke, c
     drop(copied, "step-36.mnli.*", "step-36.base.*", "step-38.mnli.*")
     [folder] = (copied / "cache" / "pretrained").glob("*/step-36")
     flip(folder / "model.safetensors")
-    model = next(cell.model for cell in cells(smoke) if cell.model.name == "step-38.mnli.0")
+    model = next(cell.model for cell in plan_of(smoke).cells if cell.model.name == "step-38.mnli.0")
     flip(copied / "cache" / "tuned" / model.key / "model.safetensors")
     done = run(copied, "--no-notebooks")
     assert done.returncode == 0, done.stderr
@@ -287,7 +286,9 @@ def test_two_machines_in_one_folder_do_no_harm(smoke, tmp_path, monkeypatch):
 
 def of_step_20(study, outputs, monkeypatch):
     monkeypatch.setattr(paths, "OUTPUTS", outputs)
-    return records.load(study, where={"checkpoint": "step-20"}).sort_values(WHO, ignore_index=True)
+    return records.load(plan_of(study), where={"checkpoint": "step-20"}).sort_values(
+        WHO, ignore_index=True
+    )
 
 
 def test_another_number_of_processes_gives_the_same_rows(smoke, copied, monkeypatch):

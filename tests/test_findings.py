@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pretune import findings
 from pretune.analysis import claims, figures, groups, results, statistics
 from pretune.findings import (
     dataset_dichotomy,
@@ -16,12 +17,13 @@ from pretune.findings import (
     task_format,
     task_transfer,
 )
-from pretune.report import open, overview, sections
+from pretune.report import sections
+from pretune.report.open import open_results
 
 
 @pytest.fixture
 def open_page(smoke, monkeypatch):
-    return lambda finding: open.open_page(smoke.file, finding, "all")
+    return lambda finding: open_results(smoke.file, finding, "all")
 
 
 def with_runs(page, count):
@@ -40,10 +42,10 @@ def with_runs(page, count):
     return replace(page, rows=pd.concat(frames, ignore_index=True))
 
 
-@pytest.mark.parametrize("finding", overview.FINDINGS)
+@pytest.mark.parametrize("finding", findings.names()[:5])
 def test_every_claim_is_judged_over_runs(open_page, finding):
     page = with_runs(open_page(finding), 3)
-    verdicts = overview.FINDINGS[finding].verdicts(page)
+    verdicts = findings.find(finding).verdicts(page)
     assert verdicts and all(verdict.verdict in claims.VERDICTS for verdict in verdicts)
     assert {verdict.effect.seeds for verdict in verdicts if verdict.effect} <= {3}
     assert all(verdict.why for verdict in verdicts if verdict.verdict == "not asked")
@@ -154,6 +156,4 @@ def test_a_page_on_three_seeds_of_which_one_failed_shows_all_the_rest_and_gives_
     assert lacking.any()
     for show in SHOWN[finding]:
         show(page)
-    assert {verdict.verdict for verdict in overview.FINDINGS[finding].verdicts(page)} == {
-        "not asked"
-    }
+    assert {verdict.verdict for verdict in findings.find(finding).verdicts(page)} == {"not asked"}

@@ -10,7 +10,8 @@ import json
 
 import pytest
 
-from pretune import paths, plan
+from conftest import plan_of
+from pretune import paths
 from pretune.study.load import load_study
 
 KEYS = {  # study: digests of the keys of its models and of its probes, and how many there are
@@ -21,7 +22,7 @@ KEYS = {  # study: digests of the keys of its models and of its probes, and how 
 
 
 def keys(name):
-    cells = plan.cells(load_study(name))
+    cells = plan_of(load_study(name)).cells
     models = sorted({cell.model.key for cell in cells})
     probes = sorted({f"{cell.model.key} {probe.key}" for cell in cells for probe in cell.probes})
     return digest(models), len(models), digest(probes), len(probes)

@@ -20,13 +20,13 @@ import yaml
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
-from conftest import run_pretune
+from conftest import plan_of, run_pretune
 from local_hub import LocalHub, mnli, write_parquet
 from pretune import paths, records
 from pretune.errors import HubError, Outage, RunError, StudyError
 from pretune.models import loading
 from pretune.models.checkpoint import weights_checksum
-from pretune.run import fetch, queue, validate
+from pretune.run import fetch, queue, status, validate
 from pretune.sources import cache, found, hub
 from pretune.sources.checkpoints import checkpoints
 from pretune.study import config
@@ -360,10 +360,10 @@ def test_a_study_on_the_hub_gives_the_rows_of_the_same_checkpoints_made_here(
     )
     names = ["step-0", "step-20", "step-40"]
     here = records.load(
-        smoke, where={"recipe": ["base", "mnli"], "dataset": "mnli", "checkpoint": names}
+        plan_of(smoke), where={"recipe": ["base", "mnli"], "dataset": "mnli", "checkpoint": names}
     )
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path / "outputs")
-    there = records.load(load_study(str(file)), where={"dataset": "mnli"})
+    there = records.load(plan_of(load_study(str(file))), where={"dataset": "mnli"})
     both = there.merge(
         here, on=["recipe", "step", "item", "format", "shots_asked", "draw"], suffixes=("", "_here")
     )
@@ -473,7 +473,7 @@ def measured(tmp_path):
 
 @pytest.mark.parametrize("words", [("--only", "step-20"), ("--sweep",)])
 def test_only_what_a_run_looks_at_is_fetched_and_it_ends_where_one_fits(of_smoke, tmp_path, words):
-    more = {"rates": {"grid": [1e-3, 2e-3], "steps": [20]}} if words == ("--sweep",) else {}
+    more = {"grid": {"learning_rate": [1e-3, 2e-3], "steps": [20]}} if words == ("--sweep",) else {}
     file = own_study(
         tmp_path, ON_HUB, cache=FOR_ONE, recipes={"base": {}, "mnli": {"dataset": "mnli"}}, **more
     )
@@ -620,7 +620,7 @@ def test_a_disk_without_room_fails_what_waits_with_what_it_needs(of_smoke, tmp_p
     monkeypatch.setattr(paths, "CACHE", tmp_path / "outputs" / "cache")
     own = load_study(str(own_study(tmp_path, ON_HUB)))
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda place: SimpleNamespace(free=1000))
-    failed = queue.measure(own, ("step-20",)).failed
+    failed = queue.measure(plan_of(own).of(only=("step-20",))).failed
     assert set(failed) == {"step-20.base.0"}
     assert re.fullmatch(
         r"step-20 needs .* GB in .*, 0.0 GB are free; make room there or set PRETUNE_OUTPUTS to .*",
@@ -646,7 +646,7 @@ def test_a_folder_of_checkpoints_is_a_study_and_stays_as_it_is(smoke, tmp_path, 
     )
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path / "outputs")
     monkeypatch.setattr(paths, "CACHE", tmp_path / "outputs" / "cache")
-    there = records.load(load_study(str(file)), where={"recipe": "base"})
+    there = records.load(plan_of(load_study(str(file))), where={"recipe": "base"})
     assert sorted(there["step"].unique()) == [one.step for one in checkpoints(smoke)[-2:]]
     weights = next(mine.glob("step38-*")) / "model.safetensors"
     content = bytearray(weights.read_bytes())
@@ -711,7 +711,7 @@ def test_a_folder_is_listed_anew_and_what_is_pinned_is_not_read_again(
         "step40",
     ]
     assert [point.revision for point in after[:2]] == [point.revision for point in before]
-    assert [cell.model.name for cell in records.missing(own)] == [
+    assert [cell.model.name for cell in status.missing(plan_of(own))] == [
         "step-20.base.0",
         "step-36.base.0",
         "step-40.base.0",

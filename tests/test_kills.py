@@ -9,7 +9,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from conftest import run_pretune
+from conftest import plan_of, run_pretune
 from pretune import records
 from running import WHO, gone, rows_in, start
 
@@ -56,7 +56,7 @@ def command(process):
 
 @pytest.mark.slow
 def test_thirty_kills_spread_over_a_run_lose_nothing(smoke, tmp_path, monkeypatch):
-    expected = records.load(smoke).sort_values(WHO, ignore_index=True)
+    expected = records.load(plan_of(smoke)).sort_values(WHO, ignore_index=True)
     killed, run, counts = [], None, []
     while len(killed) < KILLS:
         if run is None or run.poll() is not None:

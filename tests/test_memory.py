@@ -8,7 +8,8 @@ import weakref
 import pytest
 import torch
 
-from pretune import plan, records
+from conftest import plan_of
+from pretune import records
 from pretune.models import loading, training
 from pretune.models.checkpoint import Checkpoint
 from pretune.run import cell as cells
@@ -43,7 +44,7 @@ def run_cell(model, tokenizer, tmp_path, monkeypatch, handed_back):
     monkeypatch.setattr(cells, "_provenance", lambda *given: {})
     monkeypatch.setattr(records, "write_record", lambda *given: None)
     study = load_study("smoke")
-    cell = next(cell for cell in plan.cells(study) if cell.model.recipe == "base")
+    cell = next(cell for cell in plan_of(study).cells if cell.model.recipe == "base")
 
     def run(look):
         monkeypatch.setattr(cells, "look", look)

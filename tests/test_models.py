@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from pretune.errors import Damaged
 from pretune.models import checkpoint, loading, training, tuned
 from pretune.models.checkpoint import Checkpoint
-from pretune.plan import Model
+from pretune.plan.cells import Model
 from pretune.run import cell
 from pretune.study import config
 from pretune.study.load import load_study

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 import yaml
 
-from conftest import run_pretune
+from conftest import plan_of, run_pretune
 from pretune import paths, records
 from pretune.study.load import load_study
 from pretune.tasks import rows
@@ -111,8 +111,8 @@ def test_odd_rows_are_scored_or_left_out_and_shown_escaped(odd_study, tmp_path, 
     assert done.returncode == 0, done.stderr
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path / "outputs")
     study = load_study(str(odd_study))
-    table = records.load(study, where={"recipe": "base"})
-    about = records.provenance(study, ("step-20",))
+    table = records.load(plan_of(study), where={"recipe": "base"})
+    about = records.provenance(plan_of(study).of(only=("step-20",)))
     left_out = [item for one in about["left_out"] for items in one.values() for item in items]
     megabyte = list(ODD).index("megabyte")
     assert set(left_out) == {megabyte} and megabyte not in set(table["item"])

@@ -8,6 +8,7 @@ import nbformat
 import psutil
 import pytest
 
+from conftest import plan_of
 from pretune import paths
 from pretune.report import kernels, pages, pairing
 from pretune.report.pages import Page, PageError
@@ -43,27 +44,27 @@ ALL = Page("01_dataset_dichotomy", "all")
 def test_a_page_gets_its_parameters_and_is_fresh_until_its_source_changes(study):
     notebook(paths.NOTEBOOKS, "print(study, checkpoint)")
     page = Page("01_dataset_dichotomy", "step-20")
-    assert pages.stale(study, [ALL, page]) == [ALL, page]
-    assert pages.execute(study, [page], 1) == {}
+    assert pages.stale(plan_of(study), [ALL, page]) == [ALL, page]
+    assert pages.execute(plan_of(study), [page], 1) == {}
     made = nbformat.read(pages.executed(study, page), 4)
     assert "step-20" in made.cells[-1].outputs[0].text
     assert "papermill" not in made.metadata and str(paths.ROOT) not in json.dumps(made)
-    assert pages.stale(study, [page]) == []
+    assert pages.stale(plan_of(study), [page]) == []
     notebook(paths.NOTEBOOKS, "print(1)")
-    assert pages.stale(study, [page]) == [page]
+    assert pages.stale(plan_of(study), [page]) == [page]
 
 
 def test_a_cut_copy_is_not_fresh(study):
     notebook(paths.NOTEBOOKS, "print(1)")
-    pages.execute(study, [ALL], 1)
+    pages.execute(plan_of(study), [ALL], 1)
     copy = pages.executed(study, ALL)
     copy.write_text(copy.read_text()[:100])
-    assert pages.stale(study, [ALL]) == [ALL]
+    assert pages.stale(plan_of(study), [ALL]) == [ALL]
 
 
 def test_a_cell_that_raises_is_reported_and_leaves_no_page(study):
     notebook(paths.NOTEBOOKS, "1 / 0")
-    failed = pages.execute(study, [ALL], 1)
+    failed = pages.execute(plan_of(study), [ALL], 1)
     assert (
         "ZeroDivisionError" in failed["01_dataset_dichotomy"]
         and ".failed.ipynb" in failed["01_dataset_dichotomy"]
@@ -74,9 +75,9 @@ def test_a_cell_that_raises_is_reported_and_leaves_no_page(study):
 def test_a_killed_kernel_is_never_taken_for_finished(study):
     """papermill saves the notebook of a killed kernel as completed."""
     notebook(paths.NOTEBOOKS, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "print(1)")
-    failed = pages.execute(study, [ALL], 1)
+    failed = pages.execute(plan_of(study), [ALL], 1)
     assert "01_dataset_dichotomy" in failed and not pages.executed(study, ALL).exists()
-    assert pages.stale(study, [ALL]) == [ALL]
+    assert pages.stale(plan_of(study), [ALL]) == [ALL]
 
 
 @pytest.mark.parametrize("kernel", ["no-such-kernel", "ends-at-once"])
@@ -94,7 +95,7 @@ def test_a_kernel_that_cannot_start_is_told_and_leaves_no_page(
     (spec / "kernel.json").write_text(json.dumps(about))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
     monkeypatch.setattr(kernels, "NAME", kernel)
-    failed = pages.execute(study, [ALL], 1)
+    failed = pages.execute(plan_of(study), [ALL], 1)
     assert list(failed) == ["01_dataset_dichotomy"] and ("ernel" in failed["01_dataset_dichotomy"])
     assert not pages.executed(study, ALL).exists()
 
@@ -107,7 +108,7 @@ def test_pages_share_a_kernel_but_no_name(study):
         "if checkpoint == 'step-36': os.kill(os.getpid(), signal.SIGKILL)",
     )
     some = [Page("01_dataset_dichotomy", f"step-{step}") for step in (0, 20, 36, 38)]
-    assert list(pages.execute(study, some, 1)) == ["01_dataset_dichotomy.step-36"]
+    assert list(pages.execute(plan_of(study), some, 1)) == ["01_dataset_dichotomy.step-36"]
     books = [nbformat.read(pages.executed(study, some[i]), 4) for i in (0, 1, 3)]
     one, two, three = (int(book.cells[-2].outputs[0].text) for book in books)
     assert one == two != three
@@ -120,7 +121,7 @@ def test_pages_share_a_kernel_but_no_name(study):
 def test_one_page_that_fails_does_not_stop_the_others(study):
     notebook(paths.NOTEBOOKS, "assert checkpoint != 'step-0'")
     some = [Page("01_dataset_dichotomy", name) for name in ("step-0", "step-20", "step-36")]
-    assert list(pages.execute(study, some, 2)) == ["01_dataset_dichotomy.step-0"]
+    assert list(pages.execute(plan_of(study), some, 2)) == ["01_dataset_dichotomy.step-0"]
     assert pages.executed(study, some[2]).exists()
 
 
@@ -136,14 +137,14 @@ def test_one_page_that_fails_does_not_stop_the_others(study):
 def test_parameters_are_checked_before_a_kernel_starts(study, parameters, tag, words):
     notebook(paths.NOTEBOOKS, parameters=parameters, tag=tag)
     with pytest.raises(PageError, match=words):
-        pages.execute(study, [ALL], 1)
+        pages.execute(plan_of(study), [ALL], 1)
 
 
 def test_pages_of_a_study():
-    names = [page.stem for page in pages.pages(load_study("smoke"))]
+    names = [page.stem for page in pages.pages(plan_of(load_study("smoke")))]
     assert (
         names[:3] == ["00_overview", "01_dataset_dichotomy", "01_dataset_dichotomy.step-0"]
         and len(names) == 1 + 5 * 6
     )
-    assert len(pages.pages(load_study("smoke"), ("step-20",))) == 1 + 5 * 2
-    assert pages.pages(load_study("smoke"))[0].file == "index.html"
+    assert len(pages.pages(plan_of(load_study("smoke")), ("step-20",))) == 1 + 5 * 2
+    assert pages.pages(plan_of(load_study("smoke")))[0].file == "index.html"

@@ -5,10 +5,9 @@ what is allowed.
 import pytest
 import yaml
 
-from conftest import run_pretune
+from conftest import plan_of, run_pretune
 from pretune import paths
 from pretune.errors import StudyError
-from pretune.plan import cells
 from pretune.study import config
 from pretune.study.load import load_study, resolved
 
@@ -90,12 +89,12 @@ def write(folder, old="", new=""):
         ("probing:", "protocol: {stop: never}\nprobing:", ["protocol.stop", "newline", "length"]),
         (
             "probing:",
-            "rates: {grid: [1.0e-4, 1.0e-3], steps: [21]}\nprobing:",
-            ["rates.steps", "21", "36"],
+            "grid: {learning_rate: [1.0e-4, 1.0e-3], steps: [21]}\nprobing:",
+            ["grid.steps", "21", "36"],
         ),
         (
             "probing:",
-            "rates: {grid: [1.0e-4, 2.0e-4], steps: [20]}\nprobing:",
+            "grid: {learning_rate: [1.0e-4, 2.0e-4], steps: [20]}\nprobing:",
             ["recipes.xsum.learning_rate", "0.0002"],
         ),
         ("[xsum, cnn", "[tulu_v2, cnn", ["probing.datasets.0", "'tulu_v2'"]),
@@ -104,7 +103,7 @@ def write(folder, old="", new=""):
 )
 def test_refused_in_one_line(tmp_path, old, new, words):
     with pytest.raises(StudyError) as refusal:
-        cells(load_study(write(tmp_path, old, new)))
+        plan_of(load_study(write(tmp_path, old, new)))
     message = str(refusal.value)
     assert "\n" not in message and "mine.yaml" in message
     for word in words:
@@ -168,7 +167,9 @@ def test_unknown_study_and_checkpoint_name_what_is_known():
 
 def test_every_file_under_params_is_a_study():
     for study in (load_study(file.stem) for file in paths.PARAMS.glob("*.yaml")):
-        assert study.checkpoints.source == "hub" or cells(study)  # those of the Hub: test_families
+        assert (
+            study.checkpoints.source == "hub" or plan_of(study).cells
+        )  # those of the Hub: test_families
 
 
 def test_resolved_shows_every_value_and_reads_back(tmp_path):
@@ -187,7 +188,10 @@ def test_overrides_reach_any_value():
     assert study.tuning.seeds == 3 and study.probing.datasets == ("mnli",)
     assert study.tuning_of("mnli").learning_rate == 2e-4
     assert study.tuning_of("xsum").learning_rate == study.tuning.learning_rate
-    assert len({cell.model.key for cell in cells(study) if cell.model.recipe == "mnli"}) == 3 * 5
+    assert (
+        len({cell.model.key for cell in plan_of(study).cells if cell.model.recipe == "mnli"})
+        == 3 * 5
+    )
     for wrong in ("tuning.seeds", "tuning.sedes=3", "title.a=1", "tuning.seeds=x"):
         with pytest.raises(StudyError):
             load_study("smoke", (wrong,))

@@ -2,22 +2,27 @@
 
 import pytest
 
-from pretune import costs, lengths, paths
+from conftest import plan_of
+from pretune import paths
 from pretune.errors import StudyError
 from pretune.models import pretraining, tuned
-from pretune.plan import cells, sweep
-from pretune.sources import datasets
+from pretune.plan import costs, lengths
+from pretune.sources import datasets, found
 from pretune.study import config
 from pretune.study.load import load_study
 from pretune.tasks.registry import RESERVE
 
 
 def keys(*overrides):
-    return {cell.model.name: cell.model.key for cell in cells(load_study("smoke", overrides))}
+    return {
+        cell.model.name: cell.model.key for cell in plan_of(load_study("smoke", overrides)).cells
+    }
 
 
 def probes(*overrides):
-    return {probe.key for cell in cells(load_study("smoke", overrides)) for probe in cell.probes}
+    return {
+        probe.key for cell in plan_of(load_study("smoke", overrides)).cells for probe in cell.probes
+    }
 
 
 def test_one_cell_a_checkpoint_recipe_and_seed_and_base_once():
@@ -25,7 +30,7 @@ def test_one_cell_a_checkpoint_recipe_and_seed_and_base_once():
     assert len(names) == 5 * (1 + 2 * 4) and "step-20.base.0" in names and "step-20.mnli.1" in names
     base = next(
         cell
-        for cell in cells(load_study("smoke", ("tuning.seeds=2",)))
+        for cell in plan_of(load_study("smoke", ("tuning.seeds=2",))).cells
         if cell.model.recipe == "base"
     )
     assert {probe.draw for probe in base.probes if probe.shots} == {0, 1}
@@ -34,7 +39,7 @@ def test_one_cell_a_checkpoint_recipe_and_seed_and_base_once():
 
 
 def test_only_names_checkpoints():
-    found = cells(load_study("smoke"), ("step-36", "step-0"))
+    found = plan_of(load_study("smoke")).of(only=("step-36", "step-0")).cells
     assert {cell.model.checkpoint.name for cell in found} == {"step-0", "step-36"}
 
 
@@ -96,7 +101,7 @@ def views(recipe, *overrides):
     study = load_study("smoke", overrides)
     return {
         (p.dataset, p.format, p.shots)
-        for cell in cells(study)
+        for cell in plan_of(study).cells
         if cell.model.recipe == recipe
         for p in cell.probes
     }
@@ -126,7 +131,7 @@ def test_findings_decide_what_is_looked_at_and_no_more():
     ) not in both
 
 
-GRID = "rates={grid: [5.0e-4, 1.0e-3, 2.0e-3], steps: [20, 40]}"
+GRID = "grid={learning_rate: [5.0e-4, 1.0e-3, 2.0e-3], steps: [20, 40]}"
 
 
 def test_a_grid_of_rates_adds_models_where_it_is_run_and_keeps_the_others():
@@ -138,7 +143,7 @@ def test_a_grid_of_rates_adds_models_where_it_is_run_and_keeps_the_others():
         and "step-20.mnli@0.0005.0" in added
         and not [name for name in added if "step-36" in name]
     )
-    found = sweep(load_study("smoke", (GRID,)))
+    found = plan_of(load_study("smoke", (GRID,))).sweep().cells
     assert len(found) == 4 * 3 * 2
     for cell in found:
         [probe] = cell.probes
@@ -155,14 +160,14 @@ def test_a_rate_of_the_grid_is_the_model_that_a_recipe_with_that_rate_would_be()
 
 def test_costs_grow_with_the_work():
     small, large = (load_study("smoke", (f"probing.items={n}",)) for n in (12, 24))
-    one, two = (costs.total(study, cells(study)) for study in (small, large))
+    one, two = (costs.total(plan_of(study), plan_of(study).cells) for study in (small, large))
     assert (
         two.scored_tokens > 1.5 * one.scored_tokens
         and two.seconds > one.seconds
         and two.flops > one.flops
     )
     assert one.trained_tokens == two.trained_tokens > 40 * 8 * 128
-    assert 0 < costs.memory_gb(small) < 2 and 0 < costs.disk_gb(small) < 1
+    assert 0 < costs.memory_gb(plan_of(small)) < 2 and 0 < costs.disk_gb(plan_of(small)) < 1
 
 
 OLMO = {
@@ -185,12 +190,12 @@ def on_the_hub(tmp_path, monkeypatch):
 
     def study(name, config, *overrides):
         point = {"run": 0, "tokens": 1, "stage": "", "repo": "lab/model", "bytes": 1}
-        found = [
+        there = [
             point | {"name": f"step{step}", "step": step, "commit": str(step)}
             for step in range(1000, 6000, 1000)
         ]
-        monkeypatch.setattr(found, "pinned", lambda study: {"config": config, "checkpoints": found})
-        return load_study(name, ("rates=null", *overrides))
+        monkeypatch.setattr(found, "pinned", lambda study: {"config": config, "checkpoints": there})
+        return load_study(name, ("grid=null", *overrides))
 
     return study
 
@@ -198,36 +203,46 @@ def on_the_hub(tmp_path, monkeypatch):
 def test_memory_is_that_of_a_batch_of_the_longest_rows_and_of_one_row(on_the_hub):
     """80 GB of one GPU were planned as 22, by rows of 60 tokens."""
     study = on_the_hub("olmo-1b", OLMO)
-    assert costs.longest_batch(study) == (8, 2048)
-    assert 70 < costs.memory_gb(study) < 80 and 25 < costs.memory_gb(study, 1) < 30
+    assert costs.longest_batch(plan_of(study)) == (8, 2048)
+    assert (
+        70 < costs.memory_gb(plan_of(study)) < 80 and 25 < costs.memory_gb(plan_of(study), 1) < 30
+    )
     shorter, larger = (
         on_the_hub("olmo-1b", OLMO, change)
         for change in ("tuning.max_length=512", "recipes.xsum.batch_size=32")
     )
-    assert costs.longest_batch(shorter) == (8, 512) and costs.longest_batch(larger) == (32, 2048)
-    assert costs.memory_gb(shorter) < costs.memory_gb(study) < costs.memory_gb(larger)
-    assert costs.memory_gb(larger, 1) == costs.memory_gb(study, 1)
+    assert costs.longest_batch(plan_of(shorter)) == (8, 512) and costs.longest_batch(
+        plan_of(larger)
+    ) == (32, 2048)
+    assert (
+        costs.memory_gb(plan_of(shorter))
+        < costs.memory_gb(plan_of(study))
+        < costs.memory_gb(plan_of(larger))
+    )
+    assert costs.memory_gb(plan_of(larger), 1) == costs.memory_gb(plan_of(study), 1)
 
 
 def test_models_are_in_memory_when_they_are_scored_too(on_the_hub):
     study = on_the_hub("olmo-1b", OLMO, "recipes={base: {}}")
     cached = 40 * 16 * 2048  # bytes a token
     whole, least = (
-        costs.PROCESS_GB + (4 * costs.parameters(study) + tokens * cached) / 1e9
+        costs.PROCESS_GB + (4 * costs.parameters(plan_of(study)) + tokens * cached) / 1e9
         for tokens in (16_384, 2048)
     )
-    assert costs.memory_gb(study) == pytest.approx(whole) and costs.memory_gb(
-        study, 1
+    assert costs.memory_gb(plan_of(study)) == pytest.approx(whole) and costs.memory_gb(
+        plan_of(study), 1
     ) == pytest.approx(least)
     short = on_the_hub(
         "olmo-1b", OLMO, "recipes={base: {}}", "probing.datasets=[mnli, paws]", "probing.shots=1"
     )
-    assert costs.memory_gb(short, 1) == pytest.approx(least - (2048 - 2 * 73) * cached / 1e9)
+    assert costs.memory_gb(plan_of(short), 1) == pytest.approx(
+        least - (2048 - 2 * 73) * cached / 1e9
+    )
 
 
 def test_lengths_that_were_measured_take_the_place_of_those_registered(on_the_hub):
     study = on_the_hub("olmo-1b", OLMO)
-    before = costs.total(study, cells(study))
+    before = costs.total(plan_of(study), plan_of(study).cells)
     assert lengths.basis(study) == "registered medians, guessed for xlsum, popqa, tulu_v2"
     assert lengths.basis_of_longest(study) == "the longest that may come"
     twice = {
@@ -235,12 +250,12 @@ def test_lengths_that_were_measured_take_the_place_of_those_registered(on_the_hu
         for name, tokens in lengths.REAL_TOKENS.items()
     }
     lengths.note(study, twice)
-    after = costs.total(study, cells(study))
+    after = costs.total(plan_of(study), plan_of(study).cells)
     assert (
         after.trained_tokens == 2 * before.trained_tokens
         and after.scored_tokens > 1.8 * before.scored_tokens
     )
-    assert lengths.basis(study) == "measured" and costs.longest_batch(study) == (
+    assert lengths.basis(study) == "measured" and costs.longest_batch(plan_of(study)) == (
         8,
         3 * lengths.REAL_TOKENS["tulu_v2"],
     )
@@ -248,7 +263,7 @@ def test_lengths_that_were_measured_take_the_place_of_those_registered(on_the_hu
     lengths.note(study, {name: one for name, one in twice.items() if name not in ("mnli", "popqa")})
     assert lengths.basis(study) == "measured, registered medians for mnli, guessed for popqa"
     cut = on_the_hub("olmo-1b", OLMO, "tuning.max_length=512")
-    assert costs.longest_batch(cut) == (8, 512)
+    assert costs.longest_batch(plan_of(cut)) == (8, 512)
     assert (
         lengths.row(cut, "xsum", 2048) == 512
         and lengths.row(cut, "paws", 2048) == 2 * lengths.REAL_TOKENS["paws"]
@@ -258,21 +273,27 @@ def test_lengths_that_were_measured_take_the_place_of_those_registered(on_the_hu
 def test_rows_of_a_generated_world_are_as_it_has_them(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path)
     quick = load_study("quick")
-    assert lengths.basis(quick).startswith("60 tokens") and costs.longest_batch(quick) == (3, 384)
+    assert lengths.basis(quick).startswith("60 tokens") and costs.longest_batch(plan_of(quick)) == (
+        3,
+        384,
+    )
     assert {lengths.item(quick, name) for name in quick.probing.datasets} == {60}
 
 
 def test_the_disk_holds_a_state_for_each_process_that_trains(on_the_hub, tokenizer):
     study = on_the_hub("olmo-1b", OLMO)
-    assert costs.disk_gb(study, 3) - costs.disk_gb(study) == pytest.approx(
-        2 * 24e-9 * costs.parameters(study)
+    assert costs.disk_gb(plan_of(study), 3) - costs.disk_gb(plan_of(study)) == pytest.approx(
+        2 * 24e-9 * costs.parameters(plan_of(study))
     )
-    written, kept = costs.tuned_gb(study)
-    assert written == pytest.approx(5 * 9 * 3 * 4e-9 * costs.parameters(study)) and kept == 100
+    written, kept = costs.tuned_gb(plan_of(study))
+    assert (
+        written == pytest.approx(5 * 9 * 3 * 4e-9 * costs.parameters(plan_of(study)))
+        and kept == 100
+    )
     adapters = on_the_hub(
         "olmo-1b", OLMO, "recipes={base: {}, xsum: {dataset: xsum, lora: {rank: 16}}}"
     )
-    assert 0 < costs.states_gb(adapters) < 0.02 * costs.states_gb(study)
+    assert 0 < costs.states_gb(plan_of(adapters)) < 0.02 * costs.states_gb(plan_of(study))
 
 
 def test_adapters_are_counted_as_they_are_made(tokenizer):
@@ -280,7 +301,7 @@ def test_adapters_are_counted_as_they_are_made(tokenizer):
     network = pretraining.new_model(study.checkpoints.pretraining.architecture, tokenizer, 0)
     with tuned.adapted(network, config.Lora(rank=8), 0) as trained:
         counted = sum(weight.numel() for weight in trained.parameters() if weight.requires_grad)
-    assert costs._adapters(study, config.Lora(rank=8)) == counted
+    assert costs._adapters(plan_of(study), config.Lora(rank=8)) == counted
 
 
 def test_configurations_by_other_names_are_read_and_what_is_not_there_is_named(on_the_hub):
@@ -292,7 +313,7 @@ def test_configurations_by_other_names_are_read_and_what_is_not_there_is_named(o
         "n_positions": 1024,
         "vocab_size": 50257,
     }
-    assert costs.architecture(on_the_hub("olmo-1b", gpt2)) == config.Architecture(
+    assert costs.architecture(plan_of(on_the_hub("olmo-1b", gpt2))) == config.Architecture(
         layers=12, width=768, heads=12, intermediate=3072, context=1024, vocabulary=50257
     )
     with pytest.raises(
@@ -300,7 +321,9 @@ def test_configurations_by_other_names_are_read_and_what_is_not_there_is_named(o
         match="says nothing of layers, context by a name that is known: num_hidden_layers, n_layer",
     ):
         costs.architecture(
-            on_the_hub(
-                "olmo-1b", {"d_model": 768, "n_embd": 768, "n_head": 12, "vocab_size": 50257}
+            plan_of(
+                on_the_hub(
+                    "olmo-1b", {"d_model": 768, "n_embd": 768, "n_head": 12, "vocab_size": 50257}
+                )
             )
         )

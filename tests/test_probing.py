@@ -11,11 +11,13 @@ import pytest
 import torch
 
 from conftest import OUTPUTS
-from pretune import plan, records
+from pretune import records
 from pretune.analysis import statistics
 from pretune.errors import StudyError
 from pretune.models import pretraining
 from pretune.models.checkpoint import Checkpoint
+from pretune.plan.cells import Model, Probe
+from pretune.records import table
 from pretune.run import cell, prepare
 from pretune.run import probe as probes
 from pretune.sources import datasets
@@ -36,13 +38,13 @@ def seen(model, tokenizer, dataset, *overrides, **changes):
     """
     study = load_study("smoke", overrides)
     prepare.prepare_data(study)
-    probe = plan.Probe(
-        dataset, plan.evaluation_split(study, REGISTRY[dataset]), "default", 2, 0, 12, 8, "", ""
+    probe = Probe(
+        dataset, datasets.evaluation_split(study, REGISTRY[dataset]), "default", 2, 0, 12, 8, "", ""
     )
     found = probes.Seen()
     probes.look(
         study,
-        plan.Model(POINT, "base", 0, "none"),
+        Model(POINT, "base", 0, "none"),
         model,
         tokenizer,
         replace(probe, **changes),
@@ -121,7 +123,7 @@ def test_without_a_skill_the_best_of_chance_of_tokens_alike_and_of_answers_witho
     }
     level = {
         how: records.scored(pd.DataFrame([base]), how)["baseline"].item()
-        for how in records.NORMALISATIONS
+        for how in table.NORMALISATIONS
     }
     assert level == {
         "dataset": 1.0,
@@ -252,7 +254,7 @@ def test_published_generation_goes_past_a_newline(model, tokenizer):
 
 
 def test_training_rows_that_do_not_fit_are_passed_over_or_cut(model, tokenizer):
-    study, tuned = load_study("smoke"), plan.Model(POINT, "xsum", 0, "none")
+    study, tuned = load_study("smoke"), Model(POINT, "xsum", 0, "none")
     whole, none = cell._training_rows(study, tuned, 512, tokenizer)
     longest = max(len(row.ids) for row in whole)
     made, long = cell._training_rows(study, tuned, longest - 1, tokenizer)
@@ -267,7 +269,7 @@ def test_training_rows_that_do_not_fit_are_passed_over_or_cut(model, tokenizer):
 
 def test_rows_longer_than_max_length_are_passed_over_and_counted_or_cut(tokenizer):
     """As those are that exceed the context, and never more than the context holds."""
-    tuned, study = plan.Model(POINT, "xsum", 0, "none"), load_study("smoke")
+    tuned, study = Model(POINT, "xsum", 0, "none"), load_study("smoke")
     whole, none = cell._training_rows(study, tuned, 512, tokenizer)
     longest = max(len(row.ids) for row in whole)
     made, long = cell._training_rows(
@@ -291,7 +293,7 @@ def test_rows_longer_than_max_length_are_passed_over_and_counted_or_cut(tokenize
 def test_examples_that_are_trained_on_count_their_completion_only(tokenizer):
     study = load_study("smoke")
     for recipe, said in (("mnli", {"entailment", "neutral", "contradiction"}), ("instruct", None)):
-        made, _ = cell._training_rows(study, plan.Model(POINT, recipe, 0, "none"), 512, tokenizer)
+        made, _ = cell._training_rows(study, Model(POINT, recipe, 0, "none"), 512, tokenizer)
         answers = {
             tokenizer.decode(row.ids[row.counted]).replace(tokenizer.eos_token, "").strip()
             for row in made

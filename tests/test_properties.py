@@ -11,11 +11,13 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as some
 
-from pretune import plan, records
+from conftest import plan_of
+from pretune import records
 from pretune.analysis import claims, statistics
 from pretune.errors import StudyError
 from pretune.models import checkpoint
-from pretune.plan import Model
+from pretune.plan.cells import Model
+from pretune.records import store
 from pretune.sources import revisions
 from pretune.study.load import load_study
 from pretune.tasks import prompts
@@ -73,7 +75,7 @@ def test_any_override_gives_a_study_or_one_line(overrides):
         for key, value in overrides
     )
     try:
-        found = plan.cells(load_study("smoke", texts))
+        found = plan_of(load_study("smoke", texts)).cells
     except StudyError as refusal:
         assert "\n" not in str(refusal) and len(str(refusal)) < 1500
     else:
@@ -159,11 +161,11 @@ def test_what_is_recorded_is_what_is_read(tmp_path_factory, made):
     ]
     records.write_record(folder / "model", table, texts, {"left_out": {}})
     [part] = (folder / "model").iterdir()
-    read = pd.read_parquet(part / records.ROWS), pd.read_parquet(part / records.TEXTS)
+    read = pd.read_parquet(part / store.ROWS), pd.read_parquet(part / store.TEXTS)
     assert read[0]["item"].tolist() == [row[0] for row in made]
     assert [list(one) for one in read[0]["log_likelihood"]] == [row[1] for row in made]
     assert read[1]["prompt"].tolist() == [row[3] for row in made]
-    assert not records._fault(part, json.loads((part / records.RECORD).read_text()), model)
+    assert not store._fault(part, json.loads((part / store.RECORD).read_text()), model)
 
 
 @FEW

@@ -6,13 +6,14 @@ import pytest
 
 from conftest import ROOT
 from pretune.analysis import results
+from pretune.plan.cells import Plan
 from pretune.report import prose
 from pretune.study.load import load_study
 
 
 def of(study, *overrides):
     """A page of a study without rows: what is said here follows from settings alone."""
-    return results.Page(load_study(study, overrides), "", "all", None, {}, 0)
+    return results.Results(Plan(load_study(study, overrides), (), (), {}), "", "all", None, {})
 
 
 def test_how_datasets_are_asked_follows_the_protocol():

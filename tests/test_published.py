@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT, run_pretune
 from pretune import paths
 from pretune.findings import dataset_dichotomy, published_tables
-from pretune.report.open import open_page
+from pretune.report.open import open_results
 from pretune.sources import released
 from pretune.sources.released import MAIN, TableError
 from pretune.study.load import load_study, resolved
@@ -188,7 +188,7 @@ def page(tmp_path_factory):
         pytest.skip("the released tables are not here")
     file = tmp_path_factory.mktemp("study") / "published.yaml"
     file.write_text(resolved(load_study("published", (f"tables={REAL}",))))
-    return open_page(str(file), "06_published_tables", "all")
+    return open_results(str(file), "06_published_tables", "all")
 
 
 def test_both_group_means_of_table_6_come_out_to_three_digits(page):

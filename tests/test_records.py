@@ -9,8 +9,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from conftest import plan_of
 from pretune import paths, records
-from pretune.plan import cells
+from pretune.records import table
+from pretune.run import status
 from pretune.study.load import load_study
 
 SMALL = (
@@ -22,7 +24,7 @@ ABOUT = {"left_out": {}, "training": [], "checkpoint_sha256": "0" * 64}
 
 
 def bases(study):
-    return [cell for cell in cells(study) if cell.model.recipe == "base"]
+    return [cell for cell in plan_of(study).cells if cell.model.recipe == "base"]
 
 
 @pytest.fixture
@@ -77,35 +79,36 @@ def write(study, cell, probes):
 
 
 def test_what_was_written_is_read_and_the_rest_is_missing(study):
-    assert len(records.load(study)) == 2 * 6 * 6
+    assert len(records.load(plan_of(study))) == 2 * 6 * 6
     there = {cell.model.name for cell in bases(study)[:2]}
-    assert {cell.model.name for cell in records.missing(study)} == {
-        cell.model.name for cell in cells(study)
+    assert {cell.model.name for cell in status.missing(plan_of(study))} == {
+        cell.model.name for cell in plan_of(study).cells
     } - there
-    assert set(records.load(study, columns=["dataset", "item"]).columns) == {"dataset", "item"}
-    assert set(records.load(study, where={"dataset": ["mnli", "rte"]})["dataset"]) == {
+    assert set(records.load(plan_of(study), columns=["dataset", "item"]).columns) == {
+        "dataset",
+        "item",
+    }
+    assert set(records.load(plan_of(study), where={"dataset": ["mnli", "rte"]})["dataset"]) == {
         "mnli",
         "rte",
     }
-    assert len(records.load_texts(study, {"checkpoint": "step-0"})) == 36
+    assert len(records.load_texts(plan_of(study), {"checkpoint": "step-0"})) == 36
 
 
 def test_unknown_names_are_errors_that_name_what_is_allowed(study):
     with pytest.raises(KeyError, match=r"'datset'.*dataset"):
-        records.load(study, columns=["datset"])
+        records.load(plan_of(study), columns=["datset"])
     with pytest.raises(KeyError, match="'recip'"):
-        records.load(study, where={"recip": "base"})
+        records.load(plan_of(study), where={"recip": "base"})
     with pytest.raises(LookupError, match="dataset = 'paws'"):
-        records.load(study, where={"dataset": "paws"})
+        records.load(plan_of(study), where={"dataset": "paws"})
     with pytest.raises(KeyError, match="calibrated"):
-        records.scored(records.load(study), "character")
+        records.scored(records.load(plan_of(study)), "character")
 
 
 def test_each_normalisation_picks_by_its_own_rule(study):
-    rows = records.load(study, where={"dataset": "mnli"})  # log-likelihoods -4, -6
-    picked = {
-        name: set(records.scored(rows, name)["prediction"]) for name in records.NORMALISATIONS
-    }
+    rows = records.load(plan_of(study), where={"dataset": "mnli"})  # log-likelihoods -4, -6
+    picked = {name: set(records.scored(rows, name)["prediction"]) for name in table.NORMALISATIONS}
     assert picked == {
         "dataset": {0},
         "sum": {0},
@@ -114,13 +117,15 @@ def test_each_normalisation_picks_by_its_own_rule(study):
         "calibrated": {1},
     }
     assert records.scored(rows)["score"].mean() == 0.5
-    generated = records.scored(records.load(study, where={"dataset": "xsum"}), "calibrated")
+    generated = records.scored(
+        records.load(plan_of(study), where={"dataset": "xsum"}), "calibrated"
+    )
     assert set(generated["score"]) == {0.25} and set(generated["prediction"]) == {-1}
 
 
 @pytest.mark.parametrize("name", ["log_likelihood", "blank_log_likelihood"])
 def test_log_likelihoods_that_are_not_finite_have_no_answer(study, name):
-    rows = records.load(study, where={"dataset": ["mnli", "xsum"]})
+    rows = records.load(plan_of(study), where={"dataset": ["mnli", "xsum"]})
     picked = next(place for place in rows.index if rows["dataset"][place] == "mnli")
     rows.at[picked, name] = np.array([np.nan, -1.0])
     with pytest.raises(
@@ -161,13 +166,13 @@ def test_a_damaged_record_is_named_set_aside_and_counts_as_missing(study, caplog
     else:
         table.write_bytes(data[: len(data) // 2] if damage == "cut" else b"")
     with caplog.at_level(logging.WARNING):
-        assert records.missing(study)[0] == cell
+        assert status.missing(plan_of(study))[0] == cell
     assert folder.name in caplog.text and "set aside" in caplog.text
-    assert len(records.load(study)) == 36  # the other cell's
+    assert len(records.load(plan_of(study))) == 36  # the other cell's
     assert [path.suffix for path in folder.iterdir()] == [".damaged"]
     shutil.rmtree(cell.model.checkpoint.folder, ignore_errors=True)
     write(study, cell, cell.probes)
-    assert len(records.load(study)) == 72
+    assert len(records.load(plan_of(study))) == 72
 
 
 def test_what_rows_say_of_their_checkpoint_is_what_the_study_says_now(study):
@@ -177,11 +182,11 @@ def test_what_rows_say_of_their_checkpoint_is_what_the_study_says_now(study):
     for cell in bases(study)[2:]:
         write(study, cell, cell.probes)
     more = load_study("smoke", (*SMALL, "checkpoints.steps=[0, 20, 36, 38, 39, 40]"))
-    old, new = records.load(study), records.load(more)
+    old, new = records.load(plan_of(study)), records.load(plan_of(more))
     assert set(old.loc[old["late"], "step"]) == {36, 38, 40} and set(
         new.loc[new["late"], "step"]
     ) == {38, 40}
-    assert records.load(more, where={"late": True})["step"].nunique() == 2
+    assert records.load(plan_of(more), where={"late": True})["step"].nunique() == 2
     assert (old.dtypes == new.dtypes).all() and old.drop(columns="late").equals(
         new.drop(columns="late")
     )
@@ -192,15 +197,15 @@ def test_half_written_files_are_never_read(study):
     folder = records.record_folder(study, cell.model)
     part = next(folder.iterdir())
     part.rename(part.with_name(f"{part.name}.elsewhere-1.partial"))
-    assert records.missing(study)[0] == cell and len(records.load(study)) == 36
+    assert status.missing(plan_of(study))[0] == cell and len(records.load(plan_of(study))) == 36
 
 
 def test_a_new_probe_is_the_only_thing_missing(study):
     more = load_study("smoke", ("probing.items=25", *SMALL))
-    assert len(records.missing(more)) == len(cells(study)) == 20
+    assert len(status.missing(plan_of(more))) == len(plan_of(study).cells) == 20
     cell = bases(study)[2]
     write(study, cell, cell.probes[:4])
-    lacking = next(one for one in records.missing(study) if one.model == cell.model)
+    lacking = next(one for one in status.missing(plan_of(study)) if one.model == cell.model)
     assert lacking.probes == cell.probes[4:]
 
 

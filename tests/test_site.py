@@ -13,7 +13,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from conftest import OUTPUTS
+from conftest import OUTPUTS, plan_of
 from pretune import paths
 from pretune.analysis.claims import VERDICTS
 from pretune.analysis.display import quote
@@ -77,7 +77,7 @@ def test_code_is_folded_but_there_and_figures_have_a_text(finding_files):
     for file in finding_files:
         text, page = file.read_text(), Links(file.read_text())
         assert text.count('<details class="code"><summary>code</summary>') >= 8
-        assert "pages.open_page" in re.sub("<[^>]+>", "", text)
+        assert "open_results" in re.sub("<[^>]+>", "", text)
         assert page.labels and all(label and len(label) > 30 for label in page.labels)
 
 
@@ -172,7 +172,7 @@ def test_only_what_changed_is_written_and_leftovers_go(smoke, files):
     folder = files[0].parent
     before = {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in files}
     (folder / "old.html").write_text("old")
-    made = pages.pages(smoke)
+    made = pages.pages(plan_of(smoke))
     files[1].unlink()
     site.render(smoke.title, {page: pages.executed(smoke, page) for page in made}, folder)
     assert not (folder / "old.html").exists()
@@ -262,8 +262,8 @@ def test_a_study_of_two_findings_links_to_its_own_pages_only(smoke, tmp_path, mo
     (tmp_path / "smoke" / "smoke.yaml").write_text(resolved(two))
     two = load_study(str(tmp_path / "smoke" / "smoke.yaml"))
     monkeypatch.setenv("PRETUNE_OUTPUTS", str(tmp_path))
-    wanted = [page for page in pages.pages(two) if page.checkpoint == "all"]
-    assert pages.execute(two, wanted, 2) == {}
+    wanted = [page for page in pages.pages(plan_of(two)) if page.checkpoint == "all"]
+    assert pages.execute(plan_of(two), wanted, 2) == {}
     site.render(two.title, {page: pages.executed(two, page) for page in wanted}, tmp_path / "site")
     assert follow(tmp_path / "site") == []
     text = (tmp_path / "site" / "index.html").read_text()

@@ -15,18 +15,17 @@ import psutil
 import pytest
 from nbclient import NotebookClient
 
-from conftest import OUTPUTS, ROOT, run_pretune
+from conftest import OUTPUTS, ROOT, plan_of, run_pretune
 from pretune import paths, records
-from pretune.plan import cells
-from pretune.report import pages, site
+from pretune.report import open, pages, site
 from pretune.study.load import load_study
 from running import WHO, gone, record_count, rows_in, start, wait_until
 
 
 def test_the_run_leaves_every_row_and_says_what_it_took(smoke):
-    rows = records.load(smoke)
+    rows = records.load(plan_of(smoke))
     assert (
-        len(rows) == sum(len(cell.probes) for cell in cells(smoke)) * 12
+        len(rows) == sum(len(cell.probes) for cell in plan_of(smoke).cells) * 12
         and not rows.duplicated(WHO).any()
     )
     scored, text = records.scored(rows), rows["dataset"] == "held_out_text"
@@ -43,7 +42,7 @@ def test_the_run_leaves_every_row_and_says_what_it_took(smoke):
     )
     for recipe in ("mnli", "lora_mnli", "instruct"):
         log = records.training_log(
-            smoke, next(cell.model for cell in cells(smoke) if cell.model.recipe == recipe)
+            smoke, next(cell.model for cell in plan_of(smoke).cells if cell.model.recipe == recipe)
         )
         assert len(log) == 3 and log["loss"].notna().all()
 
@@ -70,8 +69,8 @@ def test_nothing_to_do_takes_at_most_five_seconds_and_touches_nothing(smoke):
 
 
 def test_only_what_is_missing_is_done_again(smoke):
-    before = records.load(smoke).sort_values(WHO, ignore_index=True)
-    cell = next(cell for cell in cells(smoke) if cell.model.name == "step-36.mnli.0")
+    before = records.load(plan_of(smoke)).sort_values(WHO, ignore_index=True)
+    cell = next(cell for cell in plan_of(smoke).cells if cell.model.name == "step-36.mnli.0")
     folder = records.record_folder(smoke, cell.model)
     stamps = {path: path.stat().st_mtime_ns for path in folder.parent.rglob("*.json")}
     shutil.rmtree(folder)
@@ -84,11 +83,13 @@ def test_only_what_is_missing_is_done_again(smoke):
     assert run_pretune("run", "smoke", "--no-notebooks").returncode == 0
     changed = {path for path, old in stamps.items() if path.stat().st_mtime_ns != old}
     assert {path.parent.parent for path in changed} == {folder}
-    pd.testing.assert_frame_equal(before, records.load(smoke).sort_values(WHO, ignore_index=True))
+    pd.testing.assert_frame_equal(
+        before, records.load(plan_of(smoke)).sort_values(WHO, ignore_index=True)
+    )
 
 
 def test_resources_are_told_by_phase(smoke):
-    about = records.provenance(smoke)
+    about = records.provenance(plan_of(smoke))
     assert set(about["scoring_precision"]) == {"float32"} and about["commit"].nunique() == 1
     assert all(
         one["tune"] > 48 * 20 for one in about[~about["model"].str.contains("base")]["tokens"]
@@ -112,7 +113,7 @@ def test_plan_prints_the_study_its_cells_and_what_it_expects(tmp_path):
 
 
 def test_kill_nine_at_five_moments_ends_with_the_same_rows(smoke, tmp_path, monkeypatch):
-    expected = records.load(smoke).sort_values(WHO, ignore_index=True)
+    expected = records.load(plan_of(smoke)).sort_values(WHO, ignore_index=True)
     pretrained = tmp_path / "cache" / "pretrained"
     moments = [
         lambda: list(pretrained.glob("*/step-0")),
@@ -232,7 +233,7 @@ def test_a_notebook_gives_the_same_figures_from_its_own_folder_as_in_the_report(
 
 def test_only_a_study_as_its_file_says_is_kept_as_reference(smoke, tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "REFERENCE", tmp_path / "reference")
-    kept = pages.keep_reference(smoke)
+    kept = pages.keep_reference(plan_of(smoke))
     assert {file.name for file in kept} >= {
         "findings.json",
         "scores.parquet",
@@ -241,7 +242,8 @@ def test_only_a_study_as_its_file_says_is_kept_as_reference(smoke, tmp_path, mon
     }
     scores = pd.read_parquet(tmp_path / "reference" / "smoke" / "scores.parquet")
     assert (
-        len(scores) == sum(len(cell.probes) for cell in cells(smoke)) and scores["n"].eq(12).all()
+        len(scores) == sum(len(cell.probes) for cell in plan_of(smoke).cells)
+        and scores["n"].eq(12).all()
     )
     text = "".join(file.read_text() for file in kept if file.suffix != ".parquet")
     assert (
@@ -256,7 +258,7 @@ def test_only_a_study_as_its_file_says_is_kept_as_reference(smoke, tmp_path, mon
         pages.PageError,
         match="smoke was run with overrides; only a study as in params/smoke.yaml is kept",
     ):
-        pages.keep_reference(load_study("smoke", ("tuning.seeds=2",)))
+        pages.keep_reference(plan_of(load_study("smoke", ("tuning.seeds=2",))))
 
 
 def figures_of(book):
@@ -269,7 +271,7 @@ def figures_of(book):
 
 
 def test_a_sweep_prints_and_keeps_its_table_and_names_the_better_rates(tmp_path, monkeypatch):
-    grid = "rates={grid: [1.0e-6, 1.0e-3], steps: [20, 40]}"
+    grid = "grid={learning_rate: [1.0e-6, 1.0e-3], steps: [20, 40]}"
     done = run_pretune(
         "run",
         "smoke",
@@ -290,7 +292,7 @@ def test_a_sweep_prints_and_keeps_its_table_and_names_the_better_rates(tmp_path,
     assert "recipes.instruct.learning_rate: 0.001 is best, 1e-06 is used" in done.stdout
     study = load_study(str(tmp_path / "smoke" / "smoke.yaml"))
     rows = rows_in(tmp_path, study, monkeypatch)
-    assert set(rows["split"]) == {"train reserve"} and records.summary(study).empty
+    assert set(rows["split"]) == {"train reserve"} and open.summary(study).empty
     # the study as it is has no grid
     assert run_pretune("run", "smoke", "--sweep", outputs=tmp_path).returncode == 2
     both = run_pretune("run", "smoke", "--sweep", "--only", "step-20", outputs=tmp_path)
@@ -359,8 +361,8 @@ def test_checkpoints_from_a_corpus_of_ones_own(tmp_path, world):
 
 def test_a_study_needs_no_torch_to_be_read():
     code = (
-        "import sys; from pretune import batch, params, plan; from pretune.findings import "
-        "overview;plan.cells(load_study('quick')); assert not {'torch', 'transformers', "
+        "import sys; from pretune.report.open import open_plan; from pretune.study.load import "
+        "load_study; open_plan(load_study('quick')); assert not {'torch', 'transformers', "
         "'datasets'} & set(sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -371,7 +373,7 @@ def test_a_study_needs_no_torch_to_be_read():
 )
 def test_expected_time_is_within_the_promise(name, minutes):
     """The cost model says that a study of the README fits its promise on two cores."""
-    from pretune import costs
+    from pretune.plan import costs
 
-    study = load_study(name)
-    assert costs.total(study, cells(study)).seconds / 2 < 60 * minutes
+    plan = plan_of(name)
+    assert costs.total(plan, plan.cells).seconds / 2 < 60 * minutes

@@ -17,10 +17,13 @@ import sys
 import time
 from pathlib import Path
 
-from pretune import costs, lengths, paths, records, storage
+from pretune import paths, storage
 from pretune.errors import RunError, StudyError
-from pretune.plan import cells, check_names
-from pretune.run import queue
+from pretune.plan import costs, lengths
+from pretune.plan.cells import Plan
+from pretune.plan.check import check_names
+from pretune.report.open import open_plan
+from pretune.run import queue, status
 from pretune.study.config import Study
 from pretune.study.load import load_study, resolved
 
@@ -157,7 +160,7 @@ def _study(given: argparse.Namespace) -> Study:
     study = load_study(given.study, tuple(given.overrides))
     if not given.overrides or given.command is _plan:
         return study
-    cells(study)  # refuse what is impossible before anything is written
+    study = open_plan(study).study  # refuse what is impossible before anything is written
     file = paths.study_folder(study.name) / f"{study.name}.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(
@@ -167,52 +170,44 @@ def _study(given: argparse.Namespace) -> Study:
 
 
 def _plan(given: argparse.Namespace) -> int:
-    study = _study(given)
-    work, lacking = cells(study), records.missing(study)
-    print(resolved(study))
-    if study.tables:
-        print(f"nothing to measure: scores are read from {study.tables}")
+    plan = open_plan(_study(given))
+    lacking = status.missing(plan)
+    print(resolved(plan.study))
+    if plan.study.tables:
+        print(f"nothing to measure: scores are read from {plan.study.tables}")
         return 0
-    print(
-        f"{len(work)} cells, {sum(len(cell.probes) for cell in work)} probes; missing "
-        f"{len(lacking)} cells:"
-    )
+    probes = sum(len(cell.probes) for cell in plan.cells)
+    print(f"{len(plan.cells)} cells, {probes} probes; missing {len(lacking)} cells:")
     for cell in lacking:
-        cost = costs.cell_cost(study, cell)
+        cost = costs.cell_cost(plan, cell)
         print(f"  {cell.model.name:<24} {len(cell.probes):>3} probes  {cost.seconds:>7.1f} s")
-    print(_expected(study, costs.total(study, lacking), queue.default_jobs()))
+    print(_expected(plan, costs.total(plan, lacking), queue.default_jobs()))
     return 0
 
 
-def _expected(study: Study, cost: costs.Cost, jobs: int) -> str:
+def _expected(plan: Plan, cost: costs.Cost, jobs: int) -> str:
     """What a study is expected to cost, and what each number rests on."""
-    (written, kept), known, (rows, longest) = (
-        costs.tuned_gb(study),
-        lengths.basis(study),
-        costs.longest_batch(study),
-    )
-    trained = (
-        f"batches of {rows} rows of {longest:,} tokens, {lengths.basis_of_longest(study)}"
-        if rows
-        else "nothing is trained"
-    )
+    (written, kept), known = costs.tuned_gb(plan), lengths.basis(plan.study)
+    rows, longest = costs.longest_batch(plan)
+    basis = lengths.basis_of_longest(plan.study)
+    batches = f"batches of {rows} rows of {longest:,} tokens, {basis}"
     return f"""
 expected for what is missing
   tokens     {cost.trained_tokens:,} trained on, {cost.scored_tokens:,} scored
-  operations {cost.flops:.3g} floating-point operations, {costs.parameters(study):,} parameters
+  operations {cost.flops:.3g} floating-point operations, {costs.parameters(plan):,} parameters
   time       {_span(cost.seconds)} of one process, {_span(cost.seconds / jobs)} with {jobs} \
 processes, without pages
              (at rates measured on an AMD EPYC; row lengths: {known})
   on a GPU   {costs.gpu_hours(cost, "H200"):.1f} hours of one H200, \
 {costs.gpu_hours(cost, "A100"):.1f} of one A100
              (at {costs.REACHED:.0%} of their peak, which is assumed; row lengths: {known})
-  download   {costs.download_gb(study):.1f} GB
-  memory     {costs.memory_gb(study):.1f} GB a process ({trained})
-             {costs.memory_gb(study, 1):.1f} GB with one row at a time, \
+  download   {costs.download_gb(plan):.1f} GB
+  memory     {costs.memory_gb(plan):.1f} GB a process ({batches if rows else "nothing is trained"})
+             {costs.memory_gb(plan, 1):.1f} GB with one row at a time, \
 which a process comes down to by itself
-  disk       {costs.disk_gb(study, jobs):.2f} GB: \
-checkpoints {costs.checkpoints_gb(study):.2f}, tuned weights {kept:.2f}, \
-states of running trainings {costs.states_gb(study, jobs):.2f}
+  disk       {costs.disk_gb(plan, jobs):.2f} GB: \
+checkpoints {costs.checkpoints_gb(plan):.2f}, tuned weights {kept:.2f}, \
+states of running trainings {costs.states_gb(plan, jobs):.2f}
              {written:.2f} GB of tuned weights are written in all; \
 the longest unused make room for others"""
 
@@ -222,63 +217,57 @@ def _span(seconds: float) -> str:
 
 
 def _run(given: argparse.Namespace) -> int:
-    study, only, wall = _study(given), tuple(given.only), {}
-    if given.sweep and only:
+    if given.sweep and given.only:
         raise StudyError(
             "--sweep takes no --only: a rate is chosen from all checkpoints of the grid "
-            "(rates.steps)"
+            "(grid.steps)"
         )
+    plan, only, jobs = open_plan(_study(given)), tuple(given.only), given.jobs
     if given.sweep:
-        return _sweep(study, given.jobs)
-    start = time.perf_counter()
-    outcome = queue.measure(study, only, given.jobs)
+        return _sweep(plan, jobs)
+    start, wall = time.perf_counter(), {}
+    outcome = queue.measure(plan.of(only=only), jobs)
     wall["measure"] = time.perf_counter() - start
-    failed = dict(outcome.failed)
-    made = 0
+    failed, made = dict(outcome.failed), 0
     if not given.no_notebooks:
-        failed_pages, made = _pages(study, only, given.jobs or queue.default_jobs(), wall)
+        failed_pages, made = _pages(plan, only, jobs or queue.default_jobs(), wall)
         failed |= failed_pages
     wall["total"] = time.perf_counter() - start
     if outcome.seconds or made:
-        queue.write_run(study, outcome, wall)
+        queue.write_run(plan.study, outcome, wall)
     return _told(failed)
 
 
-def _sweep(study: Study, jobs: int | None) -> int:
+def _sweep(plan: Plan, jobs: int | None) -> int:
     """Run the grid of learning rates, print its table and leave it as a file."""
     from pretune.report import rates
 
-    if study.rates is None:
-        raise study.refuse(
-            "rates", None, "a sweep needs a grid: rates: {grid: [...], steps: [...]}"
-        )
-    outcome = queue.measure(study, jobs=jobs, rates=True)
+    if plan.study.grid is None:
+        needed = "a sweep needs a grid: grid: {learning_rate: [...], steps: [...]}"
+        raise plan.study.refuse("grid", None, needed)
+    outcome = queue.measure(plan.sweep(), jobs)
     if not outcome.failed:
-        file = paths.study_folder(study.name) / "rates.csv"
-        rates.table(study).to_csv(file, index=False, float_format="%.4g")
-        print(
-            rates.table(study).to_string(index=False, float_format="%.4g"),
-            *rates.advice(study),
-            file,
-            sep="\n",
-        )
+        file = paths.study_folder(plan.study.name) / "rates.csv"
+        table = rates.table(plan)
+        table.to_csv(file, index=False, float_format="%.4g")
+        print(table.to_string(index=False, float_format="%.4g"))
+        print(*rates.advice(plan.study, table), file, sep="\n")
     return _told(outcome.failed)
 
 
 def _report(given: argparse.Namespace) -> int:
     from pretune.report import pages
 
-    study = _study(given)
-    lacking = records.missing(study)
-    if lacking:
+    plan = open_plan(_study(given))
+    if lacking := status.missing(plan):
         raise RunError(
             f"{len(lacking)} cells are missing, the first is {lacking[0].model.name}; pretune run "
             f"{given.study}"
         )
-    failed, _ = _pages(study, (), queue.default_jobs(), {})
+    failed, _ = _pages(plan, (), queue.default_jobs(), {})
     if given.keep and not failed:
         try:
-            for file in pages.keep_reference(study):
+            for file in pages.keep_reference(plan):
                 print(file)
         except pages.PageError as error:
             raise RunError(str(error)) from None
@@ -317,51 +306,48 @@ def _checkpoints(given: argparse.Namespace) -> int:
 
 
 def _pages(
-    study: Study, only: tuple[str, ...], jobs: int, wall: dict[str, float]
+    plan: Plan, only: tuple[str, ...], jobs: int, wall: dict[str, float]
 ) -> tuple[dict[str, str], int]:
     """Execute what is stale and render it; what failed, and how many pages were executed."""
     from pretune.report import pages, site
 
+    study = plan.study
     with queue.alone(paths.study_folder(study.name)):
-        start, without = time.perf_counter(), _unmeasured(study)
-        old = pages.stale(
-            study, [page for page in pages.pages(study, only) if page.checkpoint not in without]
-        )
-        failed = pages.execute(study, old, jobs) if old else {}
+        start, without = time.perf_counter(), _unmeasured(plan)
+        wanted = [page for page in pages.pages(plan, only) if page.checkpoint not in without]
+        old = pages.stale(plan, wanted)
+        failed = pages.execute(plan, old, jobs) if old else {}
         wall["notebooks"], start = time.perf_counter() - start, time.perf_counter()
-        made = {
-            page: file
-            for page in pages.pages(study)
-            if (file := pages.executed(study, page)).exists()
-        }
-        written = site.render(study.title, made, paths.study_folder(study.name) / "site")
+        made = {page: pages.executed(study, page) for page in pages.pages(plan)}
+        there = {page: file for page, file in made.items() if file.exists()}
+        written = site.render(study.title, there, paths.study_folder(study.name) / "site")
         wall["site"] = time.perf_counter() - start
     if written:
         print(written[0])
     return failed, len(old)
 
 
-def _unmeasured(study: Study) -> set[str]:
+def _unmeasured(plan: Plan) -> set[str]:
     """Checkpoints, or `all`, whose pages would measure something, or have nothing to show. What
     failed leaves a hole instead.
     """
-    lacking, noted = records.missing(study), records.failed(study)
+    lacking, noted = status.missing(plan), status.failed(plan)
     untried = {cell.model.checkpoint.name for cell in lacking if cell.model.name not in noted}
     # nothing to compare with
     bare = {cell.model.checkpoint.name for cell in lacking if cell.model.recipe == "base"}
-    whole = not untried and bare != {cell.model.checkpoint.name for cell in cells(study)}
+    whole = not untried and bare != {cell.model.checkpoint.name for cell in plan.cells}
     return untried | bare | (set() if whole else {"all"})
 
 
 def _status(given: argparse.Namespace) -> int:
     from pretune.report import pages
 
-    study = _study(given)
-    work, lacking = cells(study), [cell.model.name for cell in records.missing(study)]
-    wanted = pages.pages(study)
-    stale = [page.stem for page in pages.stale(study, wanted)]
+    plan = open_plan(_study(given))
+    work, lacking = plan.cells, [cell.model.name for cell in status.missing(plan)]
+    wanted = pages.pages(plan)
+    stale = [page.stem for page in pages.stale(plan, wanted)]
     state = {
-        "study": study.name,
+        "study": plan.study.name,
         "checkpoints": list(dict.fromkeys(cell.model.checkpoint.name for cell in work)),
         "cells": {"total": len(work), "done": len(work) - len(lacking), "missing": lacking},
         "pages": {"total": len(wanted), "done": len(wanted) - len(stale), "stale": stale},
@@ -371,7 +357,7 @@ def _status(given: argparse.Namespace) -> int:
         return 0
     for kind, rest in (("cells", "missing"), ("pages", "stale")):
         part = state[kind]
-        print(f"{study.name}: {part['done']} of {part['total']} {kind} done")
+        print(f"{plan.study.name}: {part['done']} of {part['total']} {kind} done")
         for one in part[rest]:
             print(f"  {rest}: {one}")
     return 0

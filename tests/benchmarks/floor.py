@@ -21,7 +21,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from benchmarks.setting import ROOT
-from pretune import plan
+from conftest import plan_of
 from pretune.models import scoring, training, tuned
 from pretune.run import prepare
 from pretune.sources.checkpoints import checkpoints
@@ -72,7 +72,7 @@ def measured(study) -> tuple[dict[str, float], dict[str, list]]:
     prepare.prepare_data(study)
     prepare.prepare_checkpoint(study, checkpoints(study)[-1])
     seconds["pre-training"] = time.perf_counter() - start
-    for cell in plan.cells(study, (checkpoints(study)[-1].name,)):
+    for cell in plan_of(study).of(only=(checkpoints(study)[-1].name,)).cells:
         for phase, value in cell.run_cell(study, cell)[0].items():
             seconds[phase] += value
     return dict(seconds), calls

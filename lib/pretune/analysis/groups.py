@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pandas as pd
 
 from pretune.analysis.contrasts import Scores, Term, effect, gain, lift
-from pretune.analysis.results import Page
+from pretune.analysis.results import Results
 from pretune.analysis.statistics import MARGIN, Estimate
 
 
@@ -79,12 +79,12 @@ NOT_LEARNED = "not learned"
 GROUPS = ("learned", NOT_LEARNED, "learned before", "undecided")
 
 
-def sorted_groups(page: Page) -> pd.Series:
+def sorted_groups(page: Results) -> pd.Series:
     """One of `GROUPS` per dataset, sorted on half A of the items of base."""
     return sort_datasets(half(page.base, "A"))["group"]
 
 
-def counted(page: Page, sorted_: pd.Series) -> pd.Series:
+def counted(page: Results, sorted_: pd.Series) -> pd.Series:
     """The groups of datasets, of which those that share their items count once in each group."""
     return sorted_[
         [name for _, some in sorted_.groupby(sorted_) for name in page.distinct(some.index)]

@@ -6,16 +6,18 @@ Whatever a page shows or says is computed from them.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
-from pretune import plan, records
+from pretune import records
 from pretune.analysis import statistics
 from pretune.analysis.contrasts import Scores
 from pretune.analysis.statistics import Estimate
+from pretune.plan.cells import Plan
+from pretune.sources.datasets import evaluation_split
 from pretune.study.config import Study
 from pretune.tasks.registry import REGISTRY
 
@@ -26,19 +28,22 @@ NO_ITEMS = (
 
 
 @dataclass(frozen=True)
-class Page:
+class Results:
     """One page of a report. `rows` are scored, of the evaluation splits, of the page's
     checkpoint or of all.
     """
 
-    study: Study
+    plan: Plan  # of what the finding looks at
     finding: str
     checkpoint: str  # a name, or "all"
     rows: pd.DataFrame
     missing: dict[str, str]  # names of models that lack rows, and why
-    expected: int  # models that the finding looks at
     # of released tables: cells that the finding asks for and they do not hold
     lacking: pd.DataFrame | None = None
+
+    @property
+    def study(self) -> Study:
+        return self.plan.study
 
     @cached_property
     def scores(self) -> Scores:
@@ -139,7 +144,7 @@ class Page:
         asked, found = set(datasets), {}
         for name in (one for one in self.study.probing.datasets if one in asked):
             about = REGISTRY[name]
-            found.setdefault((about.folder, plan.evaluation_split(self.study, about)), name)
+            found.setdefault((about.folder, evaluation_split(self.study, about)), name)
         return list(found.values())
 
     @cached_property
@@ -147,12 +152,12 @@ class Page:
         return self.rows.groupby(["dataset", "recipe", "format", "shots_asked"]).indices
 
 
-def rescored(page: Page, normalisation: str) -> Page | None:
+def rescored(page: Results, normalisation: str) -> Results | None:
     """The same rows under another scoring; None where single answers are not there."""
     if not page.has_items:
         return None
     rows = records.scored(page.rows.drop(columns=["prediction", "score"]), normalisation)
-    return Page(page.study, page.finding, page.checkpoint, rows, page.missing, page.expected)
+    return replace(page, rows=rows)
 
 
 def ranged(found: Estimate, signed: bool = True) -> str:
@@ -165,11 +170,11 @@ def ranged(found: Estimate, signed: bool = True) -> str:
     return f"{found.value:{sign}.2f} ({found.low:{sign}.2f} to {found.high:{sign}.2f})"
 
 
-def classifications(page: Page) -> list[str]:
+def classifications(page: Results) -> list[str]:
     return [name for name in page.titles if REGISTRY[name].kind == "classification"]
 
 
-def recipes(page: Page) -> dict[str, str]:
+def recipes(page: Results) -> dict[str, str]:
     """Recipes that tune on one dataset, each with that dataset; not those with adapters beside
     one of all weights.
     """
@@ -180,7 +185,7 @@ def recipes(page: Page) -> dict[str, str]:
     }
 
 
-def instruction_recipe(page: Page) -> str | None:
+def instruction_recipe(page: Results) -> str | None:
     """The recipe that tunes on a mixture of instructions, if the study has one."""
     return next(
         (
@@ -196,7 +201,7 @@ def is_generation(name: str) -> bool:
     return REGISTRY[name].kind == "generation"
 
 
-def pairs(page: Page, to_generation: bool) -> list[tuple[str, str]]:
+def pairs(page: Results, to_generation: bool) -> list[tuple[str, str]]:
     """(recipe, dataset) across the two kinds: trained on one, tested on the other."""
     sets = recipes(page)
     return [
@@ -207,7 +212,7 @@ def pairs(page: Page, to_generation: bool) -> list[tuple[str, str]]:
     ]
 
 
-def partners(page: Page, own: str, domain: str) -> list[str]:
+def partners(page: Results, own: str, domain: str) -> list[str]:
     """The datasets of the page that ask for the same task in (`in`) or out of (`out`) the domain
     of `own`.
     """

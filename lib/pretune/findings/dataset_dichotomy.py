@@ -13,9 +13,11 @@ from pretune.analysis.contrasts import Scores, Term
 from pretune.analysis.figures import Line
 from pretune.analysis.groups import NOT_LEARNED, counted, counts, sorted_groups
 from pretune.analysis.labels import most_frequent
-from pretune.analysis.results import NO_ITEMS, Page, classifications, ranged
+from pretune.analysis.results import NO_ITEMS, Results, classifications, ranged
 from pretune.analysis.statistics import MARGIN, Estimate
+from pretune.plan.needs import Need, own_sets
 from pretune.sources import released
+from pretune.study.config import Study
 from pretune.tasks.registry import REGISTRY
 
 CLAIMS = {
@@ -38,7 +40,17 @@ CLAIMS = {
 }
 
 
-def show_curves(page: Page) -> None:
+def needs(study: Study, recipe: str) -> list[Need]:
+    """Base: every dataset in the training format. Tuned: its own, for what changed at one
+    checkpoint.
+    """
+    if recipe not in study.recipes:
+        return []
+    names = study.probing.datasets if recipe == "base" else own_sets(study, recipe)
+    return [Need(name, study.probing.shots) for name in names if REGISTRY[name].kind != "text"]
+
+
+def show_curves(page: Results) -> None:
     """Base score against pre-training tokens, one panel a dataset."""
     along = curves.curve(page.base, page.study.protocol.reporting)
     floors = curves.noise_floors(page.base)
@@ -51,7 +63,7 @@ def show_curves(page: Page) -> None:
     )
 
 
-def first_look(page: Page) -> pd.DataFrame:
+def first_look(page: Results) -> pd.DataFrame:
     """The naive reading: first and last score of each dataset, and where half of a rise was
     passed.
     """
@@ -75,7 +87,7 @@ def first_look(page: Page) -> pd.DataFrame:
     return pd.DataFrame(lines).T
 
 
-def constant_answers(page: Page) -> pd.DataFrame:
+def constant_answers(page: Results) -> pd.DataFrame:
     """Most frequent prediction, its share and balanced accuracy at the last checkpoint shown."""
     lines, last = {}, page.base[page.base["step"] == page.base["step"].max()]
     for name in classifications(page):
@@ -91,7 +103,7 @@ def constant_answers(page: Page) -> pd.DataFrame:
     return pd.DataFrame(lines).T
 
 
-def constant_scores(page: Page) -> pd.DataFrame:
+def constant_scores(page: Results) -> pd.DataFrame:
     """Of released scores: where that of a classification set is what a constant answer scores,
     within .0015.
     """
@@ -120,7 +132,7 @@ def constant_scores(page: Page) -> pd.DataFrame:
     return pd.DataFrame(lines).T
 
 
-def side_by_side(page: Page, other: Page) -> pd.DataFrame:
+def side_by_side(page: Results, other: Results) -> pd.DataFrame:
     """Score at the last checkpoint shown, headline and calibrated, and the share of the most
     frequent prediction.
     """
@@ -138,7 +150,7 @@ def side_by_side(page: Page, other: Page) -> pd.DataFrame:
     return pd.DataFrame(lines).T
 
 
-def calibration_says(page: Page, calibrated: Page) -> str:
+def calibration_says(page: Results, calibrated: Results) -> str:
     """Whether any dataset sorts differently under calibrated scoring."""
     one, two = (groups.sort_datasets(some.base)["group"] for some in (page, calibrated))
     moved = [
@@ -153,7 +165,7 @@ def calibration_says(page: Page, calibrated: Page) -> str:
     )
 
 
-def show_gains(page: Page) -> None:
+def show_gains(page: Results) -> None:
     """Gain of every dataset on half A, with the band that does not count."""
     found = groups.sort_datasets(groups.half(page.base, "A")).loc[list(page.titles)]
     figure, axes = plt.subplots(figsize=(7.5, 0.36 * len(found) + 1.4))
@@ -174,7 +186,7 @@ def show_gains(page: Page) -> None:
     display.show(figure, alt="Gain of each dataset with its interval, coloured by group.")
 
 
-def sorting(page: Page) -> pd.DataFrame:
+def sorting(page: Results) -> pd.DataFrame:
     """The sorting on half A, what it rests on, and the gain on half B that it is judged by."""
     found, fresh = (
         groups.sort_datasets(groups.half(page.base, which)).loc[list(page.titles)] for which in "AB"
@@ -191,13 +203,13 @@ def sorting(page: Page) -> pd.DataFrame:
     )
 
 
-def verdicts(page: Page) -> list[Verdict]:
+def verdicts(page: Results) -> list[Verdict]:
     """Claims 1a and 1b, judged by the rules above the data."""
     sorted_ = sorted_groups(page)
     return judged(page, CLAIMS, {"1a": _claim_1a(page, sorted_), "1b": _claim_1b(page, sorted_)})
 
 
-def _claim_1a(page: Page, sorted_: pd.Series) -> tuple[Estimate | None, str]:
+def _claim_1a(page: Results, sorted_: pd.Series) -> tuple[Estimate | None, str]:
     apart, scores = counted(page, sorted_), Scores(groups.half(page.base, "B"))
     terms = groups.groups_apart(
         apart, lambda name, weight: contrasts.gain(scores, name, weight=weight)
@@ -218,7 +230,7 @@ def _claim_1a(page: Page, sorted_: pd.Series) -> tuple[Estimate | None, str]:
     ), f"{why} The effect is the difference of mean gains {how}."
 
 
-def _claim_1b(page: Page, sorted_: pd.Series) -> tuple[Estimate | None, str]:
+def _claim_1b(page: Results, sorted_: pd.Series) -> tuple[Estimate | None, str]:
     """The share of the most frequent prediction within each late model, where it is smallest of
     the flat classifications.
     """
@@ -243,7 +255,7 @@ def _claim_1b(page: Page, sorted_: pd.Series) -> tuple[Estimate | None, str]:
     )
 
 
-def balanced(page: Page, name: str) -> Estimate:
+def balanced(page: Results, name: str) -> Estimate:
     """Balanced accuracy of base minus chance at late: the mean over gold labels of the share
     that is answered right.
     """
@@ -255,7 +267,7 @@ def balanced(page: Page, name: str) -> Estimate:
     )
 
 
-def differences(page: Page) -> list[str]:
+def differences(page: Results) -> list[str]:
     """What differs from the reference study, beside its protocol."""
     halves = (
         "on one half of the items and compared on the other"
@@ -276,7 +288,7 @@ def differences(page: Page) -> list[str]:
     ]
 
 
-def checkpoint_answer(page: Page) -> str:
+def checkpoint_answer(page: Results) -> str:
     """What tuning changed at one checkpoint, on the datasets it was tuned on."""
     said = []
     for recipe, how in page.study.recipes.items():

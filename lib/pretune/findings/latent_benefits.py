@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -18,8 +19,10 @@ from pretune.analysis.claims import Claim, Verdict, judged
 from pretune.analysis.contrasts import Term
 from pretune.analysis.figures import Line
 from pretune.analysis.groups import NOT_LEARNED, counted, counts
-from pretune.analysis.results import Page, gold_likelihood, instruction_recipe, ranged, recipes
+from pretune.analysis.results import Results, gold_likelihood, instruction_recipe, ranged, recipes
 from pretune.analysis.statistics import MARGIN, Estimate
+from pretune.plan.needs import Need, asked_sets, has_mixture, is_single, own_sets
+from pretune.study.config import Study
 from pretune.tasks.registry import REGISTRY
 
 CLAIMS = {
@@ -46,7 +49,20 @@ CLAIMS = {
 GROUPS = ("learned", NOT_LEARNED)
 
 
-def sorted_sets(page: Page) -> pd.Series:
+def needs(study: Study, recipe: str) -> list[Need]:
+    """Own sets with and without shots; base and instruction tuning on every set, also in chat
+    markup; of other rates the set that is tuned on.
+    """
+    shots = study.probing.shots
+    if recipe not in study.recipes:
+        return [Need(name, shots) for name in own_sets(study, recipe)[:1]]
+    found = [Need(*one) for one in product(own_sets(study, recipe), (shots, 0))]
+    if has_mixture(study) and not is_single(study, recipe):
+        found += [Need(*one) for one in product(asked_sets(study), (shots,), ("default", "chat"))]
+    return found
+
+
+def sorted_sets(page: Results) -> pd.Series:
     """The groups of finding 1, from the base rows in the training format with the study's shots."""
     rows = page.base[
         (page.base["format"] == "default") & (page.base["shots_asked"] == page.study.probing.shots)
@@ -54,11 +70,11 @@ def sorted_sets(page: Page) -> pd.Series:
     return groups_of(page, rows)
 
 
-def groups_of(page: Page, rows: pd.DataFrame) -> pd.Series:
+def groups_of(page: Results, rows: pd.DataFrame) -> pd.Series:
     return groups.sort_datasets(groups.half(rows, "A"))["group"]
 
 
-def show_curves(page: Page) -> None:
+def show_curves(page: Results) -> None:
     """Base and tuned score of every dataset that is tuned on, side by side, along pre-training."""
     sets = recipes(page)
     figures.show_curves(
@@ -75,7 +91,7 @@ def show_curves(page: Page) -> None:
 
 
 def benefit(
-    page: Page, name: str, recipe: str, weight: float = 1.0, shots: int | None = None
+    page: Results, name: str, recipe: str, weight: float = 1.0, shots: int | None = None
 ) -> list[Term]:
     """[s(late, tuned) - s(early, tuned)] - [s(late, base) - s(early, base)]: what tuning reveals
     of pre-training.
@@ -89,7 +105,7 @@ def benefit(
     ]
 
 
-def benefits(page: Page, calibrated: Page | None) -> pd.DataFrame:
+def benefits(page: Results, calibrated: Results | None) -> pd.DataFrame:
     """The difference in differences of every dataset: with shots, without, and under calibrated
     scoring.
     """
@@ -119,7 +135,7 @@ def benefits(page: Page, calibrated: Page | None) -> pd.DataFrame:
     return pd.DataFrame(lines).T
 
 
-def parts_of_a_gain(page: Page, calibrated: Page) -> pd.DataFrame:
+def parts_of_a_gain(page: Results, calibrated: Results) -> pd.DataFrame:
     """What tuning changes at late, taken apart: score, score without label bias, likelihood of
     the gold answer, stopping.
     """
@@ -147,20 +163,18 @@ def parts_of_a_gain(page: Page, calibrated: Page) -> pd.DataFrame:
     return pd.DataFrame(lines).T.fillna("–")
 
 
-def rates(page: Page) -> pd.DataFrame:
+def rates(page: Results) -> pd.DataFrame:
     """The benefit at every rate of the grid: one seed, last checkpoint of the grid against its
     first.
     """
-    if page.study.rates is None:
+    if page.study.grid is None:
         return pd.DataFrame()
-    first, last = page.study.rates.steps[0], page.study.rates.steps[-1]
+    first, last = page.study.grid.steps[0], page.study.grid.steps[-1]
     lines, shots = {}, page.study.probing.shots
     rows = page.rows[(page.rows["seed"] == 0) & (page.rows["draw"] == 0)]
     scores = contrasts.Scores(rows)
     for recipe, name in recipes(page).items():
-        used = page.study.tuning_of(recipe).learning_rate
-        for rate in sorted(page.study.grid_of(recipe)):
-            which = recipe if rate == used else f"{recipe}@{rate:g}"
+        for rate, which in page.study.along(recipe, "learning_rate").items():
             tuned = [
                 Term(1, name, which, (last,), shots=shots),
                 Term(-1, name, which, (first,), shots=shots),
@@ -171,12 +185,12 @@ def rates(page: Page) -> pd.DataFrame:
             ]
             found = contrasts.effect(scores, tuned + base, noise=False)
             lines.setdefault(page.title(name), {})[f"{rate:g}"] = ranged(found) + (
-                " *" if rate == used else ""
+                " *" if which == recipe else ""
             )
     return pd.DataFrame(lines).T.fillna("–")
 
 
-def procedures(page: Page, calibrated: Page | None) -> pd.DataFrame:
+def procedures(page: Results, calibrated: Results | None) -> pd.DataFrame:
     """Both groups under both procedures and scorings: change at late, raw and as a share of what
     was left to gain.
     """
@@ -199,7 +213,7 @@ def procedures(page: Page, calibrated: Page | None) -> pd.DataFrame:
     return pd.DataFrame(lines).T
 
 
-def _procedures(page: Page) -> list[tuple[str, str, dict[str, str]]]:
+def _procedures(page: Results) -> list[tuple[str, str, dict[str, str]]]:
     """Name, format and (dataset to recipe) of each procedure that the study has."""
     found = [("task tuning", "default", {name: recipe for recipe, name in recipes(page).items()})]
     mixture = instruction_recipe(page)
@@ -211,7 +225,7 @@ def _procedures(page: Page) -> list[tuple[str, str, dict[str, str]]]:
     return found
 
 
-def _change(page: Page, name: str, recipe: str, weight: float, form: str) -> list[Term]:
+def _change(page: Results, name: str, recipe: str, weight: float, form: str) -> list[Term]:
     shots = page.study.probing.shots
     return [
         Term(weight, name, recipe, format=form, shots=shots),
@@ -219,7 +233,7 @@ def _change(page: Page, name: str, recipe: str, weight: float, form: str) -> lis
     ]
 
 
-def _headroom(page: Page, name: str, recipe: str, weight: float, form: str) -> list[Term]:
+def _headroom(page: Results, name: str, recipe: str, weight: float, form: str) -> list[Term]:
     """The change as a share of 1 - s(late, base), which is taken as known."""
     left = (
         1
@@ -234,7 +248,7 @@ def _mean(names: dict[str, str], make: Callable) -> list[Term]:
     return [term for name, recipe in names.items() for term in make(name, recipe, 1 / len(names))]
 
 
-def verdicts(page: Page) -> list[Verdict]:
+def verdicts(page: Results) -> list[Verdict]:
     """Claims 2a, 2b and 2c, judged by the rules above the data."""
     sorted_ = sorted_sets(page)
     flat = {
@@ -247,7 +261,7 @@ def verdicts(page: Page) -> list[Verdict]:
     )
 
 
-def _claim_2a(page: Page, flat: dict[str, str]) -> tuple[Estimate | None, str]:
+def _claim_2a(page: Results, flat: dict[str, str]) -> tuple[Estimate | None, str]:
     shots = page.study.probing.shots
     asked = {
         name: recipe
@@ -263,7 +277,7 @@ def _claim_2a(page: Page, flat: dict[str, str]) -> tuple[Estimate | None, str]:
     return contrasts.effect(page.scores, _mean(asked, lambda n, r, w: benefit(page, n, r, w))), why
 
 
-def _claim_2b(page: Page, sorted_: pd.Series) -> tuple[Estimate | None, str]:
+def _claim_2b(page: Results, sorted_: pd.Series) -> tuple[Estimate | None, str]:
     """Task tuning, raw: the procedure in which both groups see rows of their own, and as many."""
     own = {name: recipe for recipe, name in recipes(page).items()}
     have = counted(page, sorted_[[name for name in sorted_.index if name in own]])
@@ -286,7 +300,7 @@ def _claim_2b(page: Page, sorted_: pd.Series) -> tuple[Estimate | None, str]:
     ), f"Task tuning on {max(examples.values()):,} examples each; {counts(have)}."
 
 
-def _claim_2c(page: Page, flat: dict[str, str]) -> tuple[Estimate | None, str]:
+def _claim_2c(page: Results, flat: dict[str, str]) -> tuple[Estimate | None, str]:
     third, end = _last_third(page), max(page.scores.steps)
     if len(third) < 4 or not flat:
         return None, (
@@ -304,14 +318,14 @@ def _claim_2c(page: Page, flat: dict[str, str]) -> tuple[Estimate | None, str]:
     )
 
 
-def _last_third(page: Page) -> dict[int, int]:
+def _last_third(page: Results) -> dict[int, int]:
     """Tokens read at each checkpoint of the last third of the run."""
     return {
         step: count for step, count in page.tokens.items() if step > 2 / 3 * max(page.scores.steps)
     }
 
 
-def end_of_run(page: Page) -> pd.DataFrame:
+def end_of_run(page: Results) -> pd.DataFrame:
     """Slope of base and tuned over the last third of the run, per doubling of tokens, and what
     it amounts to: a rise above the margin, a turn-down below 0, a plateau within both margins.
     Empty where that third holds fewer than four checkpoints.
@@ -337,11 +351,11 @@ def end_of_run(page: Page) -> pd.DataFrame:
     return pd.DataFrame(lines).T
 
 
-def _with_shots(page: Page, term: Term) -> Term:
+def _with_shots(page: Results, term: Term) -> Term:
     return Term(term.weight, term.dataset, term.recipe, term.steps, shots=page.study.probing.shots)
 
 
-def differences(page: Page) -> list[str]:
+def differences(page: Results) -> list[str]:
     """What differs from the reference study, beside its protocol."""
     said, both = [], [name for name in recipes(page).values() if REGISTRY[name].knowledge]
     if both and instruction_recipe(page):
@@ -366,7 +380,7 @@ def differences(page: Page) -> list[str]:
     ]
 
 
-def checkpoint_answer(page: Page) -> str:
+def checkpoint_answer(page: Results) -> str:
     """At one checkpoint: what tuning reveals beyond the base score."""
     said = []
     for recipe, name in recipes(page).items():
@@ -378,7 +392,7 @@ def checkpoint_answer(page: Page) -> str:
     return f"At {page.checkpoint}, tuning on a dataset's own rows: " + "; ".join(said) + "."
 
 
-def biggest(page: Page) -> str:
+def biggest(page: Results) -> str:
     """The dataset whose tuned score rises most beyond its base score."""
     found = {
         name: contrasts.effect(page.scores, benefit(page, name, recipe))

@@ -6,6 +6,8 @@ Claims 3a and 3b, for each format that is not tuned on.
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 
@@ -13,8 +15,10 @@ from pretune.analysis import contrasts, curves, display, figures, groups, labels
 from pretune.analysis.claims import Claim, Verdict, judged
 from pretune.analysis.contrasts import Scores, Term
 from pretune.analysis.figures import Line
-from pretune.analysis.results import Page, ranged, recipes
+from pretune.analysis.results import Results, ranged, recipes
 from pretune.analysis.statistics import MARGIN, Estimate
+from pretune.plan.needs import Need, is_single, own_sets
+from pretune.study.config import Study
 from pretune.tasks.example import FORMATS
 
 CLAIMS = {
@@ -35,8 +39,20 @@ CLAIMS = {
 OTHER = FORMATS[1:3]  # the formats that are never tuned on: a plain request, the bare inputs
 
 
+def needs(study: Study, recipe: str) -> list[Need]:
+    """Own sets in every format, with and without shots."""
+    if recipe not in study.recipes or study.is_beside(recipe):
+        return []
+    if recipe != "base" and not is_single(study, recipe):
+        return []
+    found = []
+    for name, form in product(own_sets(study, recipe), FORMATS[:3]):
+        found += [Need(name, shots, form) for shots in (study.probing.shots, 0)]
+    return found
+
+
 def gap(
-    page: Page,
+    page: Results,
     name: str,
     recipe: str,
     form: str,
@@ -53,7 +69,12 @@ def gap(
 
 
 def fitted(
-    page: Page, name: str, recipe: str, form: str, steps: tuple[int, ...] = (), weight: float = 1.0
+    page: Results,
+    name: str,
+    recipe: str,
+    form: str,
+    steps: tuple[int, ...] = (),
+    weight: float = 1.0,
 ) -> list[Term]:
     """What tuning adds to the gap: that of the tuned model minus that of base."""
     return gap(page, name, recipe, form, steps, weight) + gap(
@@ -61,7 +82,7 @@ def fitted(
     )
 
 
-def show_formats(page: Page) -> None:
+def show_formats(page: Results) -> None:
     """Tuned and base score in each format along pre-training, one panel a dataset."""
     sets, colours = recipes(page), figures.many_colours(3)
     shown = {
@@ -84,7 +105,7 @@ def show_formats(page: Page) -> None:
     )
 
 
-def by_format(page: Page) -> pd.DataFrame:
+def by_format(page: Results) -> pd.DataFrame:
     """Scores in the three formats at the last checkpoint shown, base and tuned."""
     lines, last = {}, int(page.rows["step"].max())
     for recipe, name in recipes(page).items():
@@ -96,12 +117,12 @@ def by_format(page: Page) -> pd.DataFrame:
     return pd.DataFrame(lines).T
 
 
-def _at(page: Page, name: str, recipe: str, form: str, step: int) -> Estimate:
+def _at(page: Results, name: str, recipe: str, form: str, step: int) -> Estimate:
     rows = page.of(name, recipe, form)
     return statistics.over_items(rows[rows["step"] == step])
 
 
-def gaps(page: Page) -> pd.DataFrame:
+def gaps(page: Results) -> pd.DataFrame:
     """What tuning adds to the gap at late, per dataset and format, with shots and without."""
     lines = {}
     for recipe, name in recipes(page).items():
@@ -118,7 +139,7 @@ def gaps(page: Page) -> pd.DataFrame:
     return pd.DataFrame(lines).T
 
 
-def trend(page: Page) -> pd.DataFrame:
+def trend(page: Results) -> pd.DataFrame:
     """The gap that tuning leaves, averaged over datasets, at every checkpoint: value and
     interval per format.
     """
@@ -144,7 +165,7 @@ def trend(page: Page) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def show_trend(page: Page) -> None:
+def show_trend(page: Results) -> None:
     lines = trend(page)
     figure, axes = figures.panels(1, height=3.2)
     for form, colour in zip(OTHER, figures.many_colours(3)[1:], strict=True):
@@ -166,7 +187,7 @@ def show_trend(page: Page) -> None:
     )
 
 
-def verdicts(page: Page) -> list[Verdict]:
+def verdicts(page: Results) -> list[Verdict]:
     """Claims 3a and 3b for each other format, judged by the rules above the data."""
     asked = {"3a": _claim_3a, "3b": _claim_3b}
     return judged(
@@ -176,7 +197,7 @@ def verdicts(page: Page) -> list[Verdict]:
     )
 
 
-def _claim_3a(page: Page, form: str) -> tuple[Estimate | None, str]:
+def _claim_3a(page: Results, form: str) -> tuple[Estimate | None, str]:
     asked = {
         recipe: name for recipe, name in recipes(page).items() if page.beats_no_skill(name, recipe)
     }
@@ -191,7 +212,7 @@ def _claim_3a(page: Page, form: str) -> tuple[Estimate | None, str]:
     return contrasts.effect(page.scores, terms), why
 
 
-def _claim_3b(page: Page, form: str) -> tuple[Estimate | None, str]:
+def _claim_3b(page: Results, form: str) -> tuple[Estimate | None, str]:
     """The gap where tuning first works minus that at late, on half B; where it first works is
     told from half A.
     """
@@ -222,7 +243,7 @@ def _claim_3b(page: Page, form: str) -> tuple[Estimate | None, str]:
     return contrasts.effect(two, terms), f"Asked of {said}.{how}"
 
 
-def _first(page: Page, scores: Scores, name: str, recipe: str) -> int | None:
+def _first(page: Results, scores: Scores, name: str, recipe: str) -> int | None:
     """The first checkpoint after step 0 where the tuned default beats no skill by the margin,
     with its interval.
     """
@@ -235,7 +256,7 @@ def _first(page: Page, scores: Scores, name: str, recipe: str) -> int | None:
     return next((step for step, found in above if found.low > MARGIN), None)
 
 
-def differences(page: Page) -> list[str]:
+def differences(page: Results) -> list[str]:
     """What differs from the reference study, beside its protocol."""
     said = ["The gap of the untuned model is subtracted; eight of its cells are missing there."]
     return said + [
@@ -244,7 +265,7 @@ def differences(page: Page) -> list[str]:
     ]
 
 
-def checkpoint_answer(page: Page) -> str:
+def checkpoint_answer(page: Results) -> str:
     """At one checkpoint: the mean gap of tuned models and of base, per format."""
     pairs, said, step = recipes(page), [], (int(page.rows["step"].max()),)
     for form in OTHER:
@@ -266,7 +287,7 @@ def checkpoint_answer(page: Page) -> str:
     return f"At {page.checkpoint}, averaged over {len(pairs)} datasets, " + "; ".join(said) + "."
 
 
-def label_shares_other(page: Page) -> pd.DataFrame:
+def label_shares_other(page: Results) -> pd.DataFrame:
     """Most frequent prediction of tuned classifiers in each format at late: a low score may be a
     constant answer there.
     """

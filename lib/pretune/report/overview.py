@@ -17,46 +17,30 @@ import pandas as pd
 from pretune import paths, records, storage
 from pretune.analysis import claims, display, figures, results
 from pretune.analysis.claims import FAMILY, Verdict
-from pretune.findings import (
-    dataset_dichotomy,
-    domain_forgetting,
-    latent_benefits,
-    task_format,
-    task_transfer,
-)
-from pretune.report import open, pairing
+from pretune.findings import find
+from pretune.plan.cells import Plan
+from pretune.report import pairing
+from pretune.report.open import results_of
 from pretune.sources import released
-from pretune.sources.checkpoints import checkpoints
 from pretune.study.config import Study
-from pretune.study.load import load_study
-
-FINDINGS = {
-    "01_dataset_dichotomy": dataset_dichotomy,
-    "02_latent_benefits": latent_benefits,
-    "03_task_format": task_format,
-    "04_task_transfer": task_transfer,
-    "05_domain_forgetting": domain_forgetting,
-}
 
 
-def judge_all(study: str) -> dict[str, list[Verdict]]:
-    """The verdicts of every finding of the study."""
-    whole = load_study(study)
-    asked = [name for name in whole.findings if name in FINDINGS]
-    return {name: FINDINGS[name].verdicts(open.open_page(study, name, "all")) for name in asked}
+def judge_all(plan: Plan) -> dict[str, list[Verdict]]:
+    """The verdicts of every finding of the study that has claims."""
+    asked = {name: find(name) for name in plan.study.findings if find(name).CLAIMS}
+    return {name: finding.verdicts(results_of(plan, name)) for name, finding in asked.items()}
 
 
-def keep(study: Study, verdicts: dict[str, list[Verdict]]) -> None:
+def keep(plan: Plan, verdicts: dict[str, list[Verdict]]) -> None:
     """Write `findings.json`: a list of claims, each with its rule, effect, interval and verdict.
     Equal on a rerun.
     """
-    steps = [point.step for point in checkpoints(study)]
-    lines = [
-        _plain(finding, verdict) | {"checkpoints": steps}
-        for finding, some in verdicts.items()
-        for verdict in some
-    ]
-    storage.write(paths.study_folder(study.name) / "findings.json", json.dumps(lines, indent=1))
+    lines, steps = [], [point.step for point in plan.checkpoints]
+    for finding, some in verdicts.items():
+        lines += [_plain(finding, verdict) | {"checkpoints": steps} for verdict in some]
+    storage.write(
+        paths.study_folder(plan.study.name) / "findings.json", json.dumps(lines, indent=1)
+    )
 
 
 def _plain(finding: str, verdict: Verdict) -> dict:
@@ -253,18 +237,18 @@ def against_reference(study: Study, verdicts: dict[str, list[Verdict]]) -> str:
     )
 
 
-def what_was_run(study: Study) -> str:
+def what_was_run(plan: Plan) -> str:
     """Models, rows, time and machine, in a sentence."""
-    if study.tables:
-        rows = released.rows(study.tables)
+    if plan.study.tables:
+        rows = released.rows(plan.study.tables)
         return (
             f"Nothing was run: {len(rows)} mean scores that Sun & Dredze released are taken as "
             f"they are (commit {released.COMMIT[:7]}), of "
             f"{rows.groupby(['step', 'recipe']).ngroups} models."
         )
-    about = records.provenance(study)
+    about = records.provenance(plan)
     seconds = pd.DataFrame(list(about["seconds"])).sum().sum()
-    rows = len(records.load(study, columns=["item"]))
+    rows = len(records.load(plan, columns=["item"]))
     return (
         f"{len(about)} records of {about['model'].nunique()} models with {rows:,} scored rows, "
         f"{seconds / 3600:.1f} process hours of loading, tuning and scoring, on "
@@ -273,9 +257,10 @@ def what_was_run(study: Study) -> str:
     )
 
 
-def spread(study: Study) -> str:
+def spread(plan: Plan) -> str:
     """Checkpoints, recipes, seeds, datasets in a sentence, and the pre-training run behind them."""
-    points, seeds = checkpoints(study), study.tuning.seeds
+    study, points = plan.study, plan.checkpoints
+    seeds = study.tuning.seeds
     runs = len({point.run for point in points})
     of = "one pre-training run" if runs == 1 else f"{runs} pre-training runs"
     return (

@@ -3,8 +3,8 @@
 Papermill executes; its traps are handled here.
 - A page is done only when its kernel left with success and the copy was renamed into place; a
   killed kernel's notebook, which papermill saves as completed, stays under another name.
-- A page is stale when its source, the library or the records it reads changed: a fingerprint of
-  them is kept in its metadata.
+- A page is stale when its source, the code that makes it or the records it reads changed: a
+  fingerprint of them is kept in its metadata.
 - Parameter names are checked before a kernel starts, because papermill only warns of unknown ones.
 - A kernel that does not start is tried again, since kernels started at once race for ports;
   nothing else is repeated.
@@ -29,12 +29,14 @@ import papermill
 from jupyter_client.kernelspec import NoSuchKernel
 from papermill.exceptions import PapermillExecutionError
 
-from pretune import paths, storage
-from pretune import records as stored
+from pretune import paths, records, storage
+from pretune.findings import find, is_of_all, names
+from pretune.plan.cells import Plan
 from pretune.report import kernels
 from pretune.report.kernels import Kernel
+from pretune.report.open import open_plan, summary
+from pretune.run import status
 from pretune.run.progress import Progress
-from pretune.sources.checkpoints import checkpoints
 from pretune.study.config import Study
 from pretune.study.load import load_study
 
@@ -42,7 +44,6 @@ logging.getLogger("papermill").setLevel(logging.ERROR)
 
 
 OVERVIEW = "00_overview"  # every study's first page, on all its findings
-WHOLE = (OVERVIEW, "06_published_tables")  # pages for all checkpoints only
 STARTS = 3  # tries to start a kernel
 
 
@@ -67,16 +68,16 @@ class Page:
         return "index.html" if self.finding == OVERVIEW else f"{self.stem}.html"
 
 
-def pages(study: Study, only: tuple[str, ...] = ()) -> list[Page]:
+def pages(plan: Plan, only: tuple[str, ...] = ()) -> list[Page]:
     """All pages of the study, the overview first; with `only`, those of these checkpoints and
     the ones for all.
     """
-    names = ["all", *(point.name for point in checkpoints(study) if not only or point.name in only)]
-    return [
-        Page(finding, name)
-        for finding in (OVERVIEW, *study.findings)
-        for name in (("all",) if finding in WHOLE else names)
-    ]
+    points = [point.name for point in plan.checkpoints if not only or point.name in only]
+    found = [Page(OVERVIEW, "all")]
+    for finding in plan.study.findings:
+        of_all = is_of_all(find(finding))
+        found += [Page(finding, name) for name in ["all", *([] if of_all else points)]]
+    return found
 
 
 def executed(study: Study, page: Page) -> Path:
@@ -84,57 +85,51 @@ def executed(study: Study, page: Page) -> Path:
     return paths.study_folder(study.name) / "notebooks" / f"{page.stem}.ipynb"
 
 
-def stale(study: Study, wanted: list[Page]) -> list[Page]:
-    """Those of `wanted` that were never made or whose source, library or records changed since."""
-    return [
-        page for page in wanted if not _is_fresh(executed(study, page), fingerprint(study, page))
-    ]
+def stale(plan: Plan, wanted: list[Page]) -> list[Page]:
+    """Those of `wanted` that were never made or whose source, code or records changed since."""
+    return [one for one in wanted if not _is_fresh(executed(plan.study, one), mark(plan, one))]
 
 
-def fingerprint(study: Study, page: Page) -> str:
+def mark(plan: Plan, page: Page) -> str:
     """A hash of all that a page depends on."""
-    digest = hashlib.sha256(study.model_dump_json().encode())
-    digest.update(_source(page.finding).read_bytes() + _library())
+    study, digest = plan.study, hashlib.sha256(plan.study.model_dump_json().encode())
+    digest.update(_source(page.finding).read_bytes() + _library(page.finding))
     if page.finding == OVERVIEW:  # it stands beside other runs
         beside = [paths.OUTPUTS / name for name in paths.BESIDE if name != study.name]
         for folder in (*beside, *(paths.REFERENCE / name for name in (*paths.BESIDE, study.name))):
             file = folder / "findings.json"
             digest.update(file.read_bytes() if file.is_file() else b"-")
-    narrow = (
-        study
-        if page.finding == OVERVIEW
-        else study.model_copy(update={"findings": (page.finding,)})
-    )
-    for file in stored.record_files(narrow, () if page.checkpoint == "all" else (page.checkpoint,)):
+    only = () if page.checkpoint == "all" else (page.checkpoint,)
+    finding = None if page.finding == OVERVIEW else page.finding
+    for file in records.record_files(plan.of(finding, only)):
         digest.update(json.dumps(json.loads(file.read_text())["sha256"]).encode())
-    digest.update(json.dumps(stored.failed(narrow)).encode())
+    digest.update(json.dumps(status.failed(plan.of(finding))).encode())
     return digest.hexdigest()
 
 
 @cache
-def _library() -> bytes:
-    """A hash of this library, as it was when this process first asked."""
-    files = sorted(Path(__file__).parent.rglob("*.py"))
-    return hashlib.sha256(
-        b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)
-    ).digest()
+def _library(finding: str) -> bytes:
+    """A hash of what makes a page of a finding, as it was when this process first asked."""
+    own = [find(name) for name in names()] if finding == OVERVIEW else [find(finding)]
+    files = [Path(one.__file__) for one in own]
+    for room in ("analysis", "records", "report", "tasks"):
+        files += sorted((Path(__file__).parents[1] / room).glob("*.py"))
+    hashes = [hashlib.sha256(file.read_bytes()).digest() for file in files]
+    return hashlib.sha256(b"".join(hashes)).digest()
 
 
-def execute(study: Study, wanted: list[Page], jobs: int) -> dict[str, str]:
+def execute(plan: Plan, wanted: list[Page], jobs: int) -> dict[str, str]:
     """Execute `wanted`, `jobs` kernels at a time; page name to reason for those that failed."""
     for page in wanted:
         check_parameters(_source(page.finding), {"study", "checkpoint"})
-    progress, waiting, failed = (
-        Progress({page.stem: 1.0 for page in wanted}, "pages"),
-        deque(wanted),
-        {},
-    )
+    progress = Progress({page.stem: 1.0 for page in wanted}, "pages")
+    waiting, failed = deque(wanted), {}
 
     def work(kernel: Kernel) -> None:
         while waiting:
             page = waiting.popleft()
             try:
-                _execute(study, page, kernel)
+                _execute(plan, page, kernel)
             except PageError as error:
                 failed[page.stem] = str(error)
             progress.part(page.stem, 1.0, page.stem)
@@ -152,15 +147,15 @@ def execute(study: Study, wanted: list[Page], jobs: int) -> dict[str, str]:
     return failed
 
 
-def keep_reference(study: Study) -> list[Path]:
+def keep_reference(plan: Plan) -> list[Path]:
     """Copy the pages for all checkpoints, the first figure of each, findings and scores to the
     reference that is committed.
 
     Raises PageError for a study that is not as its file under `params/` says; where its tables
     come from does not matter.
     """
-    told = load_study(study.name)
-    if study.model_copy(update={"tables": told.tables, "file": told.file}) != told:
+    study, told = plan.study, _as_told(plan.study)
+    if study.model_copy(update={"file": told.file}) != told:
         raise PageError(
             f"{study.name} was run with overrides; only a study as in {told.file} is kept"
         )
@@ -189,9 +184,15 @@ def keep_reference(study: Study) -> list[Path]:
             kept.append(kept[-1].with_suffix(".svg"))
             kept[-1].write_text(figures[0], encoding="utf-8")
     if not study.tables:
-        stored.summary(study).to_parquet(folder / "scores.parquet", compression="zstd", index=False)
+        summary(plan).to_parquet(folder / "scores.parquet", compression="zstd", index=False)
         kept.append(folder / "scores.parquet")
     return kept
+
+
+def _as_told(study: Study) -> Study:
+    """The study as its file under `params/` says it, with all that it leaves out."""
+    where = (f"tables={study.tables}",) if study.tables else ()
+    return open_plan(load_study(study.name, where)).study
 
 
 def check_parameters(notebook: Path, given: set[str]) -> None:
@@ -241,19 +242,19 @@ def _is_fresh(copy: Path, mark: str) -> bool:
         return False
 
 
-def _execute(study: Study, page: Page, kernel: Kernel) -> None:
-    copy, mark = executed(study, page), fingerprint(study, page)
+def _execute(plan: Plan, page: Page, kernel: Kernel) -> None:
+    copy, fingerprint = executed(plan.study, page), mark(plan, page)
     failed = copy.with_suffix(".failed.ipynb")
     with tempfile.TemporaryDirectory() as folder:
         there = Path(folder) / copy.name
         try:
-            book = _papermill(study, page, kernel, there)
+            book = _papermill(plan.study, page, kernel, there)
         except PageError as error:
             if not there.is_file():
                 raise
             storage.write(failed, there.read_text(encoding="utf-8"))
             raise PageError(f"{error}; what was executed is in {failed}") from error
-    book.metadata["pretune"] = {"fingerprint": mark}
+    book.metadata["pretune"] = {"fingerprint": fingerprint}
     book.metadata.pop("papermill", None)  # times and places of this machine
     for cell in book.cells:
         cell.metadata.pop("papermill", None)

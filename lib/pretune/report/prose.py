@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from pretune.analysis.claims import FAMILY
-from pretune.analysis.results import Page
+from pretune.analysis.results import Results
 from pretune.study.config import Protocol, Study
 from pretune.tasks.registry import REGISTRY
 
@@ -60,7 +60,7 @@ def bullets(sentences: Iterable[str]) -> str:
     return "\n".join(f"- {sentence}" for sentence in sentences)
 
 
-def differences(page: Page, options: Iterable[str], *always: str) -> str:
+def differences(page: Results, options: Iterable[str], *always: str) -> str:
     """What differs from the reference study: by the `options` of its protocol, and `always`,
     whatever those are.
     """
@@ -79,7 +79,7 @@ def differences(page: Page, options: Iterable[str], *always: str) -> str:
     return bullets([*said, *always])
 
 
-def intervals(page: Page) -> str:
+def intervals(page: Results) -> str:
     """What the intervals of the page are made of, and how its claims are taken together."""
     if page.study.tables:
         how = (
@@ -97,7 +97,7 @@ def intervals(page: Page) -> str:
     return f"{how} {FAMILY}"
 
 
-def asked(page: Page) -> str:
+def asked(page: Results) -> str:
     """How datasets are asked and answers read."""
     study, published = page.study, page.study.protocol.shots == "evaluated"
     shots = (
@@ -135,7 +135,7 @@ def _no_skill(study: Study) -> str:
     )
 
 
-def tuned(page: Page) -> str:
+def tuned(page: Results) -> str:
     """On how many examples recipes tune."""
     counts = defaultdict(list)
     for recipe, how in page.study.recipes.items():
@@ -170,7 +170,7 @@ def _mixture(study: Study) -> str:
     )
 
 
-def seen(page: Page) -> str:
+def seen(page: Results) -> str:
     """Whether what is asked for stood in the pre-training text."""
     if page.study.datasets.source == "microworld" and page.study.checkpoints.source == "microworld":
         same = page.study.datasets.world == page.study.checkpoints.world
@@ -183,7 +183,7 @@ def seen(page: Page) -> str:
     return "Which facts and documents stood in the pre-training text is not known."
 
 
-def limits(page: Page, *more: str) -> str:
+def limits(page: Results, *more: str) -> str:
     """What the page does not show, for what kind of study it is, and `more`."""
     study, runs = page.study, len(getattr(page.study.checkpoints, "runs", ("",)))
     said = []

@@ -11,47 +11,41 @@ from __future__ import annotations
 import pandas as pd
 
 from pretune import records
+from pretune.plan.cells import Plan
 from pretune.study.config import Study
 from pretune.tasks.registry import REGISTRY, RESERVE
 
 
-def table(study: Study) -> pd.DataFrame:
+def table(plan: Plan) -> pd.DataFrame:
     """One line per recipe and rate: value at every checkpoint of the grid, their mean, whether it
     is the best and the used one.
 
     Raises LookupError where nothing was measured on the reserved rows.
     """
-    rows = records.load(study, where={"split": RESERVE})
+    study, rows = plan.study, records.load(plan, where={"split": RESERVE})
     rows = records.scored(rows[rows["seed"] == 0], study.protocol.normalisation)
     found = rows.groupby(["recipe", "step"])["score"].mean().unstack()
-    lines = [
-        _line(study, found, recipe, rate)
-        for recipe in study.recipes
-        for rate in sorted(study.grid_of(recipe))
-    ]
+    lines = []
+    for recipe in study.recipes:
+        for rate, name in study.along(recipe, "learning_rate").items():
+            lines.append(_line(study, recipe, rate, found.loc[name]))
     made = pd.DataFrame(lines)
     best = made.sort_values("rate").groupby("recipe", sort=False)["better"].idxmax()
     return made.assign(best=made.index.isin(best)).drop(columns="better")
 
 
-def advice(study: Study) -> list[str]:
+def advice(study: Study, table: pd.DataFrame) -> list[str]:
     """One line for every recipe that does not use its best rate."""
-    lines = table(study)
     return [
         f"recipes.{line.recipe}.learning_rate: {line.rate:g} is best, "
         f"{study.tuning_of(line.recipe).learning_rate:g} is used"
-        for line in lines[lines["best"] & ~lines["used"]].itertuples()
+        for line in table[table["best"] & ~table["used"]].itertuples()
     ]
 
 
-def _line(study: Study, found: pd.DataFrame, recipe: str, rate: float) -> dict:
-    used = rate == study.tuning_of(recipe).learning_rate
-    values = found.loc[recipe if used else f"{recipe}@{rate:g}"]
+def _line(study: Study, recipe: str, rate: float, values: pd.Series) -> dict:
     loss = REGISTRY[study.recipes[recipe].dataset].metric == "nats"
     line = {"recipe": recipe, "measure": "loss (nats per token)" if loss else "score", "rate": rate}
     line |= {f"step {step}": value for step, value in values.items()}
-    return line | {
-        "mean": values.mean(),
-        "used": used,
-        "better": -values.mean() if loss else values.mean(),
-    }
+    line |= {"mean": values.mean(), "used": rate == study.tuning_of(recipe).learning_rate}
+    return line | {"better": -values.mean() if loss else values.mean()}

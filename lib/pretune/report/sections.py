@@ -10,19 +10,18 @@ from types import ModuleType
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from pretune import plan, records
+from pretune import records
 from pretune.analysis import display, figures, labels, statistics
 from pretune.analysis.claims import CHANGED, told
 from pretune.analysis.display import quote, say, table
-from pretune.analysis.results import NO_ITEMS, Page, classifications
+from pretune.analysis.results import NO_ITEMS, Results, classifications
 from pretune.sources import released
-from pretune.sources.checkpoints import checkpoints
 from pretune.study import config
 from pretune.study.config import Study
 from pretune.tasks.registry import REGISTRY
 
 
-def introduce(page: Page) -> None:
+def introduce(page: Results) -> None:
     """The study, who measured it and with what, whether everything is there, and the datasets."""
     say(described(page))
     table(provenance(page))
@@ -32,12 +31,12 @@ def introduce(page: Page) -> None:
     table(datasets(page))
 
 
-def described(page: Page) -> str:
+def described(page: Results) -> str:
     """The study in a few sentences."""
     study = page.study
     if not page.has_items:
         return _described_tables(page)
-    there, recipes = checkpoints(study), ", ".join(f"`{name}`" for name in study.recipes)
+    there, recipes = page.plan.checkpoints, ", ".join(f"`{name}`" for name in study.recipes)
     steps, seeds = list(dict.fromkeys(point.step for point in there)), study.tuning.seeds
     return (
         f"**{html.escape(study.title)}.** {len(there)} checkpoints, saved at optimizer steps "
@@ -76,7 +75,7 @@ def _remarks(study: Study, runs: int) -> str:
     return said
 
 
-def _described_tables(page: Page) -> str:
+def _described_tables(page: Results) -> str:
     study = page.study
     return (
         f"**{html.escape(study.title)}.** Nothing was measured here: these are the mean scores "
@@ -92,7 +91,7 @@ def _described_tables(page: Page) -> str:
     )
 
 
-def holes(page: Page) -> pd.DataFrame:
+def holes(page: Results) -> pd.DataFrame:
     """What the finding asks for and released tables do not hold."""
     lines = {}
     for (recipe, name, form, shots), part in page.lacking.groupby(
@@ -112,7 +111,7 @@ def holes(page: Page) -> pd.DataFrame:
     ).T
 
 
-def completeness(page: Page) -> str:
+def completeness(page: Results) -> str:
     """Whether every row that the page asked for is there."""
     if not page.has_items:
         rest = " What they lack is left blank, never filled in." if len(page.lacking) else ""
@@ -120,21 +119,22 @@ def completeness(page: Page) -> str:
         return (
             f"The tables hold {len(page.rows)} of the {asked} scores that this page asks for.{rest}"
         )
+    models = len(page.plan.cells)
     if not page.missing:
         return (
-            f"The grid is complete: {page.expected} of {page.expected} models have all the rows "
-            "this page asks for."
+            f"The grid is complete: {models} of {models} models have all the rows this page asks "
+            "for."
         )
     holes = "\n".join(f"- `{name}`: {quote(why)}" for name, why in page.missing.items())
     return (
-        f"**This page is partial and gives no verdict:** {len(page.missing)} of {page.expected} "
+        f"**This page is partial and gives no verdict:** {len(page.missing)} of {models} "
         "models lack rows. What rests on them is left blank, never filled in: an effect that "
         "lacks a seed of one of its parts is blank, and a curve is the mean of the seeds that are "
         f"there. `pretune run` tries them again.\n\n{holes}"
     )
 
 
-def provenance(page: Page) -> pd.DataFrame:
+def provenance(page: Results) -> pd.DataFrame:
     """Who measured the rows, with what, and for how long."""
     if not page.has_items:
         return pd.DataFrame(
@@ -143,7 +143,7 @@ def provenance(page: Page) -> pd.DataFrame:
                 | {name: f"SHA-256 {digest[:16]}…" for name, digest in released.SHA256.items()}
             }
         )
-    about = records.provenance(page.study, () if page.is_whole else (page.checkpoint,))
+    about = records.provenance(page.plan)
     seconds = pd.DataFrame(list(about["seconds"])).sum()
     versions = {
         " ".join(f"{name} {one[name]}" for name in ("python", "torch", "transformers"))
@@ -180,7 +180,7 @@ def provenance(page: Page) -> pd.DataFrame:
     )
 
 
-def datasets(page: Page) -> pd.DataFrame:
+def datasets(page: Results) -> pd.DataFrame:
     """What each dataset asks, how it is scored, how many items and shots there are."""
     lines = {}
     for name, title in page.titles.items():
@@ -200,7 +200,7 @@ def datasets(page: Page) -> pd.DataFrame:
     return pd.DataFrame(lines).T
 
 
-def show_checkpoint(page: Page) -> None:
+def show_checkpoint(page: Results) -> None:
     """One checkpoint: every probe before and after tuning, how the tuning went, what is
     predicted.
     """
@@ -210,7 +210,7 @@ def show_checkpoint(page: Page) -> None:
         show_label_shares(page)
 
 
-def answer(page: Page, finding: ModuleType) -> None:
+def answer(page: Results, finding: ModuleType) -> None:
     """The verdicts of the finding's claims, or for one checkpoint what it shows, which is no
     verdict.
     """
@@ -223,7 +223,7 @@ def answer(page: Page, finding: ModuleType) -> None:
     )
 
 
-def show_label_shares(page: Page) -> None:
+def show_label_shares(page: Results) -> None:
     """What models predict on datasets with fixed labels: base at every checkpoint, or at one
     checkpoint every model.
     """
@@ -257,7 +257,7 @@ def show_label_shares(page: Page) -> None:
     )
 
 
-def show_before_after(page: Page) -> None:
+def show_before_after(page: Results) -> None:
     """Base against every recipe on every probe the finding looks at, for one checkpoint; text,
     which has no score, apart.
     """
@@ -304,7 +304,7 @@ def show_before_after(page: Page) -> None:
     )
 
 
-def _probes(page: Page, recipe: str) -> list[tuple[str, str, int]]:
+def _probes(page: Results, recipe: str) -> list[tuple[str, str, int]]:
     """(dataset, format, shots) that both base and `recipe` were looked at with, in the order of
     the study.
     """
@@ -320,7 +320,7 @@ def _probes(page: Page, recipe: str) -> list[tuple[str, str, int]]:
     )
 
 
-def _probe_name(page: Page, name: str, form: str, shots: int) -> str:
+def _probe_name(page: Results, name: str, form: str, shots: int) -> str:
     return (
         page.title(name)
         + (f", {form}" if form != "default" else "")
@@ -328,10 +328,10 @@ def _probe_name(page: Page, name: str, form: str, shots: int) -> str:
     )
 
 
-def show_tuning(page: Page) -> None:
+def show_tuning(page: Results) -> None:
     """Loss of every recipe at the page's checkpoint, or at the last one."""
     figure, axes = figures.panels(1, height=3.0)
-    models = [cell.model for cell in plan.cells(page.study, (page.shown,)) if cell.model.seed == 0]
+    models = [one.model for one in page.plan.of(only=(page.shown,)).cells if one.model.seed == 0]
     models = [
         model
         for model in models
@@ -357,14 +357,14 @@ def show_tuning(page: Page) -> None:
     display.show(figure, alt=f"Training loss of each recipe at {page.shown}.")
 
 
-def show_prompts(page: Page, names: list[str]) -> None:
+def show_prompts(page: Results, names: list[str]) -> None:
     """The first item of each of `names` in the study's fixed order: prompt, answer before and
     after each recipe, gold.
     """
     if not page.has_items:
         return say(NO_ITEMS)
     where = {"checkpoint": page.shown, "seed": 0}
-    texts = records.load_texts(page.study, where).set_index(["probe", "recipe", "item"])
+    texts = records.load_texts(page.plan, where).set_index(["probe", "recipe", "item"])
     lines = {}
     # of text nothing is asked
     for name in (one for one in names if REGISTRY[one].metric != "nats"):

@@ -19,7 +19,7 @@ import torch
 
 from pretune import paths, records, storage
 from pretune.models import loading, memory, scoring, training, tuned
-from pretune.plan import Cell, Model
+from pretune.plan.cells import Cell, Model
 from pretune.run.prepare import Report
 from pretune.run.probe import Seen, look
 from pretune.sources import datasets

@@ -14,7 +14,7 @@ import numpy as np
 
 from pretune.models import scoring
 from pretune.models.training import autocast
-from pretune.plan import Model, Probe
+from pretune.plan.cells import Model, Probe
 from pretune.sources import datasets
 from pretune.study.config import Protocol, Study
 from pretune.tasks import prompts, rows

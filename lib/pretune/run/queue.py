@@ -30,12 +30,14 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from pretune import costs, paths, records, storage
+from pretune import paths, records, storage
 from pretune.errors import Damaged, Outage, RunError, StudyError
 from pretune.models.checkpoint import Checkpoint
-from pretune.plan import Cell
+from pretune.plan import costs
+from pretune.plan.cells import Cell, Plan
+from pretune.run import status
 from pretune.run.progress import Progress
-from pretune.sources import checkpoints, datasets
+from pretune.sources import datasets
 from pretune.study.config import Saved, Study
 
 log = logging.getLogger(__name__)
@@ -67,28 +69,25 @@ class Outcome:
         )
 
 
-def measure(
-    study: Study, only: tuple[str, ...] = (), jobs: int | None = None, rates: bool = False
-) -> Outcome:
-    """Prepare checkpoints and run every missing cell of `study`, or of the checkpoints `only`, or
-    of the grid of `rates`.
+def measure(plan: Plan, jobs: int | None = None) -> Outcome:
+    """Prepare checkpoints and run every missing cell of `plan`.
 
     Returns at once when nothing is missing. A cell that fails is listed in the outcome and the
     others go on; one that failed before is tried again. Raises RunError when another run holds
     the study or the disk is full.
     """
+    study, outcome = plan.study, Outcome()
     if study.tables:
         return _fetch_tables(study)
-    work, outcome = records.missing(study, only, rates), Outcome()
-    if not work:
+    if not status.missing(plan):
         return outcome
     folder = paths.study_folder(study.name)
     with alone(folder):
         storage.clean(folder)
         storage.clean(paths.CACHE)
-        work = records.missing(study, only, rates)
-        _Pool(study, work, jobs or default_jobs(), outcome).run()
-        records.note_failures(study, work, outcome.failed)
+        work = status.missing(plan)
+        _Pool(plan, work, jobs or default_jobs(), outcome).run()
+        status.note_failures(study, work, outcome.failed)
     return outcome
 
 
@@ -118,11 +117,11 @@ def _fetch_tables(study: Study) -> Outcome:
     return Outcome()
 
 
-def need(study: Study, only: tuple[str, ...] = ()) -> None:
+def need(plan: Plan) -> None:
     """`measure`, for notebooks: unless all that is missing failed when it was last tried."""
-    noted = records.failed(study)
-    if study.tables or any(cell.model.name not in noted for cell in records.missing(study, only)):
-        measure(study, only)
+    noted = status.failed(plan)
+    if plan.study.tables or any(one.model.name not in noted for one in status.missing(plan)):
+        measure(plan)
 
 
 def cores() -> int:
@@ -157,15 +156,11 @@ class _Pool:
     the other, and only those that cells of this run wait for.
     """
 
-    def __init__(self, study: Study, work: list[Cell], jobs: int, outcome: Outcome):
+    def __init__(self, plan: Plan, work: list[Cell], jobs: int, outcome: Outcome):
+        self.plan, self.study, self.waiting, self.outcome = plan, plan.study, list(work), outcome
         # beside the cells, which make room for the next by being done
-        self.fetches = study.checkpoints.source == "hub"
-        self.study, self.waiting, self.jobs, self.outcome = (
-            study,
-            list(work),
-            jobs + self.fetches,
-            outcome,
-        )
+        self.fetches = self.study.checkpoints.source == "hub"
+        self.jobs = jobs + self.fetches
         self.running: dict[Future, str] = {}
         self.cells = {cell.model.name: cell for cell in work}
         self.points = {cell.model.checkpoint.name: cell.model.checkpoint for cell in work}
@@ -176,12 +171,10 @@ class _Pool:
         self.begun: Counter[str] = Counter()  # preparations, how often
         self.why: dict[str, str] = {}  # and what became of them
         self.out: set[str] = set()  # those that the Hub did not answer to
-        self.has_data = datasets.are_ready(study)
+        self.has_data = datasets.are_ready(self.study)
         seconds = {} if self.has_data else {DATA: costs.CELL_SECONDS}
-        self.progress = Progress(
-            seconds | {cell.model.name: costs.cell_cost(study, cell).seconds for cell in work},
-            "parts",
-        )
+        seconds |= {cell.model.name: costs.cell_cost(plan, cell).seconds for cell in work}
+        self.progress = Progress(seconds, "parts")
         # once: a folder of checkpoints may be filled while they are measured
         self.seconds = self._preparing_seconds()
         for point in self._missing():
@@ -302,12 +295,9 @@ class _Pool:
 
     def _preparing_seconds(self) -> float:
         """What one preparation is expected to take."""
-        several = (
-            1
-            if isinstance(self.study.checkpoints, Saved)
-            else len(checkpoints.checkpoints(self.study))
-        )
-        return costs.preparation(self.study).seconds / several
+        made_at_once = isinstance(self.study.checkpoints, Saved)
+        several = 1 if made_at_once else len(self.plan.checkpoints)
+        return costs.preparation(self.plan).seconds / several
 
     def _lack(self, point: Checkpoint) -> str:
         """Why there is no room for a checkpoint of the Hub; empty where there is."""
@@ -335,7 +325,7 @@ class _Pool:
             self.begun[self._preparation(self.cells[name].model.checkpoint)] = 0
             return
         if error is not None and storage.is_full(error):
-            needed = costs.disk_gb(self.study, self.jobs - self.fetches)
+            needed = costs.disk_gb(self.plan, self.jobs - self.fetches)
             raise RunError(
                 f"{error}; the study needs {needed:.2f} GB in all. What is done is kept: make "
                 "room and run again"
@@ -457,11 +447,7 @@ def _prepare(study: Study, point: Checkpoint, name: str) -> dict:
 
     start = time.perf_counter()
     prepare.prepare_checkpoint(study, point, _reporter(name))
-    read = (
-        {"prepare": checkpoints.checkpoints(study)[-1].tokens}
-        if isinstance(study.checkpoints, Saved)
-        else {}
-    )
+    read = {"prepare": study.checkpoints.tokens} if isinstance(study.checkpoints, Saved) else {}
     return _done({"prepare": time.perf_counter() - start}, read)
 
 

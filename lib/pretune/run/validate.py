@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 from transformers import AutoConfig, AutoTokenizer
 
-from pretune import lengths
 from pretune.errors import RunError, StudyError
+from pretune.plan import lengths
 from pretune.sources import checkpoints, datasets, hub
 from pretune.sources.datasets import evaluation_split
 from pretune.sources.found import pinned

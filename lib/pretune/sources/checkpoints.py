@@ -27,13 +27,23 @@ TEXTS = ("*.jsonl", "*.jsonl.xz", "*.txt")  # what a corpus may consist of
 PRETRAINING_VERSION = 1  # raise by hand when the same settings would give other weights
 
 
+def listed(study: Study) -> tuple[tuple[Checkpoint, ...], dict | None]:
+    """The checkpoints of `study`, and the configuration of their models where it was found."""
+    if not isinstance(study.checkpoints, Hub | Local):
+        return checkpoints(study), None
+    from pretune.sources import found  # the client of the Hub takes a while to load
+
+    pinned = found.pinned(study)
+    return _found(study.checkpoints, pinned["checkpoints"]), pinned["config"]
+
+
 def checkpoints(study: Study) -> tuple[Checkpoint, ...]:
     """All checkpoints of `study`, in the order of their steps."""
     saved = study.checkpoints
     if isinstance(saved, Released):
         return _released(saved)
     if isinstance(saved, Hub | Local):
-        return _pinned(study)
+        return listed(study)[0]
     run = run_folder(study)
     per_step = saved.pretraining.batch_size * saved.pretraining.length
     late = saved.steps[-saved.late :]
@@ -52,11 +62,8 @@ def checkpoints(study: Study) -> tuple[Checkpoint, ...]:
     )
 
 
-def _pinned(study: Study) -> tuple[Checkpoint, ...]:
+def _found(source: Hub | Local, there: list[dict]) -> tuple[Checkpoint, ...]:
     """Those of the Hub or a folder, run after run."""
-    from pretune.sources import found  # the client of the Hub takes a while to load
-
-    source, there = study.checkpoints, found.pinned(study)["checkpoints"]
     late = sorted({one["step"] for one in there})[-source.late :]
     several, own = len({one["run"] for one in there}) > 1, isinstance(source, Local)
     return tuple(
@@ -68,13 +75,16 @@ def _pinned(study: Study) -> tuple[Checkpoint, ...]:
             tokens=one["tokens"],
             revision=one["commit"],
             late=one["step"] in late,
-            folder=Path(one["repo"])
-            if own
-            else paths.CACHE / "hub" / one["repo"].replace("/", "--") / one["commit"],
+            folder=Path(one["repo"]) if own else _fetched(one),
             apart=paths.CACHE / "folder" / one["commit"] if own else None,
         )
         for one in there
     )
+
+
+def _fetched(one: dict) -> Path:
+    """Where a checkpoint of the Hub is fetched to."""
+    return paths.CACHE / "hub" / one["repo"].replace("/", "--") / one["commit"]
 
 
 def _slug(name: str) -> str:

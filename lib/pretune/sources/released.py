@@ -18,9 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 from pretune import paths, storage
-from pretune.plan import cells
 from pretune.sources.checkpoints import RELEASED_TOKENS
-from pretune.study.config import Study
 
 COMMIT = "8b79c396cb2fef1e13ef69df1a56321fee2619db"
 SHA256 = {
@@ -169,37 +167,6 @@ def rows(source: str) -> pd.DataFrame:
     return pd.DataFrame([row for row in found if not row["why_left_out"]]).drop(
         columns="why_left_out"
     )
-
-
-def planned(study: Study, only: tuple[str, ...] = ()) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The summary rows that the findings of `study` ask for, and what they ask for and the tables
-    lack.
-
-    Scores that rest on hidden labels stand only where the tables themselves are looked at.
-    """
-    keys = ["step", "recipe", "dataset", "format", "shots_asked"]
-    asked = pd.DataFrame(
-        [
-            (
-                cell.model.checkpoint.step,
-                cell.model.recipe,
-                probe.dataset,
-                probe.format,
-                probe.shots,
-            )
-            for cell in cells(study, only)
-            for probe in cell.probes
-        ],
-        columns=keys,
-    ).drop_duplicates()
-    released = rows(study.tables)
-    if "06_published_tables" not in study.findings:
-        released, asked = (some[~some["dataset"].isin(HIDDEN)] for some in (released, asked))
-    found = asked.merge(released, how="left", on=keys)
-    here = found["score"].notna()
-    return found[here].astype({"shots": int, "n": int, "late": bool}).reset_index(
-        drop=True
-    ), found.loc[~here, keys]
 
 
 def left_out(source: str) -> pd.DataFrame:

@@ -8,7 +8,9 @@ resolved.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import (
     Field,
@@ -132,6 +134,11 @@ class Saved(Points):
     """Points of a run that is made here."""
 
     pretraining: Pretraining
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that the whole run reads."""
+        return self.steps[-1] * self.pretraining.batch_size * self.pretraining.length
 
 
 class Microworld(Saved):
@@ -257,6 +264,19 @@ class Lora(Frozen):
     alpha: PositiveFloat = 16.0
 
 
+class Grid(Frozen):
+    """Values that a recipe is tuned with, one axis at a time. Along the first, rates are chosen."""
+
+    learning_rate: Annotated[tuple[Rate, ...], Field(min_length=2)] | None = None
+    examples: Annotated[tuple[PositiveInt, ...], Field(min_length=2)] | None = None
+
+    @model_validator(mode="after")
+    def _has_an_axis(self):
+        if not any(getattr(self, axis) for axis in Grid.model_fields):
+            raise ValueError(f"a grid needs values of {' or '.join(Grid.model_fields)}")
+        return self
+
+
 class Recipe(Frozen):
     """What is done to a checkpoint: nothing, or tuning on one dataset. What is null is taken
     from `tuning`.
@@ -264,22 +284,32 @@ class Recipe(Frozen):
 
     dataset: Name | None = None
     lora: Lora | None = None  # null: all weights are tuned
-    # its own grid, in place of rates.grid
-    rates: Annotated[tuple[Rate, ...], Field(min_length=2)] | None = None
+    grid: Grid | None = None  # its own, in place of the study's
     examples: PositiveInt | None = None
     learning_rate: Rate | None = None
     epochs: PositiveInt | None = None
     batch_size: PositiveInt | None = None
 
 
-class Rates(Frozen):
-    """The grid that learning rates are chosen from. `pretune run STUDY --sweep` runs it and
-    shows the table.
-    """
+class StudyGrid(Grid):
+    """The grid of all recipes. `pretune run STUDY --sweep` runs its rates and shows the table."""
 
-    grid: Annotated[tuple[Rate, ...], Field(min_length=2)]
     # at these checkpoints: early, middle, late
     steps: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]
+
+
+class Variant(NamedTuple):
+    """A recipe with another value of its grid along one axis; without an axis, the recipe."""
+
+    recipe: str
+    axis: str = ""
+    value: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """What it is called in rows and records: `mnli@0.001`, `mnli@examples=200`."""
+        said = f"{self.axis}=" if self.axis != "learning_rate" else ""
+        return f"{self.recipe}@{said}{self.value:g}" if self.axis else self.recipe
 
 
 class Probing(Frozen):
@@ -357,11 +387,11 @@ class Study(Frozen):
     tables: str | None = None  # folder or address of released score tables, for `source: tables`
     recipes: Annotated[dict[Name, Recipe], Field(min_length=1)]
     tuning: Tuning
-    rates: Rates | None = None
+    grid: StudyGrid | None = None
     probing: Probing
     protocol: Protocol = Protocol()  # or one word: corrected, published
-    # notebooks, in the order of the report
-    findings: Annotated[tuple[Name, ...], Field(min_length=1)]
+    # notebooks, in the order of the report; left out: all that have something to look at
+    findings: tuple[Name, ...] = ()
     cache: Cache = Cache()
     name: str = Field(default="", exclude=True)  # the file's name without ending
     file: str = Field(default="", exclude=True)
@@ -392,10 +422,8 @@ class Study(Frozen):
         return runs if runs > 1 else self.tuning.seeds
 
     def recipe(self, name: str) -> Recipe:
-        """The recipe `name`, or the one that the variant `name` (`mnli@0.001`) has another
-        learning rate of.
-        """
-        return self.recipes[name.partition("@")[0]]
+        """The recipe `name`, or the one that `name` is a variant of."""
+        return self.recipes[name if name in self.recipes else self.variants[name].recipe]
 
     def is_beside(self, name: str) -> bool:
         """Whether a recipe tunes adapters beside another that tunes all weights on the same
@@ -410,23 +438,40 @@ class Study(Frozen):
         """The hyper-parameters of a recipe or variant: its own where it says them, else those of
         `tuning`.
         """
-        own = self.recipe(name).model_dump(exclude_none=True, exclude={"dataset", "lora", "rates"})
-        if "@" in name:
-            own["learning_rate"] = float(name.partition("@")[2])
-        return self.tuning.model_copy(update=own)
+        one = Variant(name) if name in self.recipes else self.variants[name]
+        return self._tuning(one.recipe, {one.axis: one.value} if one.axis else {})
 
-    def grid_of(self, recipe: str) -> tuple[float, ...]:
-        """The learning rates that were to choose from for a recipe; none for base and where the
-        study has no grid.
-        """
-        if self.rates is None or self.recipes[recipe].dataset is None:
+    def grid_of(self, recipe: str, axis: str) -> tuple[float, ...]:
+        """The values along `axis` that a recipe is tuned with; none for base and without a grid."""
+        if self.grid is None or self.recipes[recipe].dataset is None:
             return ()
-        return self.recipes[recipe].rates or self.rates.grid
+        return getattr(self.recipes[recipe].grid or self.grid, axis) or ()
 
-    def variants(self, recipe: str) -> tuple[str, ...]:
-        """The recipe at the learning rates of its grid that it does not use."""
-        used = self.tuning_of(recipe).learning_rate
-        return tuple(f"{recipe}@{rate:g}" for rate in self.grid_of(recipe) if rate != used)
+    @property
+    def variants(self) -> dict[str, Variant]:
+        """The recipes by name, each followed by itself at the values of its grid that it does not
+        use, one axis after the other.
+        """
+        found = {}
+        for recipe in self.recipes:
+            found[recipe] = Variant(recipe)
+            for axis in Grid.model_fields:
+                for value, name in self.along(recipe, axis).items():
+                    found[name] = Variant(recipe, axis, value) if name != recipe else found[name]
+        return found
+
+    def along(self, recipe: str, axis: str) -> dict[float, str]:
+        """Every value of a recipe's grid along `axis`, rising, with the name of what uses it."""
+        if not (values := sorted(self.grid_of(recipe, axis))):
+            return {}
+        used = getattr(self._tuning(recipe), axis)
+        return {one: recipe if one == used else Variant(recipe, axis, one).name for one in values}
+
+    def _tuning(self, recipe: str, changed: Mapping[str, float] = MappingProxyType({})) -> Tuning:
+        own = self.recipes[recipe].model_dump(
+            exclude_none=True, exclude={"dataset", "lora", "grid"}
+        )
+        return self.tuning.model_copy(update={**own, **changed})
 
     def refuse(self, key: str, value: object, allowed: str) -> StudyError:
         """The error to raise for a value that is well-formed but impossible."""

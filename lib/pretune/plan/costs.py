@@ -8,12 +8,12 @@ corrects itself. How long rows are: module `lengths`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from pretune import lengths
-from pretune.plan import Cell, cells
-from pretune.sources import checkpoints
-from pretune.study.config import Architecture, Found, Hub, Lora, Saved, Study
+from pretune.plan import lengths
+from pretune.plan.cells import Cell, Plan
+from pretune.study.config import Architecture, Found, Hub, Lora, Saved
 from pretune.tasks.registry import REGISTRY
 
 # bfloat16 operations per second, dense, as their maker states
@@ -48,19 +48,12 @@ class Cost:
     seconds: float
 
 
-def architecture(study: Study) -> Architecture:
-    """Layers and widths of the study's model: as given, or as the configuration on the Hub has
-    them.
-    """
+def architecture(plan: Plan) -> Architecture:
+    """Layers and widths of the study's model: as given, or as its configuration has them."""
+    study = plan.study
     if not isinstance(study.checkpoints, Found):
         return study.checkpoints.pretraining.architecture
-    from pretune.sources import found  # the client of the Hub takes a while to load
-
-    config = found.pinned(study)["config"]
-    shape = {
-        part: next((config[name] for name in names if config.get(name)), None)
-        for part, names in NAMES.items()
-    }
+    shape = {part: _first(plan.config, names) for part, names in NAMES.items()}
     # where it is left out
     shape["intermediate"] = shape["intermediate"] or 4 * (shape["width"] or 0)
     if lacking := [part for part, value in shape.items() if not value]:
@@ -73,9 +66,14 @@ def architecture(study: Study) -> Architecture:
     return Architecture(**shape)
 
 
-def parameters(study: Study) -> int:
+def _first(config: Mapping, names: Iterable[str]) -> int | None:
+    """What a configuration says under the first of `names` that it has a value of."""
+    return next((config[name] for name in names if config.get(name)), None)
+
+
+def parameters(plan: Plan) -> int:
     """Weights of the model, embeddings counted once."""
-    return _size(architecture(study))
+    return _size(architecture(plan))
 
 
 def _size(shape: Architecture) -> int:
@@ -83,31 +81,23 @@ def _size(shape: Architecture) -> int:
     return shape.vocabulary * shape.width + shape.layers * block
 
 
-def preparation(study: Study) -> Cost:
+def preparation(plan: Plan) -> Cost:
     """Pre-training, or fetching, of what is missing of the checkpoints."""
-    saved = study.checkpoints
-    if all(point.exists() for point in checkpoints.checkpoints(study)):
+    saved = plan.study.checkpoints
+    if all(point.exists() for point in plan.checkpoints):
         return Cost(0, 0, 0.0, 0.0)
     if isinstance(saved, Found):
-        return Cost(
-            0,
-            0,
-            0.0,
-            download_gb(study) * 1e9 / NETWORK + len(checkpoints.checkpoints(study)) * CELL_SECONDS,
-        )
-    tokens = saved.steps[-1] * saved.pretraining.batch_size * saved.pretraining.length
-    return _cost(architecture(study), tokens, 0, saved.pretraining.length)
+        seconds = download_gb(plan) * 1e9 / NETWORK + len(plan.checkpoints) * CELL_SECONDS
+        return Cost(0, 0, 0.0, seconds)
+    return _cost(architecture(plan), saved.tokens, 0, saved.pretraining.length)
 
 
-def cell_cost(study: Study, cell: Cell) -> Cost:
+def cell_cost(plan: Plan, cell: Cell) -> Cost:
     """Tuning and scoring of one cell. An item is read once for itself and once for each
     completion.
     """
-    tuning, shape, parts = (
-        study.tuning_of(cell.model.recipe),
-        architecture(study),
-        [Cost(0, 0, 0.0, CELL_SECONDS)],
-    )
+    study, shape, parts = plan.study, architecture(plan), [Cost(0, 0, 0.0, CELL_SECONDS)]
+    tuning = study.tuning_of(cell.model.recipe)
     if study.recipe(cell.model.recipe).dataset:
         one = lengths.row(study, cell.model.recipe, shape.context)
         parts.append(_cost(shape, tuning.examples * tuning.epochs * one, 0, one))
@@ -123,107 +113,87 @@ def gpu_hours(cost: Cost, gpu: str) -> float:
     return cost.flops / (PEAK[gpu] * REACHED) / 3600
 
 
-def download_gb(study: Study) -> float:
+def download_gb(plan: Plan) -> float:
     """Checkpoints that are still to be fetched from the Hub."""
-    if not isinstance(study.checkpoints, Hub):
+    if not isinstance(plan.study.checkpoints, Hub):
         return 0.0
     from pretune.sources import found
 
-    here = {point.revision for point in checkpoints.checkpoints(study) if point.exists()}
-    return (
-        sum(one["bytes"] for one in found.pinned(study)["checkpoints"] if one["commit"] not in here)
-        / 1e9
-    )
+    lacking = {point.revision for point in plan.checkpoints if not point.exists()}
+    there = found.pinned(plan.study)["checkpoints"]
+    return sum(one["bytes"] for one in there if one["commit"] in lacking) / 1e9
 
 
-def total(study: Study, work: list[Cell]) -> Cost:
+def total(plan: Plan, work: list[Cell]) -> Cost:
     """Preparation and all of `work`."""
-    return _sum([preparation(study), *(cell_cost(study, cell) for cell in work)])
+    return _sum([preparation(plan), *(cell_cost(plan, cell) for cell in work)])
 
 
-def memory_gb(study: Study, rows: int | None = None) -> float:
+def memory_gb(plan: Plan, rows: int | None = None) -> float:
     """Peak of one process: training (weights, gradients, moments, activations of a batch) or
     scoring (weights, keys and values).
 
     With `rows`, what it comes down to when memory runs out: so many rows of a batch, or items
     with their shots, at a time.
     """
-    shape, size = architecture(study), parameters(study)
+    study, shape, size = plan.study, architecture(plan), parameters(plan)
     training = [
         each * size + 4 * _activations(shape, min(batch, rows or batch) * length)
-        for each, batch, length in _trainings(study)
+        for each, batch, length in _trainings(plan)
     ]
-    one = min(
-        shape.context,
-        (study.probing.shots + 1)
-        * max(lengths.item(study, name) for name in study.probing.datasets),
-    )
+    item = max(lengths.item(study, name) for name in study.probing.datasets)
+    one = min(shape.context, (study.probing.shots + 1) * item)
     read = SCORED_TOKENS if rows is None else min(SCORED_TOKENS, rows * one)
     return PROCESS_GB + max([*training, 4 * size + 40 * read * shape.layers * shape.width]) / 1e9
 
 
-def longest_batch(study: Study) -> tuple[int, int]:
+def longest_batch(plan: Plan) -> tuple[int, int]:
     """Rows and tokens a row of the largest batch that is trained on; (0, 0) where nothing is."""
-    return max(
-        ((batch, length) for _, batch, length in _trainings(study)),
-        key=lambda one: one[0] * one[1],
-        default=(0, 0),
-    )
+    batches = [(batch, length) for _, batch, length in _trainings(plan)]
+    return max(batches, key=lambda one: one[0] * one[1], default=(0, 0))
 
 
-def checkpoints_gb(study: Study) -> float:
+def checkpoints_gb(plan: Plan) -> float:
     """Checkpoints in float32; those of the Hub come and go within the cache."""
-    size, here = 4e-9 * parameters(study), len(checkpoints.checkpoints(study))
-    made = {"hub": min(here * size, max(size, study.cache.max_gb)), "folder": 0.0}
-    return made.get(study.checkpoints.source, here * size)
+    size, here = 4e-9 * parameters(plan), len(plan.checkpoints)
+    made = {"hub": min(here * size, max(size, plan.study.cache.max_gb)), "folder": 0.0}
+    return made.get(plan.study.checkpoints.source, here * size)
 
 
-def tuned_gb(study: Study) -> tuple[float, float]:
+def tuned_gb(plan: Plan) -> tuple[float, float]:
     """Tuned weights in float32: what is written of them in all, and what the cache keeps."""
-    written = (
-        4e-9
-        * parameters(study)
-        * len({cell.model.key for cell in cells(study) if cell.model.recipe != "base"})
-    )
-    return written, min(written, study.cache.max_gb)
+    tuned = {cell.model.key for cell in plan.cells if cell.model.recipe != "base"}
+    written = 4e-9 * parameters(plan) * len(tuned)
+    return written, min(written, plan.study.cache.max_gb)
 
 
-def states_gb(study: Study, jobs: int = 1) -> float:
+def states_gb(plan: Plan, jobs: int = 1) -> float:
     """States of running trainings, one a process: 12 bytes a trained weight, and as much while
     one takes the last one's place.
     """
-    trained = [
-        _adapters(study, one.lora) if one.lora else parameters(study)
-        for one in study.recipes.values()
-        if one.dataset
-    ]
-    trained += [parameters(study)] * isinstance(study.checkpoints, Saved)
+    whole, recipes = parameters(plan), plan.study.recipes.values()
+    trained = [_adapters(plan, one.lora) if one.lora else whole for one in recipes if one.dataset]
+    trained += [whole] * isinstance(plan.study.checkpoints, Saved)
     return 2 * 12e-9 * max(trained, default=0) * jobs
 
 
-def disk_gb(study: Study, jobs: int = 1) -> float:
+def disk_gb(plan: Plan, jobs: int = 1) -> float:
     """All that lies on the disk at a time, without datasets and records, which are small beside
     it.
     """
-    return checkpoints_gb(study) + tuned_gb(study)[1] + states_gb(study, jobs)
+    return checkpoints_gb(plan) + tuned_gb(plan)[1] + states_gb(plan, jobs)
 
 
-def _trainings(study: Study) -> list[tuple[int, int, int]]:
+def _trainings(plan: Plan) -> list[tuple[int, int, int]]:
     """Of everything that is trained: bytes a weight, rows of a batch, tokens of the longest row."""
-    context = architecture(study).context
-    found = [
-        (
-            4 if recipe.lora else 16,
-            study.tuning_of(name).batch_size,
-            lengths.longest(study, name, context),
-        )
-        for name, recipe in study.recipes.items()
-        if recipe.dataset
-    ]
-    if isinstance(study.checkpoints, Saved):
-        found.append(
-            (16, study.checkpoints.pretraining.batch_size, study.checkpoints.pretraining.length)
-        )
+    study, context, found = plan.study, architecture(plan).context, []
+    for name, recipe in study.recipes.items():
+        if recipe.dataset:
+            longest = lengths.longest(study, name, context)
+            found.append((4 if recipe.lora else 16, study.tuning_of(name).batch_size, longest))
+    saved = study.checkpoints
+    if isinstance(saved, Saved):
+        found.append((16, saved.pretraining.batch_size, saved.pretraining.length))
     return found
 
 
@@ -234,9 +204,9 @@ def _activations(shape: Architecture, tokens: int) -> int:
     return tokens * shape.layers * 24 * shape.width + 3 * min(tokens * shape.vocabulary, LOGITS)
 
 
-def _adapters(study: Study, lora: Lora) -> int:
+def _adapters(plan: Plan, lora: Lora) -> int:
     """Weights of adapters on every linear layer of the blocks."""
-    shape = architecture(study)
+    shape = architecture(plan)
     return lora.rank * shape.layers * (4 * 2 * shape.width + 3 * (shape.width + shape.intermediate))
 
 

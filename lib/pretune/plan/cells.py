@@ -1,0 +1,196 @@
+"""Which models a study trains and how it looks at them: cells. Loads no model.
+
+A finding declares the pairs of recipe and view that it needs; a plan takes the union, and no more.
+It is made once from what was listed before, and handed down to whoever measures, reads or shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+
+from pretune.models.checkpoint import Checkpoint
+from pretune.plan.needs import Need, Needs, shots_of
+from pretune.sources.datasets import evaluation_split
+from pretune.storage import short_hash
+from pretune.study.config import Study
+from pretune.tasks.registry import REGISTRY, RESERVE
+
+# raise by hand when the meaning of a score changes: all probes are then scored anew
+SCORING_VERSION = 2
+# raise by hand when the meaning of training changes: tuned models are then made anew
+TRAINING_VERSION = 2
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One way of looking at a model. `shots` is what is asked for; a dataset that does not fit
+    gets fewer.
+    """
+
+    dataset: str
+    split: str
+    format: str
+    shots: int
+    draw: int  # which shots
+    items: int
+    new_tokens: int
+    data: str  # what pins the datasets
+    protocol: str  # what pins the protocol and, where it is not float32, the precision
+
+    @cached_property
+    def key(self) -> str:
+        return short_hash(SCORING_VERSION, asdict(self))
+
+    @property
+    def need(self) -> Need:
+        """What was asked for by it."""
+        return Need(self.dataset, self.shots, self.format, self.split == RESERVE)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A checkpoint after a recipe, with the seed of its training subset, order, adapters and shot
+    draw.
+    """
+
+    checkpoint: Checkpoint
+    recipe: str  # of the study, or a variant of one
+    seed: int
+    key: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.checkpoint.name}.{self.recipe}.{self.seed}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A model and the probes it is to be looked at with: the unit of work and of resuming."""
+
+    model: Model
+    probes: tuple[Probe, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All cells of `study`, in the order of its checkpoints, or those that were asked for."""
+
+    study: Study
+    checkpoints: tuple[Checkpoint, ...]
+    cells: tuple[Cell, ...]
+    needs: Mapping[str, Needs]  # of each finding of the study
+    config: Mapping | None = None  # of the models, where they were not made here
+
+    def of(self, finding: str | None = None, only: tuple[str, ...] = ()) -> Plan:
+        """What one finding looks at, or what the checkpoints named in `only` are for.
+
+        Raises StudyError for an unknown checkpoint.
+        """
+        names = [point.name for point in self.checkpoints]
+        for name in only:
+            if name not in names:
+                raise self.study.refuse("checkpoint", name, f"allowed: {', '.join(names)}")
+        kept = [one for one in self.cells if not only or one.model.checkpoint.name in only]
+        if finding is None:
+            return replace(self, cells=tuple(kept))
+        narrow = self.study.model_copy(update={"findings": (finding,)})
+        needs = {finding: self.needs[finding]}
+        return replace(self, study=narrow, needs=needs, cells=_narrowed(kept, narrow, needs))
+
+    def sweep(self) -> Plan:
+        """What the choice of learning rates rests on: every rate of every grid, seed 0, on
+        reserved rows.
+        """
+        swept = []
+        for cell in self.cells:
+            probes = tuple(probe for probe in cell.probes if probe.split == RESERVE)
+            if probes:
+                swept.append(Cell(cell.model, probes))
+        return replace(self, cells=tuple(swept))
+
+
+def make(
+    study: Study,
+    checkpoints: tuple[Checkpoint, ...],
+    data: str,
+    needs: Mapping[str, Needs],
+    config: Mapping | None = None,
+) -> Plan:
+    """The plan of `study` over `checkpoints`, on datasets that `data` pins.
+
+    A recipe at another value of its grid is a model of its own (`mnli@0.001`), at the checkpoints
+    of the grid. A model that no finding looks at is left out.
+    """
+    found = []
+    for point in checkpoints:
+        for recipe in _recipes(study, point):
+            for model in _models(study, point, recipe, data):
+                probes = tuple(_probes(study, model, data, needs))
+                if probes:
+                    found.append(Cell(model, probes))
+    return Plan(study, checkpoints, tuple(found), needs, config)
+
+
+def _narrowed(kept: list[Cell], study: Study, needs: Mapping[str, Needs]) -> tuple[Cell, ...]:
+    """Of every cell the probes that `needs` ask for, and those on reserved rows."""
+    wanted = {recipe: _wanted(study, recipe, needs) for recipe in study.variants}
+    found = []
+    for cell in kept:
+        asked = wanted[cell.model.recipe]
+        probes = tuple(one for one in cell.probes if one.need in asked or one.need.reserve)
+        if probes:
+            found.append(Cell(cell.model, probes))
+    return tuple(found)
+
+
+def _wanted(study: Study, recipe: str, needs: Mapping[str, Needs]) -> dict[Need, None]:
+    """What all findings need of a recipe, each once, in their order."""
+    found: dict[Need, None] = {}
+    for need in needs.values():
+        found |= dict.fromkeys(need(study, recipe))
+    return found
+
+
+def _recipes(study: Study, point: Checkpoint) -> list[str]:
+    """The recipes of the study, each with its variants where the grid is run."""
+    swept = study.grid is not None and point.step in study.grid.steps
+    return [name for name, one in study.variants.items() if swept or not one.axis]
+
+
+def _models(study: Study, point: Checkpoint, recipe: str, data: str) -> Iterator[Model]:
+    """One model for base and for a variant, one a seed for every other recipe."""
+    if recipe == "base":
+        yield Model(point, recipe, 0, short_hash(point.revision, "base"))
+        return
+    tuning, how = study.tuning_of(recipe).determining(), study.recipe(recipe)
+    made = [TRAINING_VERSION, point.revision, how.dataset, how.lora and how.lora.model_dump()]
+    for seed in range(study.tuning.seeds if recipe in study.recipes else 1):
+        key = short_hash(*made, tuning, seed, data, study.protocol.too_long)
+        yield Model(point, recipe, seed, key)
+
+
+def _probes(study: Study, model: Model, data: str, needs: Mapping[str, Needs]) -> Iterator[Probe]:
+    """The union of what the findings need of this model. A tuned model takes the shot draw of
+    its seed, base all.
+    """
+    draws = range(study.tuning.seeds) if model.recipe == "base" else (model.seed,)
+    wanted = _wanted(study, model.recipe, needs)
+    if model.seed == 0 and model.recipe != "base" and _is_swept(study, model):
+        name = study.recipe(model.recipe).dataset
+        wanted[Need(name, shots_of(study, name), reserve=True)] = None
+    precision = [study.probing.precision] if study.probing.precision != "float32" else []
+    protocol = study.protocol.model_dump(exclude={"normalisation", "reporting"})
+    asked = study.probing.items, study.probing.new_tokens, data, short_hash(protocol, *precision)
+    for need in wanted:
+        dataset = REGISTRY[need.dataset]
+        split = RESERVE if need.reserve else evaluation_split(study, dataset)
+        for draw in draws if need.shots else draws[:1]:
+            yield Probe(need.dataset, split, need.format, need.shots, draw, *asked)
+
+
+def _is_swept(study: Study, model: Model) -> bool:
+    """Whether the learning rate of a model's recipe is chosen at its checkpoint."""
+    at = study.grid is not None and model.checkpoint.step in study.grid.steps
+    return at and study.variants[model.recipe].axis in ("", "learning_rate")

@@ -1,0 +1,52 @@
+"""What a finding wants to see of a model: the words that findings say their needs in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from pretune.study.config import Study
+from pretune.tasks.registry import REGISTRY
+
+
+class Need(NamedTuple):
+    """A dataset in a format with so many examples before the question."""
+
+    dataset: str
+    shots: int
+    format: str = "default"
+    reserve: bool = False  # on the reserved training rows in place of the evaluation split
+
+
+Needs = Callable[[Study, str], list[Need]]  # what a finding needs of a recipe, or of a variant
+
+
+def own_sets(study: Study, recipe: str) -> list[str]:
+    """The set a recipe tunes on and its in-domain companions; for base those of all recipes that
+    tune on one set.
+    """
+    recipes = study.recipes if recipe == "base" else [recipe]
+    tuned = dict.fromkeys(study.recipe(name).dataset for name in recipes if name != "base")
+    sets = [name for name in tuned if REGISTRY[name].kind != "chat"]
+    companions = [name for name in study.probing.datasets if REGISTRY[name].domain == "in"]
+    return sets + [name for name in companions if REGISTRY[name].partner in sets]
+
+
+def is_single(study: Study, recipe: str) -> bool:
+    """Whether a recipe tunes on one task."""
+    return recipe != "base" and REGISTRY[study.recipe(recipe).dataset].kind != "chat"
+
+
+def has_mixture(study: Study) -> bool:
+    """Whether some recipe tunes on conversations."""
+    return any(name != "base" and not is_single(study, name) for name in study.recipes)
+
+
+def asked_sets(study: Study) -> list[str]:
+    """The datasets of the study that ask something; text is only read."""
+    return [name for name in study.probing.datasets if REGISTRY[name].kind != "text"]
+
+
+def shots_of(study: Study, name: str) -> int:
+    """Examples before an item of a dataset; none before text."""
+    return 0 if REGISTRY[name].metric == "nats" else study.probing.shots
