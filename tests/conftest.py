@@ -33,10 +33,14 @@ OLMO = Path(os.environ.get("PRETUNE_OLMO_TOKENIZER", ROOT.parent / "shared" / "o
 
 
 def run_pretune(
-    *words: str, outputs: Path = OUTPUTS, environment=os.environ, **options
+    *words: str,
+    outputs: Path = OUTPUTS,
+    environment=os.environ,
+    module: str = "pretune.cli",
+    **options,
 ) -> subprocess.CompletedProcess:
     """`pretune ...` as a user would run it."""
-    command = [sys.executable, "-m", "pretune.cli", *words]
+    command = [sys.executable, "-m", module, *words]
     environment = environment | {"PRETUNE_OUTPUTS": str(outputs)}
     return subprocess.run(
         command, capture_output=True, text=True, env=environment, check=False, **options

@@ -1,0 +1,128 @@
+"""What is added as a file of its own, and nothing else changed: a finding."""
+
+import json
+import os
+import shutil
+from collections import Counter
+
+import pytest
+
+from conftest import OUTPUTS, ROOT, run_pretune
+from pretune import paths
+from pretune.findings import find, names
+from pretune.plan import cells
+from pretune.records import store
+from pretune.report import sections
+from pretune.report.open import open_results
+
+TOY = '''
+"""A toy: does tuning on MNLI change MNLI?"""
+
+from pretune.analysis import contrasts
+from pretune.analysis.claims import Claim, judged
+from pretune.analysis.contrasts import Term
+from pretune.plan.needs import Need
+
+CLAIMS = {"99a": Claim("Tuning on a toy helps the toy", "tuned - base at late")}
+
+
+def needs(study, recipe):
+    return [Need("mnli", study.probing.shots)] if recipe in ("base", "mnli") else []
+
+
+def verdicts(results):
+    terms = [Term(1, "mnli", "mnli", shots=2), Term(-1, "mnli", shots=2)]
+    return judged(results, CLAIMS, {"99a": (contrasts.effect(results.scores, terms), "A toy.")})
+
+
+def checkpoint_answer(results):
+    return f"{len(results.rows)} toys at {results.checkpoint}."
+'''
+PAGE = """
+# %% [markdown]
+# # 99. Toy: does tuning on MNLI change MNLI?
+
+# %% tags=["parameters"]
+study = "quick"
+checkpoint = "all"
+
+# %%
+from pretune.findings import toy
+from pretune.report import sections
+from pretune.report.open import open_results
+
+page = open_results(study, "99_toy", checkpoint)
+sections.answer(page, toy)
+"""
+
+
+@pytest.fixture
+def house(tmp_path):
+    """A copy of the code, and a runner of what stands in it."""
+    for part in ("lib", "notebooks", "params"):
+        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def test_a_finding_is_a_module_and_a_notebook(smoke, house):
+    """It is found by its name, planned, measured, executed by papermill, judged, and stands in
+    the overview.
+    """
+    (house / "lib" / "pretune" / "findings" / "toy.py").write_text(TOY.lstrip())
+    (house / "notebooks" / "99_toy.py").write_text(PAGE.lstrip())
+    shutil.copytree(OUTPUTS / "cache", house / "outputs" / "cache")
+    shutil.copytree(OUTPUTS / "smoke" / "records", house / "outputs" / "smoke" / "records")
+    environment = os.environ | {"PYTHONPATH": str(house / "lib")}
+    paired = run_pretune(module="pretune.report.pairing", environment=environment)
+    assert paired.returncode == 0, paired.stderr
+    words = ("run", "smoke", "--set", "findings=[99_toy]")
+    done = run_pretune(*words, outputs=house / "outputs", environment=environment)
+    assert done.returncode == 0, done.stderr
+    kept = json.loads((house / "outputs" / "smoke" / "findings.json").read_text())
+    assert [(line["finding"], line["claim"]) for line in kept] == [("99_toy", "99a")]
+    assert kept[0]["effect"] is not None and kept[0]["verdict"] != "not asked"
+    site = house / "outputs" / "smoke" / "site"
+    assert "Tuning on a toy helps the toy" in (site / "index.html").read_text()
+    assert "24 toys at step-20." in (site / "99_toy.step-20.html").read_text()
+
+
+def test_a_study_that_names_no_findings_has_those_with_something_to_look_at(house):
+    (house / "lib" / "pretune" / "findings" / "toy.py").write_text(TOY.lstrip())
+    (house / "notebooks" / "99_toy.py").write_text(PAGE.lstrip())
+    environment = os.environ | {"PYTHONPATH": str(house / "lib")}
+    words = ("plan", "smoke", "--set", "findings=[]")
+    with_mnli = run_pretune(*words, environment=environment).stdout
+    assert "- 99_toy" in with_mnli and "- 05_domain_forgetting" in with_mnli
+    assert "06_published_tables" not in with_mnli
+    recipes = "recipes={base: {}, xsum: {dataset: xsum}}"
+    assert "99_toy" not in run_pretune(*words, "--set", recipes, environment=environment).stdout
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_finding_keeps_to_the_contract(name):
+    finding = find(name)
+    for part in ("CLAIMS", "needs", "verdicts"):
+        assert hasattr(finding, part), part
+    source = (paths.NOTEBOOKS / f"{name}.py").read_text()
+    assert f'"{name}"' in source and finding.__name__.rpartition(".")[2] in source
+
+
+def test_a_page_of_a_finished_study_plans_once_and_verifies_each_record_once(smoke, monkeypatch):
+    seen = Counter()
+
+    def count(module, name, what):
+        real = getattr(module, name)
+
+        def counted(*given, **named):
+            seen[what(*given)] += 1
+            return real(*given, **named)
+
+        monkeypatch.setattr(module, name, counted)
+
+    count(cells, "make", lambda *given: "plan")
+    count(store, "_fault", lambda part, *rest: part)
+    monkeypatch.setattr(store, "_verified", {})
+    page = open_results(smoke.file, "02_latent_benefits", "all")
+    sections.introduce(page)
+    sections.show_prompts(page, ["mnli"])
+    assert seen.pop("plan") == 1 and len(seen) == len(page.plan.cells) and set(seen.values()) == {1}
