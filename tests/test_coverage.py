@@ -2,8 +2,8 @@
 studies we run.
 
 A simulated answer is right with a probability that depends on the item, the seed and the
-checkpoint. Spreads are those of the published microworld study (README, "What is measured, and
-how"): seeds .02 to .10, neighbouring checkpoints .02.
+checkpoint. Spreads are those of the published microworld study (outputs/reference/README.md,
+"Coverage of intervals"): seeds .02 to .10, neighbouring checkpoints .02.
 """
 
 import numpy as np

@@ -1,6 +1,7 @@
-"""The top level, the lock, and the notebook pairs."""
+"""The top level, the lock, the notebook pairs, and what the README files say."""
 
 import importlib.metadata
+import importlib.util
 import json
 import re
 import subprocess
@@ -13,7 +14,9 @@ import yaml
 from packaging.requirements import Requirement
 
 from conftest import ROOT
+from pretune import cli
 from pretune.report import pairing
+from pretune.study.load import load_study
 
 TOP = {
     "notebooks",
@@ -29,6 +32,10 @@ TOP = {
     ".gitignore",
     ".ci",
     ".github",
+}
+READMES = {
+    where: ROOT / where / "README.md"
+    for where in (".", "params", "outputs/reference", "tests", "lib/pretune")
 }
 
 
@@ -139,9 +146,76 @@ def test_writing_the_pairs_again_changes_nothing_and_cleans_outputs(tmp_path):
 
 
 def test_the_table_of_speed_is_what_was_measured_and_reaches_what_it_says():
-    told = (ROOT / "README.md").read_text().splitlines()
+    told = READMES["outputs/reference"].read_text().splitlines()
     for one in json.loads((ROOT / "outputs" / "reference" / "bench.json").read_text())["results"]:
         [line] = [line for line in told if line.startswith(f"| {one['what']} | {one['peer']} |")]
         shown = f"{one['ratio']:.{1 + (one['ratio'] < 10)}f} ({one['to_reach']:.2g})"
         assert line.split(" | ")[2 + (one["model"] == "30 M")] == shown, one
         assert one["ratio"] >= one["to_reach"], one
+
+
+def test_the_readme_is_short_and_no_readme_is_wide():
+    assert len(READMES["."].read_text().split()) <= 1300
+    for file in READMES.values():
+        assert [line for line in file.read_text().splitlines() if len(line) > 100] == [], file
+
+
+def code(text):
+    """The blocks and spans of code of a text, a line each."""
+    found = []
+    for block in (r"^```.*?^```$", r"^ {4}[^\n]+$", r"`[^`\n]+`"):
+        found += re.findall(block, text, re.M | re.S)
+        text = re.sub(block, "", text, flags=re.M | re.S)
+    return "\n".join(one.strip("`") for one in found)
+
+
+def anchors(text):
+    """What links to the headings of a text end in."""
+    return {
+        re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+        for heading in re.findall(r"^#+ (.+)$", text, re.M)
+    }
+
+
+@pytest.mark.parametrize("where", READMES)
+def test_what_a_readme_names_exists(where, capsys):
+    """Targets of make, subcommands with their options, modules that are run, test modules, files,
+    and links.
+    """
+    text, here = READMES[where].read_text(), READMES[where].parent
+    named = code(text)
+    targets = re.findall(r"^([\w./-]+):", (ROOT / "Makefile").read_text(), re.M)
+    assert set(re.findall(r"\bmake ([a-z.][\w./-]*)", named)) <= set(targets)
+    for name, rest in set(re.findall(r"\bpretune ([a-z]+)\b(.*)", named)):
+        with pytest.raises(SystemExit) as end:
+            cli.main([name, "--help"])
+        assert end.value.code == 0, name
+        assert set(re.findall(r" (--[a-z-]+)", rest)) <= set(
+            re.findall(r"--[a-z-]+", capsys.readouterr().out)
+        ), name
+    for module in re.findall(r"\bpython3? -m ([a-z][\w.]*)", named):
+        assert importlib.util.find_spec(module), module
+    for module in re.findall(r"\btest_\w+", text):
+        assert (ROOT / "tests" / f"{module}.py").is_file(), module
+    for path in re.findall(r"^([\w.-]+(?:/[\w.-]+)+/?)$", named, re.M):
+        if path.split("/")[0] in (*TOP - {"outputs"}, "sources", "report"):
+            assert (ROOT / path).exists() or (here / path).exists(), path
+    links = re.findall(r"\]\(([^)\s]+)\)|^\[[^\]]+\]: (\S+)$", text, re.M)
+    for link in ("".join(pair) for pair in links):
+        if "://" not in link:
+            path, _, anchor = link.partition("#")
+            assert (here / path).exists(), link
+            assert not anchor or anchor in anchors((here / path).read_text()), link
+
+
+def test_examples_of_the_readmes_are_studies(tmp_path):
+    """Each as it stands, or, where it is a part, in the place of that part of `quick`."""
+    quick = yaml.safe_load((ROOT / "params" / "quick.yaml").read_text())
+    found = "".join(file.read_text() for file in READMES.values())
+    examples = [
+        yaml.safe_load(one) for one in re.findall(r"^```yaml\n(.+?)^```", found, re.M | re.S)
+    ]
+    assert [("title" in one) for one in examples] == [True, False]
+    for one in examples:
+        (tmp_path / "mine.yaml").write_text(yaml.safe_dump(one if "title" in one else quick | one))
+        assert load_study(str(tmp_path / "mine.yaml")).name == "mine"
