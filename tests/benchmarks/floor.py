@@ -21,9 +21,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from benchmarks.setting import ROOT
-from conftest import plan_of
 from pretune.models import scoring, training, tuned
-from pretune.run import prepare
+from pretune.report.open import open_plan
+from pretune.run import cell, prepare
 from pretune.sources.checkpoints import checkpoints
 from pretune.study.load import load_study
 
@@ -72,8 +72,9 @@ def measured(study) -> tuple[dict[str, float], dict[str, list]]:
     prepare.prepare_data(study)
     prepare.prepare_checkpoint(study, checkpoints(study)[-1])
     seconds["pre-training"] = time.perf_counter() - start
-    for cell in plan_of(study).of(only=(checkpoints(study)[-1].name,)).cells:
-        for phase, value in cell.run_cell(study, cell)[0].items():
+    last = open_plan(study).of(only=(checkpoints(study)[-1].name,))
+    for one in last.cells:
+        for phase, value in cell.run_cell(study, one)[0].items():
             seconds[phase] += value
     return dict(seconds), calls
 
