@@ -1,19 +1,24 @@
-"""Put on PYTHONPATH by tests: runs the code in SABOTAGE when a process loads `pretune.run.cell`,
-which it knows as `cells`.
+"""Put on PYTHONPATH by tests: runs the code in SABOTAGE once a process loaded `pretune.run.cell`
+or `pretune.run.prepare`, which it knows as `cells` and `prepare`.
 """
 
-import importlib
+import builtins
 import os
+import sys
 
-_load = importlib.import_module
+_import, _done = builtins.__import__, []
+WORK = ("pretune.run.cell", "pretune.run.prepare")
 
 
-def _sabotaged(name, package=None):
-    module = _load(name, package)
-    if name == "pretune.run.cell" and not hasattr(module, "sabotaged"):
-        module.sabotaged = True
-        exec(os.environ["SABOTAGE"], {"cells": module})
+def _sabotaged(*given, **named):
+    module = _import(*given, **named)
+    there = [sys.modules[name] for name in WORK if name in sys.modules]
+    if there and not _done and not any(one.__spec__._initializing for one in there):
+        _done.append(True)
+        from pretune.run import cell, prepare
+
+        exec(os.environ["SABOTAGE"], {"cells": cell, "prepare": prepare})
     return module
 
 
-importlib.import_module = _sabotaged
+builtins.__import__ = _sabotaged
