@@ -51,11 +51,9 @@ LABEL_COLOURS = [PALETTE[0], PALETTE[1], PALETTE[4], PALETTE[5], PALETTE[8], PAL
 
 def many_colours(count: int) -> list:
     """Colours for `count` lines that stand for different things."""
-    return (
-        sns.color_palette("husl", count)
-        if count > 8
-        else [PALETTE[i] for i in (0, 1, 2, 4, 5, 3, 8, 9)][:count]
-    )
+    if count > 8:
+        return sns.color_palette("husl", count)
+    return [PALETTE[i] for i in (0, 1, 2, 4, 5, 3, 8, 9)][:count]
 
 
 def use_theme() -> None:
@@ -180,13 +178,12 @@ def token_axis(axes: plt.Axes, tokens: pd.Series) -> plt.Axes:
     nothing.
     """
     first, starts_at_0 = tokens[tokens > 0].min(), bool((tokens == 0).any())
-    axes.set_xscale("symlog", linthresh=first, linscale=0.3) if starts_at_0 else axes.set_xscale(
-        "log"
-    )
-    ticks = [
-        *([0] if starts_at_0 else []),
-        *(first * 4.0**k for k in range(8) if first * 4.0**k <= tokens.max() * 1.2),
-    ]
+    ticks = [first * 4.0**k for k in range(8) if first * 4.0**k <= tokens.max() * 1.2]
+    if starts_at_0:
+        axes.set_xscale("symlog", linthresh=first, linscale=0.3)
+        ticks = [0, *ticks]
+    else:
+        axes.set_xscale("log")
     axes.set_xticks(ticks, [_short(tick) for tick in ticks], fontsize="small")
     axes.minorticks_off()
     axes.set_xlabel("pre-training tokens")

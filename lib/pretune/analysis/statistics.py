@@ -87,9 +87,9 @@ def estimate(
     total = sum(variance for variance, _ in components)
     if any(freedom < 1 for _, freedom in components):
         return Estimate(value, np.nan, np.nan, np.nan, 0, n, seeds)
-    freedom = (
-        total**2 / sum(variance**2 / free for variance, free in components) if total else np.inf
-    )
+    freedom = np.inf
+    if total:
+        freedom = total**2 / sum(variance**2 / free for variance, free in components)
     found = Estimate(value, value, value, total, freedom, n, seeds, pair)
     reach = found.reach()
     return replace(found, low=value - reach, high=value + reach)
@@ -124,10 +124,9 @@ def over_items(rows: pd.DataFrame, column: str = "score") -> Estimate:
 def share(successes: int, n: int) -> Estimate:
     """A share with Wilson's interval, which stays sensible near 0 and 1."""
     low, high = stats.binomtest(successes, n).proportion_ci(LEVEL, method="wilson")
-    value, reach = successes / n, stats.t.ppf((1 + LEVEL) / 2, max(n - 1, 1))
-    return Estimate(
-        value, low, high, (max(value - low, high - value) / reach) ** 2, max(n - 1, 1), n
-    )
+    value, freedom = successes / n, max(n - 1, 1)
+    deviation = max(value - low, high - value) / stats.t.ppf((1 + LEVEL) / 2, freedom)
+    return Estimate(value, low, high, deviation**2, freedom, n)
 
 
 def bootstrap(values: Sequence[float], resamples: int = 3000, seed: int = 0) -> Estimate:
