@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pretune.analysis.figures import MARKS
-from pretune.analysis.results import Page
+from pretune.analysis.results import Results
 from pretune.analysis.statistics import LEVEL, MARGIN, Estimate
 
 VERDICTS = ("supported", "no effect", "opposite", "not supported", "undecided", "not asked")
@@ -174,7 +174,7 @@ def least(p: float) -> str:
 
 
 def judged(
-    page: Page, claims: dict[str, Claim], effects: dict[str, tuple[Estimate | None, str]]
+    page: Results, claims: dict[str, Claim], effects: dict[str, tuple[Estimate | None, str]]
 ) -> list[Verdict]:
     """The verdicts of a finding's `claims`, of which `effects` gives the effect, or None where it
     is not asked, and why.

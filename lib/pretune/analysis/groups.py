@@ -12,7 +12,7 @@ from itertools import chain
 import pandas as pd
 
 from pretune.analysis.contrasts import Scores, Term, effect, gain, joined, lift
-from pretune.analysis.results import Page
+from pretune.analysis.results import Results
 from pretune.analysis.statistics import MARGIN, Estimate
 
 NOT_LEARNED = "not learned"
@@ -75,12 +75,12 @@ def groups_apart(groups: pd.Series, make: Callable[[str, float], list[Term]]) ->
     return joined(parts)
 
 
-def sorted_groups(page: Page) -> pd.Series:
+def sorted_groups(page: Results) -> pd.Series:
     """One of `GROUPS` per dataset, sorted on half A of the items of base."""
     return sort_datasets(half(page.base, "A"))["group"]
 
 
-def counted(page: Page, sorted_: pd.Series) -> pd.Series:
+def counted(page: Results, sorted_: pd.Series) -> pd.Series:
     """The groups of datasets, of which those that share their items count once in each group."""
     kept = [page.distinct(some.index) for _, some in sorted_.groupby(sorted_)]
     return sorted_[list(chain.from_iterable(kept))]

@@ -27,7 +27,7 @@ NO_ITEMS = (
 
 
 @dataclass(frozen=True)
-class Page:
+class Results:
     """One page of a report. `rows` are scored, of the evaluation splits, of the page's
     checkpoint or of all.
     """
@@ -142,12 +142,12 @@ class Page:
         return self.rows.groupby(["dataset", "recipe", "format", "shots_asked"]).indices
 
 
-def rescored(page: Page, normalisation: str) -> Page | None:
+def rescored(page: Results, normalisation: str) -> Results | None:
     """The same rows under another scoring; None where single answers are not there."""
     if not page.has_items:
         return None
     rows = records.scored(page.rows.drop(columns=["prediction", "score"]), normalisation)
-    return Page(page.study, page.finding, page.checkpoint, rows, page.missing, page.expected)
+    return Results(page.study, page.finding, page.checkpoint, rows, page.missing, page.expected)
 
 
 def ranged(found: Estimate, signed: bool = True) -> str:
@@ -160,11 +160,11 @@ def ranged(found: Estimate, signed: bool = True) -> str:
     return f"{found.value:{sign}.2f} ({found.low:{sign}.2f} to {found.high:{sign}.2f})"
 
 
-def classifications(page: Page) -> list[str]:
+def classifications(page: Results) -> list[str]:
     return [name for name in page.titles if REGISTRY[name].kind == "classification"]
 
 
-def recipes(page: Page) -> dict[str, str]:
+def recipes(page: Results) -> dict[str, str]:
     """Recipes that tune on one dataset, each with that dataset; not those with adapters beside
     one of all weights.
     """
@@ -175,7 +175,7 @@ def recipes(page: Page) -> dict[str, str]:
     }
 
 
-def instruction_recipe(page: Page) -> str | None:
+def instruction_recipe(page: Results) -> str | None:
     """The recipe that tunes on a mixture of instructions, if the study has one."""
     for name, how in page.study.recipes.items():
         if how.dataset and REGISTRY[how.dataset].kind == "chat":
@@ -187,7 +187,7 @@ def is_generation(name: str) -> bool:
     return REGISTRY[name].kind == "generation"
 
 
-def pairs(page: Page, to_generation: bool) -> list[tuple[str, str]]:
+def pairs(page: Results, to_generation: bool) -> list[tuple[str, str]]:
     """(recipe, dataset) across the two kinds: trained on one, tested on the other."""
     sets = recipes(page)
     trained = [recipe for recipe, own in sets.items() if is_generation(own) is not to_generation]
@@ -195,7 +195,7 @@ def pairs(page: Page, to_generation: bool) -> list[tuple[str, str]]:
     return list(product(trained, tested))
 
 
-def partners(page: Page, own: str, domain: str) -> list[str]:
+def partners(page: Results, own: str, domain: str) -> list[str]:
     """The datasets of the page that ask for the same task in (`in`) or out of (`out`) the domain
     of `own`.
     """

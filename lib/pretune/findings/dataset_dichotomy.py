@@ -13,7 +13,7 @@ from pretune.analysis.contrasts import Scores, Term
 from pretune.analysis.figures import Line
 from pretune.analysis.groups import NOT_LEARNED, counted, counts, sorted_groups
 from pretune.analysis.labels import most_frequent
-from pretune.analysis.results import NO_ITEMS, Page, classifications, ranged
+from pretune.analysis.results import NO_ITEMS, Results, classifications, ranged
 from pretune.analysis.statistics import MARGIN, Estimate
 from pretune.sources import released
 from pretune.tasks.registry import REGISTRY
@@ -38,7 +38,7 @@ CLAIMS = {
 }
 
 
-def show_curves(page: Page) -> None:
+def show_curves(page: Results) -> None:
     """Base score against pre-training tokens, one panel a dataset."""
     along = curves.curve(page.base, page.study.protocol.reporting)
     floors = curves.noise_floors(page.base)
@@ -51,7 +51,7 @@ def show_curves(page: Page) -> None:
     )
 
 
-def first_look(page: Page) -> pd.DataFrame:
+def first_look(page: Results) -> pd.DataFrame:
     """The naive reading: first and last score of each dataset, and where half of a rise was
     passed.
     """
@@ -74,7 +74,7 @@ def first_look(page: Page) -> pd.DataFrame:
     return pd.DataFrame(lines).T
 
 
-def constant_answers(page: Page) -> pd.DataFrame:
+def constant_answers(page: Results) -> pd.DataFrame:
     """Most frequent prediction, its share and balanced accuracy at the last checkpoint shown."""
     lines, last = {}, page.base[page.base["step"] == page.base["step"].max()]
     for name in classifications(page):
@@ -90,7 +90,7 @@ def constant_answers(page: Page) -> pd.DataFrame:
     return pd.DataFrame(lines).T
 
 
-def constant_scores(page: Page) -> pd.DataFrame:
+def constant_scores(page: Results) -> pd.DataFrame:
     """Of released scores: where that of a classification set is what a constant answer scores,
     within .0015.
     """
@@ -114,7 +114,7 @@ def _steps_at(rows: pd.DataFrame, share: float) -> list[str]:
     return [f"{step:,}" for step in rows.loc[equal, "step"]]
 
 
-def side_by_side(page: Page, other: Page) -> pd.DataFrame:
+def side_by_side(page: Results, other: Results) -> pd.DataFrame:
     """Score at the last checkpoint shown, headline and calibrated, and the share of the most
     frequent prediction.
     """
@@ -132,7 +132,7 @@ def side_by_side(page: Page, other: Page) -> pd.DataFrame:
     return pd.DataFrame(lines).T
 
 
-def calibration_says(page: Page, calibrated: Page) -> str:
+def calibration_says(page: Results, calibrated: Results) -> str:
     """Whether any dataset sorts differently under calibrated scoring."""
     one, two = (groups.sort_datasets(some.base)["group"] for some in (page, calibrated))
     moved = [
@@ -144,7 +144,7 @@ def calibration_says(page: Page, calibrated: Page) -> str:
     return f"Sorted by the rule below on all items, calibration moves {named}."
 
 
-def show_gains(page: Page) -> None:
+def show_gains(page: Results) -> None:
     """Gain of every dataset on half A, with the band that does not count."""
     found = groups.sort_datasets(groups.half(page.base, "A")).loc[list(page.titles)]
     figure, axes = plt.subplots(figsize=(7.5, 0.36 * len(found) + 1.4))
@@ -165,7 +165,7 @@ def show_gains(page: Page) -> None:
     display.show(figure, alt="Gain of each dataset with its interval, coloured by group.")
 
 
-def sorting(page: Page) -> pd.DataFrame:
+def sorting(page: Results) -> pd.DataFrame:
     """The sorting on half A, what it rests on, and the gain on half B that it is judged by."""
     halves = (groups.half(page.base, which) for which in "AB")
     found, fresh = (groups.sort_datasets(rows).loc[list(page.titles)] for rows in halves)
@@ -181,13 +181,13 @@ def sorting(page: Page) -> pd.DataFrame:
     )
 
 
-def verdicts(page: Page) -> list[Verdict]:
+def verdicts(page: Results) -> list[Verdict]:
     """Claims 1a and 1b, judged by the rules above the data."""
     sorted_ = sorted_groups(page)
     return judged(page, CLAIMS, {"1a": _claim_1a(page, sorted_), "1b": _claim_1b(page, sorted_)})
 
 
-def _claim_1a(page: Page, sorted_: pd.Series) -> tuple[Estimate | None, str]:
+def _claim_1a(page: Results, sorted_: pd.Series) -> tuple[Estimate | None, str]:
     apart, scores = counted(page, sorted_), Scores(groups.half(page.base, "B"))
     terms = groups.groups_apart(
         apart, lambda name, weight: contrasts.gain(scores, name, weight=weight)
@@ -203,7 +203,7 @@ def _claim_1a(page: Page, sorted_: pd.Series) -> tuple[Estimate | None, str]:
     return contrasts.effect(scores, terms), why
 
 
-def _claim_1b(page: Page, sorted_: pd.Series) -> tuple[Estimate | None, str]:
+def _claim_1b(page: Results, sorted_: pd.Series) -> tuple[Estimate | None, str]:
     """The share of the most frequent prediction within each late model, where it is smallest of
     the flat classifications.
     """
@@ -228,7 +228,7 @@ def _claim_1b(page: Page, sorted_: pd.Series) -> tuple[Estimate | None, str]:
     )
 
 
-def balanced(page: Page, name: str) -> Estimate:
+def balanced(page: Results, name: str) -> Estimate:
     """Balanced accuracy of base minus chance at late: the mean over gold labels of the share
     that is answered right.
     """
@@ -239,7 +239,7 @@ def balanced(page: Page, name: str) -> Estimate:
     return contrasts.effect(scores, terms).plus(-chance)
 
 
-def differences(page: Page) -> list[str]:
+def differences(page: Results) -> list[str]:
     """What differs from the reference study, beside its protocol."""
     halves = "on one half of the items and compared on the other"
     if not page.has_items:
@@ -256,7 +256,7 @@ def differences(page: Page) -> list[str]:
     return [*said, f"In the reference study {hole}; {there}."]
 
 
-def checkpoint_answer(page: Page) -> str:
+def checkpoint_answer(page: Results) -> str:
     """What tuning changed at one checkpoint, on the datasets it was tuned on."""
     said = []
     for recipe, how in page.study.recipes.items():

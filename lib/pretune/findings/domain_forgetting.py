@@ -16,7 +16,7 @@ from pretune.analysis import contrasts, curves, display, figures
 from pretune.analysis.claims import Claim, Verdict, judged
 from pretune.analysis.contrasts import Term, joined
 from pretune.analysis.figures import Line
-from pretune.analysis.results import Page, partners, ranged, recipes
+from pretune.analysis.results import Results, partners, ranged, recipes
 from pretune.analysis.statistics import MARGIN, Estimate
 from pretune.sources import released
 from pretune.tasks.registry import REGISTRY
@@ -54,7 +54,7 @@ FACTS = ("fact_recall", "popqa")
 
 
 def loss(
-    page: Page, name: str, recipe: str, steps: tuple[int, ...] = (), weight: float = 1.0
+    page: Results, name: str, recipe: str, steps: tuple[int, ...] = (), weight: float = 1.0
 ) -> list[Term]:
     """s(base) - s(tuned); of text, whose score is a loss already, tuned minus base."""
     sign = -weight if REGISTRY[name].metric == "nats" else weight
@@ -62,12 +62,12 @@ def loss(
 
 
 def mean_loss(
-    page: Page, names: list[str], recipe: str, steps: tuple[int, ...] = (), weight: float = 1.0
+    page: Results, names: list[str], recipe: str, steps: tuple[int, ...] = (), weight: float = 1.0
 ) -> list[Term]:
     return joined(loss(page, name, recipe, steps, weight / len(names)) for name in names)
 
 
-def all_recipes(page: Page) -> dict[str, str]:
+def all_recipes(page: Results) -> dict[str, str]:
     """Recipes that tune on one dataset, LoRA included, each with that dataset."""
     return {
         name: how.dataset
@@ -76,7 +76,7 @@ def all_recipes(page: Page) -> dict[str, str]:
     }
 
 
-def knowledge(page: Page, own: str = "") -> list[str]:
+def knowledge(page: Results, own: str = "") -> list[str]:
     """Knowledge sets, fact recall among them, that base answers better than no skill by the
     margin; not the one tuned on. Those that share their items count once.
     """
@@ -84,7 +84,7 @@ def knowledge(page: Page, own: str = "") -> list[str]:
     return page.distinct(page.has_something_to_lose(sets)[0])
 
 
-def show_domains(page: Page) -> None:
+def show_domains(page: Results) -> None:
     """Base and tuned score of the partners of every tuned dataset along pre-training."""
     shown = {}
     for recipe, own in recipes(page).items():
@@ -102,7 +102,7 @@ def show_domains(page: Page) -> None:
     )
 
 
-def _asked(page: Page, own: str) -> dict[str, list[str]]:
+def _asked(page: Results, own: str) -> dict[str, list[str]]:
     """What a recipe is held against: other domains of its task, knowledge sets, recalled facts,
     held-out text.
     """
@@ -116,11 +116,11 @@ def _asked(page: Page, own: str) -> dict[str, list[str]]:
     return {label: names for label, names in found.items() if names}
 
 
-def _texts(page: Page) -> list[str]:
+def _texts(page: Results) -> list[str]:
     return [name for name in page.titles if REGISTRY[name].kind == "text"]
 
 
-def changes(page: Page) -> pd.DataFrame:
+def changes(page: Results) -> pd.DataFrame:
     """Per recipe, at late or at the page's checkpoint: gain on its own dataset, and every loss."""
     lines, steps = {}, () if page.is_whole else page.scores.steps
     for recipe, own in all_recipes(page).items():
@@ -135,7 +135,7 @@ def changes(page: Page) -> pd.DataFrame:
     return pd.DataFrame(lines).T.fillna("–")
 
 
-def show_losses(page: Page) -> None:
+def show_losses(page: Results) -> None:
     """Every loss after every recipe along pre-training, one panel a kind."""
     asked = {recipe: _asked(page, own) for recipe, own in all_recipes(page).items()}
     kinds = list(dict.fromkeys(chain.from_iterable(asked.values())))
@@ -164,7 +164,7 @@ def show_losses(page: Page) -> None:
     display.show(figure, alt=f"Losses along pre-training, one line a recipe: {', '.join(kinds)}.")
 
 
-def _loss_curve(page: Page, names: list[str], recipe: str) -> pd.DataFrame:
+def _loss_curve(page: Results, names: list[str], recipe: str) -> pd.DataFrame:
     found = {
         step: contrasts.effect(page.scores, mean_loss(page, names, recipe, (step,)), noise=False)
         for step in page.scores.steps
@@ -183,7 +183,7 @@ def _loss_curve(page: Page, names: list[str], recipe: str) -> pd.DataFrame:
     )
 
 
-def show_plane(page: Page) -> None:
+def show_plane(page: Results) -> None:
     """Loss of knowledge against gain on the own dataset, one point a recipe: LoRA beside full
     tuning.
     """
@@ -215,7 +215,7 @@ def show_plane(page: Page) -> None:
     )
 
 
-def verdicts(page: Page) -> list[Verdict]:
+def verdicts(page: Results) -> list[Verdict]:
     """Claims 5a, for each task, 5b and 5c, judged by the rules above the data."""
     claims = {
         f"5a ({REGISTRY[own].title})": _claim_5a(page, recipe, own)
@@ -229,14 +229,14 @@ def verdicts(page: Page) -> list[Verdict]:
     )
 
 
-def _void(page: Page, own: str) -> list[str]:
+def _void(page: Results, own: str) -> list[str]:
     """Of released tables: partners that were scored on splits whose labels are hidden."""
     if not page.study.tables:
         return []
     return [name for name in released.HIDDEN if REGISTRY[name].partner == own]
 
 
-def _claim_5a(page: Page, recipe: str, own: str) -> tuple[Estimate | None, str]:
+def _claim_5a(page: Results, recipe: str, own: str) -> tuple[Estimate | None, str]:
     if void := _void(page, own):
         return None, f"{page.named(void)}: scored on splits whose labels are hidden."
     taken, left = page.has_something_to_lose(partners(page, own, "out"))
@@ -246,7 +246,7 @@ def _claim_5a(page: Page, recipe: str, own: str) -> tuple[Estimate | None, str]:
     return found, f"Mean loss on {page.named(taken)}.{left}"
 
 
-def _claim_5b(page: Page) -> tuple[Estimate | None, str]:
+def _claim_5b(page: Results) -> tuple[Estimate | None, str]:
     parts = []
     for recipe, own in recipes(page).items():
         parts += [(recipe, name) for name in knowledge(page, own) if len(page.of(name, recipe))]
@@ -261,7 +261,7 @@ def _claim_5b(page: Page) -> tuple[Estimate | None, str]:
     return contrasts.effect(page.scores, terms), why
 
 
-def _claim_text(page: Page) -> tuple[Estimate | None, str]:
+def _claim_text(page: Results) -> tuple[Estimate | None, str]:
     texts, sets = _texts(page), recipes(page)
     if not texts:
         return None, "The study has no held-out text."
@@ -270,7 +270,7 @@ def _claim_text(page: Page) -> tuple[Estimate | None, str]:
     return found, "Rise of the loss on held-out text, nats per token, mean over recipes."
 
 
-def _claim_5c(page: Page) -> tuple[Estimate | None, str]:
+def _claim_5c(page: Results) -> tuple[Estimate | None, str]:
     """Loss of knowledge after full tuning minus that after LoRA on the same dataset, where both
     reach the same own score.
     """
@@ -294,7 +294,7 @@ def _claim_5c(page: Page) -> tuple[Estimate | None, str]:
     return contrasts.effect(page.scores, terms), why
 
 
-def differences(page: Page) -> list[str]:
+def differences(page: Results) -> list[str]:
     """What differs from the reference study, beside its protocol."""
     said = ["A set counts only where the untuned model has something to lose."]
     if not page.study.tables:
@@ -307,7 +307,7 @@ def differences(page: Page) -> list[str]:
     return said
 
 
-def checkpoint_answer(page: Page) -> str:
+def checkpoint_answer(page: Results) -> str:
     """At one checkpoint: which recipe loses most knowledge, and which least."""
     asked = {recipe: knowledge(page, own) for recipe, own in all_recipes(page).items()}
     terms = {

@@ -19,7 +19,7 @@ from pretune.analysis.claims import Claim, Verdict, judged
 from pretune.analysis.contrasts import Term, joined
 from pretune.analysis.figures import Line
 from pretune.analysis.groups import NOT_LEARNED, counted, counts
-from pretune.analysis.results import Page, gold_likelihood, instruction_recipe, ranged, recipes
+from pretune.analysis.results import Results, gold_likelihood, instruction_recipe, ranged, recipes
 from pretune.analysis.statistics import MARGIN, Estimate
 from pretune.tasks.registry import REGISTRY
 
@@ -45,18 +45,18 @@ CLAIMS = {
 GROUPS = ("learned", NOT_LEARNED)
 
 
-def sorted_sets(page: Page) -> pd.Series:
+def sorted_sets(page: Results) -> pd.Series:
     """The groups of finding 1, from the base rows in the training format with the study's shots."""
     base, shots = page.base, page.study.probing.shots
     rows = base[(base["format"] == "default") & (base["shots_asked"] == shots)]
     return groups_of(page, rows)
 
 
-def groups_of(page: Page, rows: pd.DataFrame) -> pd.Series:
+def groups_of(page: Results, rows: pd.DataFrame) -> pd.Series:
     return groups.sort_datasets(groups.half(rows, "A"))["group"]
 
 
-def show_curves(page: Page) -> None:
+def show_curves(page: Results) -> None:
     """Base and tuned score of every dataset that is tuned on, side by side, along pre-training."""
     sets, shown = recipes(page), {}
     for recipe, name in sets.items():
@@ -72,7 +72,7 @@ def show_curves(page: Page) -> None:
 
 
 def benefit(
-    page: Page, name: str, recipe: str, weight: float = 1.0, shots: int | None = None
+    page: Results, name: str, recipe: str, weight: float = 1.0, shots: int | None = None
 ) -> list[Term]:
     """[s(late, tuned) - s(early, tuned)] - [s(late, base) - s(early, base)]: what tuning reveals
     of pre-training.
@@ -87,7 +87,7 @@ def benefit(
     ]
 
 
-def benefits(page: Page, calibrated: Page | None) -> pd.DataFrame:
+def benefits(page: Results, calibrated: Results | None) -> pd.DataFrame:
     """The difference in differences of every dataset: with shots, without, and under calibrated
     scoring.
     """
@@ -109,7 +109,7 @@ def benefits(page: Page, calibrated: Page | None) -> pd.DataFrame:
     return pd.DataFrame(lines).T
 
 
-def parts_of_a_gain(page: Page, calibrated: Page) -> pd.DataFrame:
+def parts_of_a_gain(page: Results, calibrated: Results) -> pd.DataFrame:
     """What tuning changes at late, taken apart: score, score without label bias, likelihood of
     the gold answer, stopping.
     """
@@ -137,7 +137,7 @@ def parts_of_a_gain(page: Page, calibrated: Page) -> pd.DataFrame:
     return pd.DataFrame(lines).T.fillna("–")
 
 
-def rates(page: Page) -> pd.DataFrame:
+def rates(page: Results) -> pd.DataFrame:
     """The benefit at every rate of the grid: one seed, last checkpoint of the grid against its
     first.
     """
@@ -165,7 +165,7 @@ def rates(page: Page) -> pd.DataFrame:
     return pd.DataFrame(lines).T.fillna("–")
 
 
-def procedures(page: Page, calibrated: Page | None) -> pd.DataFrame:
+def procedures(page: Results, calibrated: Results | None) -> pd.DataFrame:
     """Both groups under both procedures and scorings: change at late, raw and as a share of what
     was left to gain.
     """
@@ -183,7 +183,7 @@ def procedures(page: Page, calibrated: Page | None) -> pd.DataFrame:
     return pd.DataFrame(lines).T
 
 
-def _procedures(page: Page) -> list[tuple[str, str, dict[str, str]]]:
+def _procedures(page: Results) -> list[tuple[str, str, dict[str, str]]]:
     """Name, format and (dataset to recipe) of each procedure that the study has."""
     found = [("task tuning", "default", {name: recipe for recipe, name in recipes(page).items()})]
     mixture = instruction_recipe(page)
@@ -194,7 +194,7 @@ def _procedures(page: Page) -> list[tuple[str, str, dict[str, str]]]:
     return found
 
 
-def _change(page: Page, name: str, recipe: str, weight: float, form: str) -> list[Term]:
+def _change(page: Results, name: str, recipe: str, weight: float, form: str) -> list[Term]:
     shots = page.study.probing.shots
     return [
         Term(weight, name, recipe, format=form, shots=shots),
@@ -202,7 +202,7 @@ def _change(page: Page, name: str, recipe: str, weight: float, form: str) -> lis
     ]
 
 
-def _headroom(page: Page, name: str, recipe: str, weight: float, form: str) -> list[Term]:
+def _headroom(page: Results, name: str, recipe: str, weight: float, form: str) -> list[Term]:
     """The change as a share of 1 - s(late, base), which is taken as known."""
     base = [Term(1, name, format=form, shots=page.study.probing.shots)]
     left = 1 - contrasts.effect(page.scores, base, noise=False).value
@@ -213,7 +213,7 @@ def _mean(names: dict[str, str], make: Callable) -> list[Term]:
     return joined(make(name, recipe, 1 / len(names)) for name, recipe in names.items())
 
 
-def verdicts(page: Page) -> list[Verdict]:
+def verdicts(page: Results) -> list[Verdict]:
     """Claims 2a, 2b and 2c, judged by the rules above the data."""
     sorted_ = sorted_sets(page)
     flat = {
@@ -226,7 +226,7 @@ def verdicts(page: Page) -> list[Verdict]:
     )
 
 
-def _claim_2a(page: Page, flat: dict[str, str]) -> tuple[Estimate | None, str]:
+def _claim_2a(page: Results, flat: dict[str, str]) -> tuple[Estimate | None, str]:
     shots = page.study.probing.shots
     asked = {
         name: recipe
@@ -242,7 +242,7 @@ def _claim_2a(page: Page, flat: dict[str, str]) -> tuple[Estimate | None, str]:
     return contrasts.effect(page.scores, _mean(asked, partial(benefit, page))), why
 
 
-def _claim_2b(page: Page, sorted_: pd.Series) -> tuple[Estimate | None, str]:
+def _claim_2b(page: Results, sorted_: pd.Series) -> tuple[Estimate | None, str]:
     """Task tuning, raw: the procedure in which both groups see rows of their own, and as many."""
     own = {name: recipe for recipe, name in recipes(page).items()}
     have = counted(page, sorted_[[name for name in sorted_.index if name in own]])
@@ -262,7 +262,7 @@ def _claim_2b(page: Page, sorted_: pd.Series) -> tuple[Estimate | None, str]:
     return contrasts.effect(page.scores, terms), why
 
 
-def _claim_2c(page: Page, flat: dict[str, str]) -> tuple[Estimate | None, str]:
+def _claim_2c(page: Results, flat: dict[str, str]) -> tuple[Estimate | None, str]:
     third, end = _last_third(page), max(page.scores.steps)
     if len(third) < 4 or not flat:
         return None, (
@@ -280,14 +280,14 @@ def _claim_2c(page: Page, flat: dict[str, str]) -> tuple[Estimate | None, str]:
     )
 
 
-def _last_third(page: Page) -> dict[int, int]:
+def _last_third(page: Results) -> dict[int, int]:
     """Tokens read at each checkpoint of the last third of the run."""
     return {
         step: count for step, count in page.tokens.items() if step > 2 / 3 * max(page.scores.steps)
     }
 
 
-def end_of_run(page: Page) -> pd.DataFrame:
+def end_of_run(page: Results) -> pd.DataFrame:
     """Slope of base and tuned over the last third of the run, per doubling of tokens, and what
     it amounts to: a rise above the margin, a turn-down below 0, a plateau within both margins.
     Empty where that third holds fewer than four checkpoints.
@@ -311,11 +311,11 @@ def _shape(slope: Estimate) -> str:
     return "plateau" if slope.low > -MARGIN and slope.high < MARGIN else "undecided"
 
 
-def _with_shots(page: Page, term: Term) -> Term:
+def _with_shots(page: Results, term: Term) -> Term:
     return Term(term.weight, term.dataset, term.recipe, term.steps, shots=page.study.probing.shots)
 
 
-def differences(page: Page) -> list[str]:
+def differences(page: Results) -> list[str]:
     """What differs from the reference study, beside its protocol."""
     said, both = [], [name for name in recipes(page).values() if REGISTRY[name].knowledge]
     if both and instruction_recipe(page):
@@ -340,7 +340,7 @@ def differences(page: Page) -> list[str]:
     ]
 
 
-def checkpoint_answer(page: Page) -> str:
+def checkpoint_answer(page: Results) -> str:
     """At one checkpoint: what tuning reveals beyond the base score."""
     said = []
     for recipe, name in recipes(page).items():
@@ -352,7 +352,7 @@ def checkpoint_answer(page: Page) -> str:
     return f"At {page.checkpoint}, tuning on a dataset's own rows: " + "; ".join(said) + "."
 
 
-def biggest(page: Page) -> str:
+def biggest(page: Results) -> str:
     """The dataset whose tuned score rises most beyond its base score."""
     found = {
         name: contrasts.effect(page.scores, benefit(page, name, recipe))

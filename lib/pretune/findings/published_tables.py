@@ -15,7 +15,7 @@ import pandas as pd
 
 from pretune.analysis import contrasts, curves, display, figures, results
 from pretune.analysis.contrasts import Term
-from pretune.analysis.results import Page, partners, ranged, recipes
+from pretune.analysis.results import Results, partners, ranged, recipes
 from pretune.sources import released
 from pretune.tasks.registry import REGISTRY
 
@@ -38,25 +38,25 @@ PRINTED = {
 
 
 def score(
-    page: Page, name: str, recipe: str, step: int, form: str = "default", shots: int | None = None
+    page: Results, name: str, recipe: str, step: int, form: str = "default", shots: int | None = None
 ) -> float:
     """One released score; NaN where the tables lack it."""
     rows = page.of(name, recipe, form, shots)
     return float(rows.loc[rows["step"] == step, "score"].mean())
 
 
-def _along(page: Page, name: str, recipe: str, form: str = "default") -> np.ndarray:
+def _along(page: Results, name: str, recipe: str, form: str = "default") -> np.ndarray:
     """The released scores at every checkpoint; NaN where the tables lack one."""
     return np.array([score(page, name, recipe, step, form) for step in page.scores.steps])
 
 
-def _by_step(page: Page, values: np.ndarray) -> dict[str, float]:
+def _by_step(page: Results, values: np.ndarray) -> dict[str, float]:
     """One line of a table over checkpoints."""
     steps = [f"{step:,}" for step in page.scores.steps]
     return dict(zip(steps, values, strict=True))
 
 
-def tuner(page: Page, name: str) -> str:
+def tuner(page: Results, name: str) -> str:
     """The recipe that the reference study compares a dataset by: its own task's where it has
     one, else instruction tuning.
     """
@@ -64,12 +64,12 @@ def tuner(page: Page, name: str) -> str:
     return next((recipe for recipe, dataset in recipes(page).items() if dataset == own), "instruct")
 
 
-def gain(page: Page, name: str, step: int) -> float:
+def gain(page: Results, name: str, step: int) -> float:
     """Tuned minus base, as the reference study pairs them."""
     return score(page, name, tuner(page, name), step) - score(page, name, "base", step)
 
 
-def unused(page: Page) -> str:
+def unused(page: Results) -> str:
     """What stands in the tables and is not used, by reason; a stray run by its name."""
     rest = released.left_out(page.study.tables)
     said = []
@@ -79,7 +79,7 @@ def unused(page: Page) -> str:
     return f"Of what the tables do hold, {len(rest)} scores are not used: {'; '.join(said)}."
 
 
-def group_gains(page: Page) -> pd.DataFrame:
+def group_gains(page: Results) -> pd.DataFrame:
     """Table 6: mean gain of both groups at every checkpoint, recomputed and printed."""
     once = {
         "learned in fine-tuning": TUNED_GROUP,
@@ -97,7 +97,7 @@ def group_gains(page: Page) -> pd.DataFrame:
     return pd.DataFrame(lines).T
 
 
-def transfer_ratios(page: Page) -> pd.DataFrame:
+def transfer_ratios(page: Results) -> pd.DataFrame:
     """Section 4.3: relative changes across kinds of task over all checkpoints, as printed and as
     a single cell cannot carry.
     """
@@ -123,7 +123,7 @@ def transfer_ratios(page: Page) -> pd.DataFrame:
     return pd.DataFrame(lines).T
 
 
-def domain_changes(page: Page) -> pd.DataFrame:
+def domain_changes(page: Results) -> pd.DataFrame:
     """Figure 5: mean change of out-of-domain sets over all checkpoints, per task, and of each of
     its sets.
     """
@@ -144,7 +144,7 @@ def domain_changes(page: Page) -> pd.DataFrame:
     return pd.DataFrame(lines).T
 
 
-def format_gaps(page: Page) -> pd.DataFrame:
+def format_gaps(page: Results) -> pd.DataFrame:
     """Own-task score after tuning, training format minus each other, and the mean gap relative
     to the training format.
     """
@@ -160,7 +160,7 @@ def format_gaps(page: Page) -> pd.DataFrame:
     return pd.DataFrame(lines).T
 
 
-def shares_of_no(page: Page) -> pd.DataFrame:
+def shares_of_no(page: Results) -> pd.DataFrame:
     """QQP and STS-B, whose labels were hidden and read as "no": their scores are the shares of
     the answer "no".
     """
@@ -171,7 +171,7 @@ def shares_of_no(page: Page) -> pd.DataFrame:
     return pd.DataFrame(lines).T
 
 
-def replicates(page: Page) -> pd.DataFrame:
+def replicates(page: Results) -> pd.DataFrame:
     """Every tuned or base score at the two last checkpoints, twenty optimizer steps apart, by
     how far they differ.
     """
@@ -196,7 +196,7 @@ def replicates(page: Page) -> pd.DataFrame:
     return found.iloc[np.argsort(-np.abs(found["difference"].to_numpy()))]
 
 
-def pair_noise(page: Page) -> pd.Series:
+def pair_noise(page: Results) -> pd.Series:
     """Standard deviation of one score from checkpoint to checkpoint, of untuned and of tuned
     models apart: the root mean square of the differences of the pair over the root of two. What
     items bring into it stays in: without single answers it cannot be told how much less that is
@@ -208,7 +208,7 @@ def pair_noise(page: Page) -> pd.Series:
     return np.sqrt(squares.mean() / 2)
 
 
-def noise(page: Page) -> str:
+def noise(page: Results) -> str:
     """What the pair implies for the noise of one score and of a difference of two."""
     one, found = pair_noise(page), replicates(page)
     far, tuned = found["z over items"].abs() > NORMAL, ~found.index.str.endswith("after base")
@@ -223,14 +223,14 @@ def noise(page: Page) -> str:
     )
 
 
-def _bound(page: Page) -> float:
+def _bound(page: Results) -> float:
     """What the difference of a tuned and an untuned score of one checkpoint stays within for
     noise alone, nineteen times of twenty.
     """
     return float(NORMAL * np.hypot(*pair_noise(page)))
 
 
-def effects_beyond_noise(page: Page) -> pd.DataFrame:
+def effects_beyond_noise(page: Results) -> pd.DataFrame:
     """Gains at the last checkpoint against the noise of the pair: which stand out."""
     bound, last, lines = _bound(page), page.scores.steps[-1], {}
     for name in (*TUNED_GROUP, *READ_GROUP):
@@ -243,7 +243,7 @@ def effects_beyond_noise(page: Page) -> pd.DataFrame:
     return pd.DataFrame(lines).T
 
 
-def what_stands_out(page: Page) -> str:
+def what_stands_out(page: Results) -> str:
     """Of which sets the gain at the last checkpoint is beyond that noise, and of which not, by
     how they were tuned.
     """
@@ -258,7 +258,7 @@ def what_stands_out(page: Page) -> str:
     return f"Gains beyond that noise, {'; '.join(said)}."
 
 
-def end_of_the_run(page: Page) -> pd.DataFrame:
+def end_of_the_run(page: Results) -> pd.DataFrame:
     """Mean tuned and base score of both groups at every checkpoint: where the tuned one turns
     down.
     """
@@ -272,7 +272,7 @@ def end_of_the_run(page: Page) -> pd.DataFrame:
     return pd.DataFrame(lines).T.map("{:.3f}".format)
 
 
-def turn_down(page: Page) -> str:
+def turn_down(page: Results) -> str:
     """The change of the five instruction-tuned sets from their best checkpoint to the last, with
     both kinds of doubt.
     """
@@ -295,7 +295,7 @@ def turn_down(page: Page) -> str:
     )
 
 
-def late_boolq(page: Page) -> str:
+def late_boolq(page: Results) -> str:
     """BoolQ, counted as not learned, rises where nothing else does."""
     first, last = page.scores.steps[2], page.scores.steps[-1]
     terms = [
@@ -310,7 +310,7 @@ def late_boolq(page: Page) -> str:
     )
 
 
-def show_stretch(page: Page) -> None:
+def show_stretch(page: Results) -> None:
     """Where checkpoints lie on the axis of tokens, and where nothing was measured."""
     figure, axes = figures.panels(1, height=2.6)
     for name, colour in zip(READ_GROUP, figures.many_colours(5), strict=True):

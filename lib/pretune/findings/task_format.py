@@ -13,7 +13,7 @@ from pretune.analysis import contrasts, curves, display, figures, groups, labels
 from pretune.analysis.claims import Claim, Verdict, judged
 from pretune.analysis.contrasts import Scores, Term, joined
 from pretune.analysis.figures import Line
-from pretune.analysis.results import Page, ranged, recipes
+from pretune.analysis.results import Results, ranged, recipes
 from pretune.analysis.statistics import MARGIN, Estimate
 from pretune.tasks.example import FORMATS
 
@@ -34,7 +34,7 @@ OTHER = FORMATS[1:3]  # the formats that are never tuned on: a plain request, th
 
 
 def gap(
-    page: Page,
+    page: Results,
     name: str,
     recipe: str,
     form: str,
@@ -51,14 +51,14 @@ def gap(
 
 
 def fitted(
-    page: Page, name: str, recipe: str, form: str, steps: tuple[int, ...] = (), weight: float = 1.0
+    page: Results, name: str, recipe: str, form: str, steps: tuple[int, ...] = (), weight: float = 1.0
 ) -> list[Term]:
     """What tuning adds to the gap: that of the tuned model minus that of base."""
     tuned = gap(page, name, recipe, form, steps, weight)
     return tuned + gap(page, name, "base", form, steps, -weight)
 
 
-def show_formats(page: Page) -> None:
+def show_formats(page: Results) -> None:
     """Tuned and base score in each format along pre-training, one panel a dataset."""
     shown = {page.title(name): _lines(page, name, recipe) for recipe, name in recipes(page).items()}
     figures.show_curves(
@@ -68,7 +68,7 @@ def show_formats(page: Page) -> None:
     )
 
 
-def _lines(page: Page, name: str, recipe: str) -> list[Line]:
+def _lines(page: Results, name: str, recipe: str) -> list[Line]:
     """The curves of a dataset in each format, tuned and base."""
     lines = []
     for form, colour in zip(FORMATS[:3], figures.many_colours(3), strict=True):
@@ -78,7 +78,7 @@ def _lines(page: Page, name: str, recipe: str) -> list[Line]:
     return lines
 
 
-def by_format(page: Page) -> pd.DataFrame:
+def by_format(page: Results) -> pd.DataFrame:
     """Scores in the three formats at the last checkpoint shown, base and tuned."""
     lines, last = {}, int(page.rows["step"].max())
     for recipe, name in recipes(page).items():
@@ -90,12 +90,12 @@ def by_format(page: Page) -> pd.DataFrame:
     return pd.DataFrame(lines).T
 
 
-def _at(page: Page, name: str, recipe: str, form: str, step: int) -> Estimate:
+def _at(page: Results, name: str, recipe: str, form: str, step: int) -> Estimate:
     rows = page.of(name, recipe, form)
     return statistics.over_items(rows[rows["step"] == step])
 
 
-def gaps(page: Page) -> pd.DataFrame:
+def gaps(page: Results) -> pd.DataFrame:
     """What tuning adds to the gap at late, per dataset and format, with shots and without."""
     lines = {}
     for recipe, name in recipes(page).items():
@@ -110,7 +110,7 @@ def gaps(page: Page) -> pd.DataFrame:
     return pd.DataFrame(lines).T
 
 
-def trend(page: Page) -> pd.DataFrame:
+def trend(page: Results) -> pd.DataFrame:
     """The gap that tuning leaves, averaged over datasets, at every checkpoint: value and
     interval per format.
     """
@@ -131,7 +131,7 @@ def trend(page: Page) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def _mean_gap(page: Page, form: str, step: int, tuned: bool = True) -> Estimate:
+def _mean_gap(page: Results, form: str, step: int, tuned: bool = True) -> Estimate:
     """The gap averaged over the datasets that are tuned on, after their tuning or before it."""
     pairs = recipes(page)
     terms = joined(
@@ -141,7 +141,7 @@ def _mean_gap(page: Page, form: str, step: int, tuned: bool = True) -> Estimate:
     return contrasts.effect(page.scores, terms, noise=False)
 
 
-def show_trend(page: Page) -> None:
+def show_trend(page: Results) -> None:
     lines = trend(page)
     figure, axes = figures.panels(1, height=3.2)
     for form, colour in zip(OTHER, figures.many_colours(3)[1:], strict=True):
@@ -162,14 +162,14 @@ def show_trend(page: Page) -> None:
     )
 
 
-def verdicts(page: Page) -> list[Verdict]:
+def verdicts(page: Results) -> list[Verdict]:
     """Claims 3a and 3b for each other format, judged by the rules above the data."""
     effects = {f"3a ({form})": _claim_3a(page, form) for form in OTHER}
     effects |= {f"3b ({form})": _claim_3b(page, form) for form in OTHER}
     return judged(page, CLAIMS, effects)
 
 
-def _claim_3a(page: Page, form: str) -> tuple[Estimate | None, str]:
+def _claim_3a(page: Results, form: str) -> tuple[Estimate | None, str]:
     asked = {
         recipe: name for recipe, name in recipes(page).items() if page.beats_no_skill(name, recipe)
     }
@@ -182,7 +182,7 @@ def _claim_3a(page: Page, form: str) -> tuple[Estimate | None, str]:
     return contrasts.effect(page.scores, terms), why
 
 
-def _claim_3b(page: Page, form: str) -> tuple[Estimate | None, str]:
+def _claim_3b(page: Results, form: str) -> tuple[Estimate | None, str]:
     """The gap where tuning first works minus that at late, on half B; where it first works is
     told from half A.
     """
@@ -209,7 +209,7 @@ def _claim_3b(page: Page, form: str) -> tuple[Estimate | None, str]:
     return contrasts.effect(two, terms), why
 
 
-def _first(page: Page, scores: Scores, name: str, recipe: str) -> int | None:
+def _first(page: Results, scores: Scores, name: str, recipe: str) -> int | None:
     """The first checkpoint after step 0 where the tuned default beats no skill by the margin,
     with its interval.
     """
@@ -220,7 +220,7 @@ def _first(page: Page, scores: Scores, name: str, recipe: str) -> int | None:
     return None
 
 
-def differences(page: Page) -> list[str]:
+def differences(page: Results) -> list[str]:
     """What differs from the reference study, beside its protocol."""
     return [
         "The gap of the untuned model is subtracted; eight of its cells are missing there.",
@@ -229,7 +229,7 @@ def differences(page: Page) -> list[str]:
     ]
 
 
-def checkpoint_answer(page: Page) -> str:
+def checkpoint_answer(page: Results) -> str:
     """At one checkpoint: the mean gap of tuned models and of base, per format."""
     said, step = [], int(page.rows["step"].max())
     for form in OTHER:
@@ -239,7 +239,7 @@ def checkpoint_answer(page: Page) -> str:
     return f"At {page.checkpoint}, averaged over {count} datasets, {'; '.join(said)}."
 
 
-def label_shares_other(page: Page) -> pd.DataFrame:
+def label_shares_other(page: Results) -> pd.DataFrame:
     """Most frequent prediction of tuned classifiers in each format at late: a low score may be a
     constant answer there.
     """

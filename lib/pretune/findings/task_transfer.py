@@ -15,7 +15,7 @@ from pretune.analysis.claims import Claim, Verdict, judged
 from pretune.analysis.contrasts import Scores, Term, joined
 from pretune.analysis.results import (
     NO_ITEMS,
-    Page,
+    Results,
     gold_likelihood,
     is_generation,
     pairs,
@@ -53,13 +53,13 @@ CLAIMS = {
 
 
 def change(
-    page: Page, name: str, recipe: str, steps: tuple[int, ...] = (), weight: float = 1.0
+    page: Results, name: str, recipe: str, steps: tuple[int, ...] = (), weight: float = 1.0
 ) -> list[Term]:
     """s(tuned) - s(base)."""
     return [Term(weight, name, recipe, steps), Term(-weight, name, "base", steps)]
 
 
-def matrix(page: Page, steps: tuple[int, ...]) -> pd.DataFrame:
+def matrix(page: Results, steps: tuple[int, ...]) -> pd.DataFrame:
     """Change of score, tuned minus base, of every dataset after every recipe, over the
     checkpoints `steps` (none: late).
     """
@@ -72,11 +72,11 @@ def matrix(page: Page, steps: tuple[int, ...]) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
-def _value(page: Page, terms: list[Term]) -> float:
+def _value(page: Results, terms: list[Term]) -> float:
     return contrasts.effect(page.scores, terms, noise=False).value
 
 
-def show_matrix(page: Page) -> None:
+def show_matrix(page: Results) -> None:
     """Heat map at the page's checkpoint, or one at late and one over all checkpoints."""
     shown = {page.checkpoint: page.scores.steps}
     if page.is_whole:
@@ -95,7 +95,7 @@ def show_matrix(page: Page) -> None:
         )
 
 
-def over_checkpoints(page: Page) -> pd.DataFrame:
+def over_checkpoints(page: Results) -> pd.DataFrame:
     """Per checkpoint: generation after classification as ratios (of sums, median, mean) and
     classification after generation.
     """
@@ -120,19 +120,19 @@ def over_checkpoints(page: Page) -> pd.DataFrame:
     return pd.DataFrame(lines).T
 
 
-def _present(page: Page, pairs: list[tuple[str, str]], step: int) -> list[tuple[str, str]]:
+def _present(page: Results, pairs: list[tuple[str, str]], step: int) -> list[tuple[str, str]]:
     """Those of `pairs` that were scored at `step`: all, but of released tables."""
     return [
         (recipe, name) for recipe, name in pairs if not np.isnan(_mean(page, name, recipe, step))
     ]
 
 
-def _mean(page: Page, name: str, recipe: str, step: int) -> float:
+def _mean(page: Results, name: str, recipe: str, step: int) -> float:
     rows = page.of(name, recipe)
     return float(rows.loc[rows["step"] == step, "score"].mean())
 
 
-def outputs(page: Page) -> pd.DataFrame:
+def outputs(page: Results) -> pd.DataFrame:
     """Generation after every recipe at the last checkpoint shown: score, length, and what ends
     it.
     """
@@ -150,7 +150,7 @@ def outputs(page: Page) -> pd.DataFrame:
     return pd.DataFrame(lines).T
 
 
-def verdicts(page: Page) -> list[Verdict]:
+def verdicts(page: Results) -> list[Verdict]:
     """Claims 4a to 4c, judged by the rules above the data. 4c is asked where 4a is supported, in
     a family of all three.
     """
@@ -162,7 +162,7 @@ def verdicts(page: Page) -> list[Verdict]:
     return judged(page, CLAIMS, claims | {"4c": unasked})
 
 
-def _claim_4a(page: Page) -> tuple[Estimate | None, str]:
+def _claim_4a(page: Results) -> tuple[Estimate | None, str]:
     """1 - ratio of sums over generation sets and checkpoints, so that destruction is a positive
     effect.
 
@@ -189,7 +189,7 @@ def _claim_4a(page: Page) -> tuple[Estimate | None, str]:
     return contrasts.effect(page.scores, terms).plus(1 - ratio), why
 
 
-def _claim_4b(page: Page) -> tuple[Estimate | None, str]:
+def _claim_4b(page: Results) -> tuple[Estimate | None, str]:
     """Classification is left alone where its change lies above minus the margin."""
     taken, left = page.has_something_to_lose(name for _, name in pairs(page, False))
     asked = [(recipe, name) for recipe, name in pairs(page, False) if name in taken]
@@ -199,7 +199,7 @@ def _claim_4b(page: Page) -> tuple[Estimate | None, str]:
     return found, f"Mean change at late on {page.named(taken)}.{left}"
 
 
-def _claim_4c(page: Page) -> tuple[Estimate | None, str]:
+def _claim_4c(page: Results) -> tuple[Estimate | None, str]:
     """Log-likelihood of the gold output per token when the format is forced: what is lost is the
     habit if it is not lower. Also of sets that base cannot generate: how likely it finds the
     gold output is its skill there.
@@ -214,12 +214,12 @@ def _claim_4c(page: Page) -> tuple[Estimate | None, str]:
     )
 
 
-def mean_change(page: Page, across: list[tuple[str, str]]) -> list[Term]:
+def mean_change(page: Results, across: list[tuple[str, str]]) -> list[Term]:
     """The mean of s(tuned) - s(base) at late over pairs of recipe and dataset."""
     return joined(change(page, name, recipe, (), 1 / len(across)) for recipe, name in across)
 
 
-def differences(page: Page) -> list[str]:
+def differences(page: Results) -> list[str]:
     """What differs from the reference study, beside its protocol."""
     said = [
         "The ratio of sums stands where the mean of ratios stood; both are shown.",
@@ -230,7 +230,7 @@ def differences(page: Page) -> list[str]:
     return said
 
 
-def checkpoint_answer(page: Page) -> str:
+def checkpoint_answer(page: Results) -> str:
     """At one checkpoint: the strongest loss and the strongest gain across kinds."""
     flat = matrix(page, page.scores.steps).stack().dropna()
     if flat.empty:
