@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain, product
 
 import numpy as np
 
@@ -53,55 +54,28 @@ class _Asked:
     flags: list[str]
     layout: Layout
 
+    @property
+    def kept(self) -> list[Example]:
+        """The examples of the items that fit."""
+        return [self.examples[place] for place in self.layout.kept]
+
 
 def look(study: Study, model: Model, network, tokenizer, probe: Probe, seen: Seen) -> None:
     """Add to `seen` what one probe shows of `network`. Raises RowError when no item can be used,
     NotFinite for a model that gives no log-likelihoods to choose by.
     """
     asked = _asked(study, tokenizer, network.config.max_position_embeddings, probe)
-    kept = [asked.examples[i] for i in asked.layout.kept]
-    point, layout = model.checkpoint, asked.layout
-    shared = {
-        "run": point.run,
-        "checkpoint": point.name,
-        "revision": point.revision,
-        "step": point.step,
-        "tokens": point.tokens,
-        "stage": point.stage,
-        "late": point.late,
-        "recipe": model.recipe,
-        "seed": model.seed,
-        "probe": probe.key,
-        "dataset": probe.dataset,
-        "split": probe.split,
-        "format": probe.format,
-        "shots_asked": probe.shots,
-        "shots": layout.shots,
-        "draw": probe.draw,
-    }
+    kept, layout = asked.kept, asked.layout
     with autocast(study.probing.precision, network.device):
-        measured = list(
-            _measure(
-                study.protocol,
-                network,
-                tokenizer,
-                asked.dataset,
-                layout.prefix,
-                kept,
-                probe.new_tokens,
-            )
-        )
+        measured = list(_measure(study.protocol, network, tokenizer, asked, probe.new_tokens))
     baselines = rows.baseline(datasets.data_folder(study), asked.dataset, kept)
-    for place, example, base, (values, output, read) in zip(
-        layout.kept, kept, baselines, measured, strict=True
-    ):
-        item = asked.items[place]
+    shared = _shared(model, probe, layout.shots)
+    lines = zip(layout.kept, kept, baselines, measured, strict=True)
+    for place, example, base, (values, output, read) in lines:
+        item, flag = asked.items[place], asked.flags[place]
         _hold_finite(model, asked.dataset, f"row {item} of {probe.split}", values)
-        seen.rows.append(
-            shared
-            | {"item": item, "gold": example.gold, "baseline": base, "flag": asked.flags[place]}
-            | values
-        )
+        about = {"item": item, "gold": example.gold, "baseline": base, "flag": flag}
+        seen.rows.append(shared | about | values)
         seen.texts.append(
             {
                 "probe": probe.key,
@@ -116,15 +90,37 @@ def look(study: Study, model: Model, network, tokenizer, probe: Probe, seen: See
         seen.left_out[probe.key] = [asked.items[place] for place in layout.left_out]
 
 
+def _shared(model: Model, probe: Probe, shots: int) -> dict:
+    """The columns that all rows of one probe of one model have in common."""
+    point = model.checkpoint
+    return {
+        "run": point.run,
+        "checkpoint": point.name,
+        "revision": point.revision,
+        "step": point.step,
+        "tokens": point.tokens,
+        "stage": point.stage,
+        "late": point.late,
+        "recipe": model.recipe,
+        "seed": model.seed,
+        "probe": probe.key,
+        "dataset": probe.dataset,
+        "split": probe.split,
+        "format": probe.format,
+        "shots_asked": probe.shots,
+        "shots": shots,
+        "draw": probe.draw,
+    }
+
+
 def _hold_finite(model: Model, dataset: Dataset, where: str, values: dict) -> None:
     """Text is not asked after a content-free prompt; every other log-likelihood is a number, or
     the first would be the answer.
     """
-    for name in (
-        ("log_likelihood",)
-        if dataset.metric == "nats"
-        else ("log_likelihood", "blank_log_likelihood")
-    ):
+    names = ["log_likelihood"]
+    if dataset.metric != "nats":
+        names.append("blank_log_likelihood")
+    for name in names:
         if not np.isfinite(values[name]).all():
             raise NotFinite(
                 f"{model.name}: {dataset.name}: {where}: {name} is {values[name]}, which is not "
@@ -153,12 +149,7 @@ def _asked(study: Study, tokenizer, context: int, probe: Probe) -> _Asked:
     prefix = tokenizer.eos_token if dataset.kind == "text" else ""
     end = f"{tokenizer.eos_token}\n" if probe.format == "chat" else "\n"
     layout = prompts.lay_out(tokenizer, prefix, shots, end, made, context, probe.new_tokens)
-    if (
-        protocol.too_long == "flag"
-        and layout.shots < len(shots)
-        or protocol.too_long == "flag"
-        and layout.left_out
-    ):
+    if protocol.too_long == "flag" and (layout.shots < len(shots) or layout.left_out):
         layout = prompts.lay_out(tokenizer, prefix, shots, end, made, 10**9, probe.new_tokens)
         flags = [
             f"{flag} too long".strip() if need > context else flag
@@ -182,61 +173,33 @@ def _examples(study: Study, probe: Probe, items: list[int]) -> tuple[list[Exampl
             made += rows.examples(folder, dataset, probe.split, probe.format, [item])
             flags.append("")
         except HiddenLabel:
-            made.append(
-                dataset.example(
-                    rows.read(folder, dataset, probe.split)[item] | {"label": 0}, probe.format
-                )
-            )
+            row = rows.read(folder, dataset, probe.split)[item] | {"label": 0}
+            made.append(dataset.example(row, probe.format))
             flags.append("hidden label")
     return made, flags
 
 
 def _measure(
-    protocol: Protocol,
-    network,
-    tokenizer,
-    dataset: Dataset,
-    prefix: str,
-    items: list[Example],
-    new_tokens: int,
+    protocol: Protocol, network, tokenizer, asked: _Asked, new_tokens: int
 ) -> Iterator[tuple[dict, str | None, int]]:
     """Per item the measured columns of its row, the generated text or None, and the tokens of
     its sequences.
     """
-    requests = [
-        [prompts.split(tokenizer, prefix + item.prompt, choice) for choice in item.choices]
-        for item in items
-    ]
+    dataset, prefix, items = asked.dataset, asked.layout.prefix, asked.kept
+    requests = [_requests(tokenizer, prefix, item) for item in items]
     outputs = [None] * len(items)
     if dataset.kind == "generation":
-        outputs = _generate(
-            network,
-            tokenizer,
-            protocol,
-            prefix,
-            items,
-            [request[0] for request in requests],
-            new_tokens,
-        )
+        only = [request for [request] in requests]
+        outputs = _generate(network, tokenizer, protocol, prefix, items, only, new_tokens)
         likelihoods = [[output.gold] for output in outputs]
-        blanks = _blank_likelihoods(network, tokenizer, prefix, items)
-    elif protocol.labels == "sub-tokens" and dataset.kind == "classification":
-        likelihoods = _label_likelihoods(
-            network, tokenizer, protocol, dataset, [prefix + item.prompt for item in items]
-        )
-        blanks = _label_likelihoods(
-            network, tokenizer, protocol, dataset, [prefix + item.blank for item in items]
-        )
+    elif _reads_sub_tokens(protocol, dataset):
+        texts = [prefix + item.prompt for item in items]
+        likelihoods = _label_likelihoods(network, tokenizer, protocol, dataset, texts)
     else:
         likelihoods = scoring.log_likelihoods(network, requests)
-        blanks = (
-            [[np.nan]] * len(items)
-            if dataset.metric == "nats"
-            else _blank_likelihoods(network, tokenizer, prefix, items)
-        )
-    for item, request, likelihood, blank, output in zip(
-        items, requests, likelihoods, blanks, outputs, strict=True
-    ):
+    blanks = _blanks(protocol, network, tokenizer, dataset, prefix, items)
+    measured = zip(items, requests, likelihoods, blanks, outputs, strict=True)
+    for item, request, likelihood, blank, output in measured:
         values = {
             "log_likelihood": likelihood,
             "blank_log_likelihood": blank,
@@ -249,11 +212,31 @@ def _measure(
                 "length": output.length,
                 "stop": output.stop,
             }
-        yield (
-            values,
-            output.text if output is not None else None,
-            sum(len(one.ids) for one in request),
-        )
+        text = output.text if output is not None else None
+        yield values, text, sum(len(one.ids) for one in request)
+
+
+def _requests(tokenizer, prefix: str, item: Example) -> list[Request]:
+    """An item with each of its completions."""
+    return [prompts.split(tokenizer, prefix + item.prompt, choice) for choice in item.choices]
+
+
+def _reads_sub_tokens(protocol: Protocol, dataset: Dataset) -> bool:
+    return protocol.labels == "sub-tokens" and dataset.kind == "classification"
+
+
+def _blanks(
+    protocol: Protocol, network, tokenizer, dataset: Dataset, prefix: str, items: list[Example]
+) -> list[list[float]]:
+    """Per item the log-likelihoods of its completions after the content-free prompt; NaN of text,
+    which has no prompt.
+    """
+    if dataset.metric == "nats":
+        return [[np.nan]] * len(items)
+    if _reads_sub_tokens(protocol, dataset):
+        texts = [prefix + item.blank for item in items]
+        return _label_likelihoods(network, tokenizer, protocol, dataset, texts)
+    return _blank_likelihoods(network, tokenizer, prefix, items)
 
 
 def _generate(
@@ -268,10 +251,8 @@ def _generate(
     """Outputs after the tokens before each completion, or, as published, after the prompt with a
     space at its end.
     """
-    asked, golds = (
-        [one.ids[: one.start] for one in requests],
-        [one.ids[one.start :] for one in requests],
-    )
+    asked = [one.ids[: one.start] for one in requests]
+    golds = [one.ids[one.start :] for one in requests]
     if protocol.prompt_end == "space":
         asked = [_ids(tokenizer, f"{prefix}{item.prompt} ") for item in items]
         golds = [_ids(tokenizer, item.completion.strip(), begins=False) for item in items]
@@ -289,12 +270,15 @@ def _blank_likelihoods(network, tokenizer, prefix: str, items: list[Example]) ->
     """Log-likelihoods of the completions after the content-free prompt; the same completion is
     scored once.
     """
-    asked = list(dict.fromkeys((item.blank, choice) for item in items for choice in item.choices))
+    pairs = [list(product([item.blank], item.choices)) for item in items]
+    asked = list(dict.fromkeys(chain.from_iterable(pairs)))
     requests = [[prompts.split(tokenizer, prefix + blank, choice)] for blank, choice in asked]
-    values = dict(
-        zip(asked, (found[0] for found in scoring.log_likelihoods(network, requests)), strict=True)
-    )
-    return [[values[item.blank, choice] for choice in item.choices] for item in items]
+    found = scoring.log_likelihoods(network, requests)
+    values = {pair: value for pair, [value] in zip(asked, found, strict=True)}
+    likelihoods = []
+    for some in pairs:
+        likelihoods.append([values[pair] for pair in some])
+    return likelihoods
 
 
 def _label_likelihoods(
@@ -304,24 +288,21 @@ def _label_likelihoods(
     and without a leading space, as the next token (Sun & Dredze, code: the arg max over all
     sub-tokens, mapped back to the word).
     """
-    parts = [
-        sorted(
-            {
-                token
-                for text in (label, " " + label)
-                for token in tokenizer(text, add_special_tokens=False)["input_ids"]
-            }
-        )
-        for label in dataset.labels
-    ]
-    flat = [token for some in parts for token in some]
+    parts = [_sub_tokens(tokenizer, label) for label in dataset.labels]
+    flat = list(chain.from_iterable(parts))
     starts = [_ids(tokenizer, text + " " * (protocol.prompt_end == "space")) for text in asked]
-    requests = [
-        [Request(np.append(start, token).astype(np.int32), len(start)) for token in flat]
-        for start in starts
-    ]
-    borders = np.cumsum([len(some) for some in parts])[:-1]
-    return [
-        [float(part.max()) for part in np.split(np.array(found), borders)]
-        for found in scoring.log_likelihoods(network, requests)
-    ]
+    requests = [_next_tokens(start, flat) for start in starts]
+    found = np.array(scoring.log_likelihoods(network, requests))
+    firsts = np.cumsum([0, *map(len, parts[:-1])])
+    return np.maximum.reduceat(found, firsts, axis=1).tolist()
+
+
+def _sub_tokens(tokenizer, label: str) -> list[int]:
+    plain = tokenizer(label, add_special_tokens=False)["input_ids"]
+    spaced = tokenizer(" " + label, add_special_tokens=False)["input_ids"]
+    return sorted({*plain, *spaced})
+
+
+def _next_tokens(start: np.ndarray, tokens: list[int]) -> list[Request]:
+    """Each of `tokens` as the completion of `start`."""
+    return [Request(np.append(start, token).astype(np.int32), len(start)) for token in tokens]
