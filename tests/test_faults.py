@@ -98,7 +98,7 @@ def test_a_worker_that_is_killed_with_nothing_to_do_is_replaced(smoke, here, mon
             return super().submit(*asked)
 
     monkeypatch.setattr(queue, "ProcessPoolExecutor", Pool)
-    assert queue.measure(smoke, ("step-36",)).failed == {} and killed
+    assert queue.measure(plan_of(smoke).of(only=("step-36",))).failed == {} and killed
     assert not status.missing(plan_of(smoke).of(only=("step-36",)))
 
 
@@ -117,7 +117,7 @@ def test_pre_training_that_kills_its_process_each_time_fails_what_waits_for_it(c
     drop(copied, "step-36.base.*", "step-38.base.*")
     [folder] = (copied / "cache" / "pretrained").glob("*/step-36")
     shutil.rmtree(folder)
-    code = SLOW + "cells.prepare_checkpoint = lambda *_: os.kill(os.getpid(), signal.SIGKILL)"
+    code = SLOW + "prepare.prepare_checkpoint = lambda *_: os.kill(os.getpid(), signal.SIGKILL)"
     done = run(
         copied, "--only", "step-36", "step-38", "--no-notebooks", environment=sabotaged(code)
     )
@@ -143,7 +143,7 @@ def test_a_suspect_that_waits_for_its_checkpoint_does_not_stop_the_others(smoke,
     monkeypatch.setattr(
         queue, "ProcessPoolExecutor", lambda *_: SimpleNamespace(submit=lambda *_: Future())
     )
-    pool = queue._Pool(smoke, status.missing(plan_of(smoke)), 2, queue.Outcome())
+    pool = queue._Pool(plan_of(smoke), status.missing(plan_of(smoke)), 2, queue.Outcome())
     pool.suspects.add("step-36.base.0")
     pool._submit()
     assert set(pool.running.values()) == {"prepare", "step-38.base.0"}
@@ -263,7 +263,8 @@ def test_two_machines_in_one_folder_do_no_harm(smoke, tmp_path, monkeypatch):
         "contextlib.nullcontext();storage._machine = lambda: os.environ['MACHINE']"
     )
     code = (
-        f"{apart}; import sys; from pretune import batch, cli; queue.alone = lambda folder: "
+        f"{apart}; import sys; from pretune import cli; from pretune.run import queue; "
+        "queue.alone = lambda folder: "
         "contextlib.nullcontext();sys.exit(cli.main(['run', 'smoke', '--only', 'step-20', "
         "'--no-notebooks']))"
     )

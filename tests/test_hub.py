@@ -915,7 +915,7 @@ def test_a_pickle_that_would_run_code_is_refused(served, tmp_path):
     (folder / "model.safetensors").unlink()
     torch.save({"model.embed_tokens.weight": Harm()}, folder / "pytorch_model.bin")
     with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
-        fetch(study(tmp_path, steps=[10, 20], allow_pickle_weights=True))
+        fetch_all(study(tmp_path, steps=[10, 20], allow_pickle_weights=True))
     assert not (tmp_path / "harmed").exists()
 
 

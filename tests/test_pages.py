@@ -35,7 +35,7 @@ def study(tmp_path, monkeypatch):
     """A study that reads its notebooks from, and writes its pages to, an empty folder."""
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path / "outputs")
     monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path / "notebooks")
-    return load_study("smoke")
+    return load_study("smoke", ("findings=[01_dataset_dichotomy]",))
 
 
 ALL = Page("01_dataset_dichotomy", "all")

@@ -17,7 +17,8 @@ from nbclient import NotebookClient
 
 from conftest import OUTPUTS, ROOT, plan_of, run_pretune
 from pretune import paths, records
-from pretune.report import open, pages, site
+from pretune.report import pages, site
+from pretune.report.open import summary
 from pretune.study.load import load_study
 from running import WHO, gone, record_count, rows_in, start, wait_until
 
@@ -292,7 +293,7 @@ def test_a_sweep_prints_and_keeps_its_table_and_names_the_better_rates(tmp_path,
     assert "recipes.instruct.learning_rate: 0.001 is best, 1e-06 is used" in done.stdout
     study = load_study(str(tmp_path / "smoke" / "smoke.yaml"))
     rows = rows_in(tmp_path, study, monkeypatch)
-    assert set(rows["split"]) == {"train reserve"} and open.summary(study).empty
+    assert set(rows["split"]) == {"train reserve"} and summary(plan_of(study)).empty
     # the study as it is has no grid
     assert run_pretune("run", "smoke", "--sweep", outputs=tmp_path).returncode == 2
     both = run_pretune("run", "smoke", "--sweep", "--only", "step-20", outputs=tmp_path)

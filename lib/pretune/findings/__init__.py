@@ -22,7 +22,9 @@ NOTEBOOK = re.compile(r"(?!00)\d\d_(?P<name>\w+)")
 
 def names() -> list[str]:
     """The findings, by the names of their notebooks, in the order of the report."""
-    return sorted(file.stem for file in paths.NOTEBOOKS.glob("*.py") if NOTEBOOK.match(file.stem))
+    return sorted(
+        file.stem for file in paths.NOTEBOOKS.glob("*.ipynb") if NOTEBOOK.match(file.stem)
+    )
 
 
 def find(name: str) -> ModuleType:
