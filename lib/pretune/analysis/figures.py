@@ -6,6 +6,7 @@ zoom, text selectable, and its alternative text inside it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -94,6 +95,16 @@ def subplots(*shape: int, **options: object) -> tuple:
     return plt.subplots(*shape, **options)
 
 
+def legend(figure: Figure, panels: Iterable[Axes], columns: int) -> None:
+    """One legend below all `panels`, with what is drawn in any of them, each once."""
+    shown = {}
+    for panel in panels:
+        handles, labels = panel.get_legend_handles_labels()
+        shown |= dict(zip(labels, handles, strict=True))
+    place = {"loc": "outside lower center", "ncols": columns, "fontsize": "small"}
+    figure.legend(shown.values(), shown.keys(), **place)
+
+
 def panels(
     count: int, columns: int = 3, height: float = 2.6, share_y: bool = True
 ) -> tuple[Figure, list[Axes]]:
@@ -157,9 +168,7 @@ def show_curves(
         panel.set_ylim(-0.03, 1.03)
     for panel in axes[:: min(3, len(axes))]:
         panel.set_ylabel("score, 0 to 1")
-    figure.legend(
-        *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize="small"
-    )
+    legend(figure, axes[:1], 4)
     figure.suptitle(title, x=0.01, ha="left")
     show(figure, alt)
 

@@ -170,9 +170,7 @@ def show_gains(page: Results) -> None:
         xlabel="gain: score late minus score early",
         title="Gain along pre-training on half A, 95 % interval",
     )
-    figure.legend(
-        *axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small"
-    )
+    figures.legend(figure, [axes], 3)
     display.show(figure, alt="Gain of each dataset with its interval, coloured by group.")
 
 

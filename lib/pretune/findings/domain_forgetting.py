@@ -163,13 +163,7 @@ def show_losses(page: Results) -> None:
         panel.axhline(0, color="0.5", lw=1)
         panel.set_title(kind)
         panel.set_ylabel("rise, nats per token" if kind == "held-out text" else "loss of score")
-    shown = {}
-    for panel in axes:
-        handles, labels = panel.get_legend_handles_labels()
-        shown |= dict(zip(labels, handles, strict=True))
-    figure.legend(
-        shown.values(), shown.keys(), loc="outside lower center", ncols=5, fontsize="small"
-    )
+    figures.legend(figure, axes, 5)
     figure.suptitle(
         "What every recipe loses along pre-training, base minus tuned, 95 % interval",
         x=0.01,

@@ -348,9 +348,7 @@ def show_stretch(page: Results) -> None:
             f"{tokens[2] / 1e9:,.0f} B tokens"
         ),
     )
-    figure.legend(
-        *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small"
-    )
+    figures.legend(figure, axes[:1], 3)
     display.show(
         figure,
         alt=(

@@ -351,7 +351,7 @@ def _restore(state: Path, mark: str, model, optimizer) -> list[Step]:
     try:
         with safe_open(state, "pt") as saved:
             about = saved.metadata()
-            tensors = {name: saved.get_tensor(name) for name in saved.keys()}  # noqa: SIM118  not a dictionary
+            tensors = {name: saved.get_tensor(name) for name in saved.keys()}  # noqa: SIM118
             steps = [Step(*line) for line in json.loads(about["steps"])]
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         log.warning("%s is damaged (%s) and is not used", state, error)

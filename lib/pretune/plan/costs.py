@@ -9,7 +9,8 @@ corrects itself. How long rows are: module `lengths`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from operator import add
 
 from pretune.plan import lengths
 from pretune.plan.cells import Cell, Plan
@@ -211,7 +212,10 @@ def _adapters(plan: Plan, lora: Lora) -> int:
 
 
 def _sum(parts: list[Cost]) -> Cost:
-    return Cost(*(sum(getattr(part, name) for part in parts) for name in Cost.__dataclass_fields__))
+    found = Cost(0, 0, 0.0, 0.0)
+    for one in parts:
+        found = Cost(*map(add, astuple(found), astuple(one)))
+    return found
 
 
 def _cost(shape: Architecture, trained: int, scored: int, length: int) -> Cost:

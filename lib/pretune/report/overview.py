@@ -8,6 +8,7 @@ control study, if that was run or is kept under `outputs/reference`.
 from __future__ import annotations
 
 import json
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -158,12 +159,8 @@ def show_effects(verdicts: dict[str, list[Verdict]]) -> None:
     """The effect of every claim that could be asked, with its interval and the margin it is held
     against.
     """
-    asked = [
-        verdict
-        for some in verdicts.values()
-        for verdict in some
-        if verdict.effect and not np.isnan(verdict.effect.low)
-    ]
+    every = chain.from_iterable(verdicts.values())
+    asked = [one for one in every if one.effect and not np.isnan(one.effect.low)]
     scales = {
         "share or score": [one for one in asked if "nats" not in one.about.unit],
         "nats per token": [one for one in asked if "nats" in one.about.unit],
@@ -190,14 +187,7 @@ def show_effects(verdicts: dict[str, list[Verdict]]) -> None:
             [one.verdict for one in some],
         )
         panel.set_xlabel(f"effect, {label}")
-    shown = {
-        label: handle
-        for panel in axes[:, 0]
-        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(
-        shown.values(), shown.keys(), loc="outside lower center", ncols=4, fontsize="small"
-    )
+    figures.legend(figure, axes[:, 0], 4)
     figure.suptitle(
         "Effects and the margins they are held against, 95 % intervals",
         x=0.01,
@@ -213,12 +203,8 @@ def against_reference(study: Study, verdicts: dict[str, list[Verdict]]) -> str:
     effects in its intervals.
     """
     before = kept(study.name, paths.REFERENCE / study.name)
-    pairs = [
-        (verdict, before[verdict.claim])
-        for some in verdicts.values()
-        for verdict in some
-        if verdict.claim in before
-    ]
+    every = chain.from_iterable(verdicts.values())
+    pairs = [(one, before[one.claim]) for one in every if one.claim in before]
     if not pairs:
         return "No earlier run of this study is kept to compare with."
     other = [

@@ -22,6 +22,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 import nbformat
@@ -174,12 +175,9 @@ def keep_reference(plan: Plan) -> list[Path]:
             if "injected-parameters" in cell.metadata.get("tags", ()):
                 cell.source = cell.source.replace(study.file, told.file)
         nbformat.write(book, kept[-1])
-        outputs = [output for cell in book.cells for output in cell.get("outputs", ())]
-        figures = [
-            output.data["image/svg+xml"]
-            for output in outputs
-            if "image/svg+xml" in output.get("data", {})
-        ]
+        outputs = chain.from_iterable(cell.get("outputs", ()) for cell in book.cells)
+        kinds = [output.get("data", {}) for output in outputs]
+        figures = [some["image/svg+xml"] for some in kinds if "image/svg+xml" in some]
         if figures:
             kept.append(kept[-1].with_suffix(".svg"))
             kept[-1].write_text(figures[0], encoding="utf-8")

@@ -142,12 +142,9 @@ def tuned(page: Results) -> str:
         if how.dataset:
             counts[page.study.tuning_of(recipe).examples].append(recipe)
     usual = max(counts, key=lambda count: len(counts[count]))
-    other = [
-        f"`{recipe}` on {count:,}"
-        for count, some in counts.items()
-        if count != usual
-        for recipe in some
-    ]
+    other = []
+    for count, some in counts.items():
+        other += [f"`{recipe}` on {count:,}" for recipe in some if count != usual]
     same = "Every recipe tunes a checkpoint on" if not other else "Recipes tune a checkpoint on"
     return (
         f"{same} {usual:,} examples"

@@ -5,6 +5,7 @@ predict and say.
 from __future__ import annotations
 
 import html
+from itertools import chain
 from types import ModuleType
 
 import pandas as pd
@@ -144,10 +145,11 @@ def provenance(page: Results) -> pd.DataFrame:
         )
     about = records.provenance(page.plan)
     seconds = pd.DataFrame(list(about["seconds"])).sum()
-    versions = {
-        " ".join(f"{name} {one[name]}" for name in ("python", "torch", "transformers"))
-        for one in about["versions"]
-    }
+    versions = set()
+    for one in about["versions"]:
+        said = [f"{name} {one[name]}" for name in ("python", "torch", "transformers")]
+        versions.add(" ".join(said))
+    left_out = sum(len(items) for items in chain.from_iterable(map(dict.values, about["left_out"])))
     precision = set(
         "training " + about["training_precision"] + ", scoring " + about["scoring_precision"]
     )
@@ -168,9 +170,7 @@ def provenance(page: Results) -> pd.DataFrame:
                 "seconds of process": ", ".join(
                     f"{phase} {value:.0f}" for phase, value in seconds.items()
                 ),
-                "items left out (too long)": str(
-                    sum(len(items) for one in about["left_out"] for items in one.values())
-                ),
+                "items left out (too long)": str(left_out),
                 "training rows passed over (too long)": str(
                     about.get("passed_over", pd.Series(dtype=object)).dropna().map(len).sum()
                 ),
@@ -240,14 +240,7 @@ def show_label_shares(page: Results) -> None:
         panel.set_title(page.title(name))
         panel.set_xlabel("pre-training step" if page.is_whole else "recipe")
     axes[0].set_ylabel("share")
-    shown = {
-        label: handle
-        for axis in axes
-        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(
-        shown.values(), shown.keys(), loc="outside lower center", ncols=5, fontsize="small"
-    )
+    figures.legend(figure, axes, 5)
     of = "the untuned model predicts" if page.is_whole else f"models predict at {page.checkpoint}"
     figure.suptitle(f"Which label {of}", x=0.01, ha="left")
     display.show(
@@ -273,24 +266,19 @@ def show_before_after(page: Results) -> None:
         gridspec_kw={"height_ratios": [count + 0.5 for count in counts]},
     )
     for panel, (recipe, some) in zip(axes[:, 0], probes.items(), strict=True):
+        base = [page.of(name, "base", form, shots) for name, form, shots in some]
+        tuned = [page.of(name, recipe, form, shots) for name, form, shots in some]
         before, after = (
-            [statistics.over_items(page.of(name, which, form, shots)) for name, form, shots in some]
-            for which in ("base", recipe)
+            list(map(statistics.over_items, base)),
+            list(map(statistics.over_items, tuned)),
         )
-        levels = [
-            page.of(name, "base", form, shots)["baseline"].mean() for name, form, shots in some
-        ]
+        levels = [rows["baseline"].mean() for rows in base]
         figures.before_after(
             panel, [_probe_name(page, *one) for one in some], before, after, levels
         )
         panel.set_title(f"recipe {recipe}", fontsize="small")
     axes[-1, 0].set_xlabel("score, 0 to 1")
-    figure.legend(
-        *axes[0, 0].get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=3,
-        fontsize="small",
-    )
+    figures.legend(figure, axes[:1, 0], 3)
     figure.suptitle(
         f"Before and after tuning at {page.checkpoint}, 95 % interval over items", x=0.01, ha="left"
     )

@@ -258,7 +258,7 @@ def _fetch(address: str, target: Path) -> None:
     if target.is_file() and storage.sha256(target).hexdigest() == SHA256[target.name]:
         return
     try:
-        with urllib.request.urlopen(address, timeout=30) as answer:  # noqa: S310  http or https, by the caller
+        with urllib.request.urlopen(address, timeout=30) as answer:  # http or https, by the caller
             content = answer.read()
     except (urllib.error.URLError, OSError) as error:
         reason = getattr(error, "reason", error)
