@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from pretune.errors import Damaged
 from pretune.models import checkpoint, loading, pretraining, training
 from pretune.models.checkpoint import Checkpoint
+from pretune.sources import corpus
 from pretune.sources.microworld.text import documents
 from pretune.study import config
 
@@ -84,9 +85,9 @@ def test_corpus_folder(tmp_path, world):
     )
     with lzma.open(tmp_path / "c.jsonl.xz", "wt") as packed:
         packed.writelines(json.dumps({"text": word, "id": 1}) + "\n" for word in words[5:])
-    assert sorted(pretraining.corpus_documents(tmp_path)) == sorted(words)
+    assert sorted(corpus.documents(tmp_path)) == sorted(words)
     with pytest.raises(FileNotFoundError, match="holds no"):
-        next(pretraining.corpus_documents(tmp_path / "nothing"))
+        next(corpus.documents(tmp_path / "nothing"))
 
 
 def test_weights_that_are_not_the_models_are_fatal(text, tmp_path):

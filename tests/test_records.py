@@ -145,6 +145,7 @@ def test_a_damaged_record_is_named_set_aside_and_counts_as_missing(study, caplog
     folder = records.record_folder(study, cell.model)
     table = next(folder.glob("*/rows.parquet"))
     data = bytearray(table.read_bytes())
+    assert len(records.load(plan_of(study))) == 72  # what verified before is looked at again
     if damage == "flip":
         data[len(data) // 2] ^= 1
         table.write_bytes(data)

@@ -16,6 +16,7 @@ import pytest
 from conftest import run_pretune
 from local_hub import LocalHub
 from pretune.models import pretraining
+from pretune.sources import corpus
 from pretune.study import config
 
 BRANCHES = {  # branch to the optimizer step of the small run that stands behind it
@@ -43,7 +44,7 @@ def branches(real_rows, tmp_path_factory):
     """The checkpoints of the small run as folders, by branch."""
     folder = tmp_path_factory.mktemp("run")
     pretraining.pretrain(
-        partial(pretraining.corpus_documents, real_rows / "corpus"),
+        partial(corpus.documents, real_rows / "corpus"),
         tuple(BRANCHES.values()),
         SMALL,
         folder,

@@ -1,5 +1,6 @@
 """The top level, the lock, the notebook pairs, and what the README files say."""
 
+import ast
 import importlib.metadata
 import importlib.util
 import json
@@ -175,6 +176,31 @@ def anchors(text):
         re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
         for heading in re.findall(r"^#+ (.+)$", text, re.M)
     }
+
+
+def rooms_of(file):
+    """The rooms that a module imports from."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "pretune":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pretune."):
+            found.add(node.module.split(".")[1])
+    return found
+
+
+def test_a_room_imports_only_from_rooms_below_it_in_the_readme():
+    library = ROOT / "lib" / "pretune"
+    said = (library / "README.md").read_text().partition("\n\nOutside")[0].partition("\n- ")[2]
+    named = [name for name in re.findall(r"`(\w+)`", said) if name != "microworld"]
+    there = {file.stem for file in library.iterdir() if file.is_dir() or file.suffix == ".py"}
+    assert set(named) == there - {"__init__", "__pycache__"}
+    for file in library.rglob("*.py"):
+        room = file.relative_to(library).parts[0].removesuffix(".py")
+        if room != "__init__":
+            assert rooms_of(file) <= {room, *named[named.index(room) + 1 :]}, file
+        if room == "findings":
+            assert "from pretune.findings" not in file.read_text()  # none stands on another
 
 
 @pytest.mark.parametrize("where", READMES)

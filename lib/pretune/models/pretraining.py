@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import lzma
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,7 +23,6 @@ from transformers import OlmoConfig, OlmoForCausalLM, PreTrainedTokenizerFast
 from pretune import storage
 from pretune.models import training
 from pretune.models.checkpoint import describe, weights_checksum
-from pretune.sources.checkpoints import TEXTS, texts
 from pretune.study.config import Architecture, Pretraining
 
 END, PAD = "<|endoftext|>", "<|padding|>"
@@ -123,29 +121,3 @@ def save_checkpoint(model, tokenizer, folder: Path, step: int, tokens: int) -> N
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
         describe(partial, weights_checksum(partial), step=step, tokens=tokens)
-
-
-def corpus_documents(folder: Path) -> Iterator[str]:
-    """The documents of every *.jsonl, *.jsonl.xz and *.txt under `folder`, files taken in turn,
-    in order of name.
-    """
-    files = texts(folder)
-    if not files:
-        raise FileNotFoundError(f"{folder} holds no {', '.join(TEXTS)}")
-    streams = [_documents(path) for path in files]
-    while streams:
-        for stream in list(streams):
-            document = next(stream, None)
-            if document is None:
-                streams.remove(stream)
-            else:
-                yield document
-
-
-def _documents(file: Path) -> Iterator[str]:
-    if file.suffix == ".txt":
-        yield file.read_text(encoding="utf-8")
-        return
-    with (lzma.open if file.suffix == ".xz" else open)(file, "rt", encoding="utf-8") as lines:
-        for line in lines:
-            yield json.loads(line)["text"]

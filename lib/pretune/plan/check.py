@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pretune.errors import StudyError
 from pretune.models.checkpoint import Checkpoint
-from pretune.sources import checkpoints, datasets
+from pretune.sources import corpus, datasets
 from pretune.study.config import Corpus, Saved, Study
 from pretune.tasks.registry import REGISTRY, Dataset
 
@@ -27,8 +27,8 @@ def check_names(study: Study) -> None:
         if folder is not None and not Path(folder).is_dir():
             raise study.refuse(f"{part}.folder", folder, "it must be an existing folder")
     saved = study.checkpoints
-    if isinstance(saved, Corpus) and not checkpoints.texts(Path(saved.folder)):
-        needed = f"it must hold {', '.join(checkpoints.TEXTS)}"
+    if isinstance(saved, Corpus) and not corpus.texts(Path(saved.folder)):
+        needed = f"it must hold {', '.join(corpus.TEXTS)}"
         raise study.refuse("checkpoints.folder", saved.folder, needed)
 
 

@@ -121,7 +121,7 @@ def verified_parts(study: Study, model: Model) -> Iterator[tuple[Path, dict]]:
 
 def _mark(part: Path, model: Model) -> tuple:
     """Which files a verification looks at, as far as places, numbers, sizes and times tell."""
-    point, stats = model.checkpoint, [file.stat() for file in sorted(part.iterdir())]
+    point, stats = model.checkpoint, [file.lstat() for file in sorted(part.iterdir())]
     notes = point.about.stat().st_mtime_ns if point.exists() else 0
     return part, notes, *((one.st_ino, one.st_size, one.st_mtime_ns) for one in stats)
 

@@ -88,23 +88,29 @@ def executed(study: Study, page: Page) -> Path:
 
 def stale(plan: Plan, wanted: list[Page]) -> list[Page]:
     """Those of `wanted` that were never made or whose source, code or records changed since."""
-    return [one for one in wanted if not _is_fresh(executed(plan.study, one), mark(plan, one))]
+    return [
+        page
+        for page in wanted
+        if not _is_fresh(executed(plan.study, page), fingerprint(plan, page))
+    ]
 
 
-def mark(plan: Plan, page: Page) -> str:
+def fingerprint(plan: Plan, page: Page) -> str:
     """A hash of all that a page depends on."""
-    study, digest = plan.study, hashlib.sha256(plan.study.model_dump_json().encode())
+    finding = None if page.finding == OVERVIEW else page.finding
+    whole = plan.of(finding)
+    shown = whole if page.checkpoint == "all" else whole.of(only=(page.checkpoint,))
+    digest = hashlib.sha256(whole.study.model_dump_json().encode())
     digest.update(_source(page.finding).read_bytes() + _library(page.finding))
     if page.finding == OVERVIEW:  # it stands beside other runs
-        beside = [paths.OUTPUTS / name for name in paths.BESIDE if name != study.name]
-        for folder in (*beside, *(paths.REFERENCE / name for name in (*paths.BESIDE, study.name))):
+        beside = [paths.OUTPUTS / name for name in paths.BESIDE if name != plan.study.name]
+        kept = [paths.REFERENCE / name for name in (*paths.BESIDE, plan.study.name)]
+        for folder in (*beside, *kept):
             file = folder / "findings.json"
             digest.update(file.read_bytes() if file.is_file() else b"-")
-    only = () if page.checkpoint == "all" else (page.checkpoint,)
-    finding = None if page.finding == OVERVIEW else page.finding
-    for file in records.record_files(plan.of(finding, only)):
+    for file in records.record_files(shown):
         digest.update(json.dumps(json.loads(file.read_text())["sha256"]).encode())
-    digest.update(json.dumps(status.failed(plan.of(finding))).encode())
+    digest.update(json.dumps(status.failed(whole)).encode())
     return digest.hexdigest()
 
 
@@ -241,7 +247,7 @@ def _is_fresh(copy: Path, mark: str) -> bool:
 
 
 def _execute(plan: Plan, page: Page, kernel: Kernel) -> None:
-    copy, fingerprint = executed(plan.study, page), mark(plan, page)
+    copy, mark = executed(plan.study, page), fingerprint(plan, page)
     failed = copy.with_suffix(".failed.ipynb")
     with tempfile.TemporaryDirectory() as folder:
         there = Path(folder) / copy.name
@@ -252,7 +258,7 @@ def _execute(plan: Plan, page: Page, kernel: Kernel) -> None:
                 raise
             storage.write(failed, there.read_text(encoding="utf-8"))
             raise PageError(f"{error}; what was executed is in {failed}") from error
-    book.metadata["pretune"] = {"fingerprint": fingerprint}
+    book.metadata["pretune"] = {"fingerprint": mark}
     book.metadata.pop("papermill", None)  # times and places of this machine
     for cell in book.cells:
         cell.metadata.pop("papermill", None)

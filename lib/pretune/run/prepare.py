@@ -11,7 +11,7 @@ from pretune.errors import StudyError
 from pretune.models import memory, pretraining
 from pretune.models.checkpoint import Checkpoint
 from pretune.run import fetch, validate
-from pretune.sources import checkpoints, datasets
+from pretune.sources import checkpoints, corpus, datasets
 from pretune.sources.microworld.datasets import write_datasets
 from pretune.sources.microworld.text import documents
 from pretune.sources.microworld.world import World, make_world
@@ -66,7 +66,7 @@ def _pretrain(study: Study, report: Report) -> None:
             # what is there without its notes is nothing, and would be kept
             storage.set_aside(point.folder)
     if isinstance(saved, Corpus):
-        text = partial(pretraining.corpus_documents, Path(saved.folder))
+        text = partial(corpus.documents, Path(saved.folder))
     else:
         text = partial(documents, _world(saved.world), saved.pretraining.run)
     pretraining.pretrain(

@@ -8,7 +8,6 @@ found there are held against the checksum written beside them.
 from __future__ import annotations
 
 import re
-from itertools import chain
 from pathlib import Path
 
 from pretune import paths
@@ -18,7 +17,6 @@ from pretune.storage import listing, short_hash
 from pretune.study.config import Corpus, Hub, Local, Released, Study
 
 RELEASED_TOKENS = 2048 * 2048  # per optimizer step of OLMo-1B
-TEXTS = ("*.jsonl", "*.jsonl.xz", "*.txt")  # what a corpus may consist of
 PRETRAINING_VERSION = 1  # raise by hand when the same settings would give other weights
 
 
@@ -126,8 +124,3 @@ def run_folder(study: Study) -> Path:
         source = ["microworld", world.VERSION, saved.world.model_dump()]
     key = short_hash(PRETRAINING_VERSION, source, saved.pretraining.determining(), saved.steps[-1])
     return paths.CACHE / "pretrained" / f"{saved.source}-{key}"
-
-
-def texts(folder: Path) -> list[Path]:
-    """The files of a corpus, in order of name."""
-    return sorted(chain.from_iterable(folder.rglob(ending) for ending in TEXTS))

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from pretune.models.training import Row
 from pretune.tasks import rows
 from pretune.tasks.chat import Turns
 from pretune.tasks.example import Example
@@ -22,6 +21,16 @@ from pretune.tasks.registry import Dataset
 
 KEPT = 2**15  # sequences that are not tokenised anew
 FITTING = 0.95  # share of items that must fit the context before a number of shots is used
+
+
+@dataclass(frozen=True)
+class Row:
+    """`ids` (length,) token ids; `counted` (length,) True where the loss counts the token. The
+    first never counts.
+    """
+
+    ids: np.ndarray
+    counted: np.ndarray
 
 
 @dataclass(frozen=True)
