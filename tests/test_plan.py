@@ -158,6 +158,19 @@ def test_a_rate_of_the_grid_is_the_model_that_a_recipe_with_that_rate_would_be()
     assert swept["step-20.mnli@0.0005.0"] == chosen["step-20.mnli.0"]
 
 
+def test_a_grid_of_examples_is_an_axis_of_its_own_and_no_rate_is_chosen_on_it():
+    """Along each axis a recipe changes alone; the model is the one that the recipe would be."""
+    axes = "grid={examples: [24, 48], learning_rate: [1.0e-3, 2.0e-3], steps: [20]}"
+    swept, fewer = keys(axes), keys("recipes.mnli.examples=24")
+    added = {name for name in set(swept) - set(keys()) if ".mnli" in name}
+    assert added == {"step-20.mnli@examples=24.0", "step-20.mnli@0.002.0"}
+    assert swept["step-20.mnli@examples=24.0"] == fewer["step-20.mnli.0"]
+    chosen_on = {cell.model.recipe for cell in plan_of("smoke", (axes,)).sweep().cells}
+    assert {"mnli", "mnli@0.002"} <= chosen_on and "mnli@examples=24" not in chosen_on
+    with pytest.raises(StudyError, match="a grid needs values of learning_rate or examples"):
+        load_study("smoke", ("grid={steps: [20]}",))
+
+
 def test_costs_grow_with_the_work():
     small, large = (load_study("smoke", (f"probing.items={n}",)) for n in (12, 24))
     one, two = (costs.total(plan_of(study), plan_of(study).cells) for study in (small, large))
