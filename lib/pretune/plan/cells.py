@@ -43,7 +43,7 @@ class Probe:
     def key(self) -> str:
         return short_hash(SCORING_VERSION, asdict(self))
 
-    @property
+    @cached_property
     def need(self) -> Need:
         """What was asked for by it."""
         return Need(self.dataset, self.shots, self.format, self.split == RESERVE)

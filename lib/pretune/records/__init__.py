@@ -1,14 +1,14 @@
 """What was measured: `store` writes and verifies it, `table` reads it."""
 
-from pretune.records.store import finished, record_files, record_folder, write_record
+from pretune.records.store import described, finished, record_folder, write_record
 from pretune.records.table import load, load_texts, provenance, scored, training_log
 
 __all__ = [
+    "described",
     "finished",
     "load",
     "load_texts",
     "provenance",
-    "record_files",
     "record_folder",
     "scored",
     "training_log",

@@ -87,14 +87,15 @@ def finished(study: Study, model: Model) -> dict[str, Path]:
     return found
 
 
-def record_files(plan: Plan) -> list[Path]:
-    """The JSON of every record that the plan's probes stand in."""
-    files = set()
+def described(plan: Plan) -> list[dict]:
+    """What every record says of itself that a probe of the plan stands in, in order of place."""
+    found = {}
     for cell in plan.cells:
         wanted = {probe.key for probe in cell.probes}
-        done = finished(plan.study, cell.model)
-        files |= {part / RECORD for key, part in done.items() if key in wanted}
-    return sorted(files)
+        for part, about in verified_parts(plan.study, cell.model):
+            if not wanted.isdisjoint(about["probes"]):
+                found[part] = about
+    return [found[part] for part in sorted(found)]
 
 
 def verified_parts(study: Study, model: Model) -> Iterator[tuple[Path, dict]]:

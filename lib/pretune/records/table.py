@@ -6,7 +6,6 @@ Rows hold log-likelihoods and counts; accuracies under each normalisation are de
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 
 import numpy as np
@@ -18,8 +17,8 @@ from pretune.records.store import (
     ROWS,
     SCHEMAS,
     TEXTS,
+    described,
     finished,
-    record_files,
     record_folder,
     verified_parts,
 )
@@ -68,8 +67,7 @@ def _checked(plan: Plan, file: str, columns, where) -> pd.DataFrame:
 def provenance(plan: Plan) -> pd.DataFrame:
     """One row per record: who measured it, with what, for how long."""
     rows, without = [], ("probes", "sha256", "training")
-    for file in record_files(plan):
-        about = json.loads(file.read_text())
+    for about in described(plan):
         rows.append({key: value for key, value in about.items() if key not in without})
     return pd.DataFrame(rows)
 

@@ -108,8 +108,8 @@ def fingerprint(plan: Plan, page: Page) -> str:
         for folder in (*beside, *kept):
             file = folder / "findings.json"
             digest.update(file.read_bytes() if file.is_file() else b"-")
-    for file in records.record_files(shown):
-        digest.update(json.dumps(json.loads(file.read_text())["sha256"]).encode())
+    for about in records.described(shown):
+        digest.update(json.dumps(about["sha256"]).encode())
     digest.update(json.dumps(status.failed(whole)).encode())
     return digest.hexdigest()
 
