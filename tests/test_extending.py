@@ -90,6 +90,7 @@ def test_a_study_that_names_no_findings_has_those_with_something_to_look_at(hous
     (house / "lib" / "pretune" / "findings" / "toy.py").write_text(TOY.lstrip())
     (house / "notebooks" / "99_toy.py").write_text(PAGE.lstrip())
     environment = os.environ | {"PYTHONPATH": str(house / "lib")}
+    run_pretune(module="pretune.report.pairing", environment=environment)
     words = ("plan", "smoke", "--set", "findings=[]")
     with_mnli = run_pretune(*words, environment=environment).stdout
     assert "- 99_toy" in with_mnli and "- 05_domain_forgetting" in with_mnli
