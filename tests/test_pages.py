@@ -3,6 +3,7 @@ changed.
 """
 
 import json
+from dataclasses import replace
 
 import nbformat
 import psutil
@@ -52,6 +53,15 @@ def test_a_page_gets_its_parameters_and_is_fresh_until_its_source_changes(study)
     assert pages.stale(plan_of(study), [page]) == []
     notebook(paths.NOTEBOOKS, "print(1)")
     assert pages.stale(plan_of(study), [page]) == [page]
+
+
+def test_a_page_is_stale_where_another_checkpoint_is_late_now(study):
+    """As when a folder of checkpoints got one more: rows say what the study says now."""
+    notebook(paths.NOTEBOOKS, "print(1)")
+    page, plan = Page("01_dataset_dichotomy", "step-36"), plan_of(study)
+    assert pages.execute(plan, [page], 1) == {} and pages.stale(plan, [page]) == []
+    moved = tuple(replace(one, late=one.step > 36) for one in plan.checkpoints)
+    assert pages.stale(replace(plan, checkpoints=moved), [page]) == [page]
 
 
 def test_a_cut_copy_is_not_fresh(study):

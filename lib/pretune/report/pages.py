@@ -101,6 +101,7 @@ def fingerprint(plan: Plan, page: Page) -> str:
     whole = plan.of(finding)
     shown = whole if page.checkpoint == "all" else whole.of(only=(page.checkpoint,))
     digest = hashlib.sha256(whole.study.model_dump_json().encode())
+    digest.update(repr([(one.name, one.tokens, one.late) for one in plan.checkpoints]).encode())
     digest.update(_source(page.finding).read_bytes() + _library(page.finding))
     if page.finding == OVERVIEW:  # it stands beside other runs
         beside = [paths.OUTPUTS / name for name in paths.BESIDE if name != plan.study.name]
