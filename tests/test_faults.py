@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from conftest import OUTPUTS, ROOT, plan_of, run_pretune
-from pretune import paths, records
+from pretune import measures, paths, records
 from pretune.run import queue, status
 from pretune.study.load import load_study
 from running import WHO, gone, record_count, rows_in, sabotaged, start, wait_until
@@ -117,7 +117,7 @@ def test_pre_training_that_kills_its_process_each_time_fails_what_waits_for_it(c
     drop(copied, "step-36.base.*", "step-38.base.*")
     [folder] = (copied / "cache" / "pretrained").glob("*/step-36")
     shutil.rmtree(folder)
-    code = SLOW + "cells.prepare_checkpoint = lambda *_: os.kill(os.getpid(), signal.SIGKILL)"
+    code = SLOW + "prepare.prepare_checkpoint = lambda *_: os.kill(os.getpid(), signal.SIGKILL)"
     done = run(
         copied, "--only", "step-36", "step-38", "--no-notebooks", environment=sabotaged(code)
     )
@@ -297,7 +297,7 @@ def test_another_number_of_processes_gives_the_same_rows(smoke, copied, monkeypa
     done = run(copied, "--only", "step-20", "--jobs", "1", "--no-notebooks")
     assert done.returncode == 0, done.stderr
     wanted, there = (
-        records.scored(of_step_20(smoke, outputs, monkeypatch)) for outputs in (OUTPUTS, copied)
+        measures.scored(of_step_20(smoke, outputs, monkeypatch)) for outputs in (OUTPUTS, copied)
     )
     assert wanted["prediction"].equals(there["prediction"])
     for one, other in zip(wanted["log_likelihood"], there["log_likelihood"], strict=True):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from conftest import OUTPUTS
-from pretune import records
+from pretune import measures
 from pretune.analysis import statistics
 from pretune.errors import StudyError
 from pretune.models import pretraining
@@ -92,7 +92,7 @@ def test_random_weights_are_never_better_than_no_skill(usual_tokenizer, dataset)
     world, found = "checkpoints.world={seed: 2, people: 60, towns: 24, countries: 8}", []
     for seed in range(3):
         network = pretraining.new_model(shape, usual_tokenizer, seed).eval()
-        scored = records.scored(
+        scored = measures.scored(
             pd.DataFrame(seen(network, usual_tokenizer, dataset, world, items=200, shots=0).rows)
         )
         found.append(
@@ -122,7 +122,7 @@ def test_without_a_skill_the_best_of_chance_of_tokens_alike_and_of_answers_witho
         "rouge_l": None,
     }
     level = {
-        how: records.scored(pd.DataFrame([base]), how)["baseline"].item()
+        how: measures.scored(pd.DataFrame([base]), how)["baseline"].item()
         for how in table.NORMALISATIONS
     }
     assert level == {
@@ -134,10 +134,10 @@ def test_without_a_skill_the_best_of_chance_of_tokens_alike_and_of_answers_witho
     }
     tied = base | {"blank_log_likelihood": [-1.0] * 4, "choice_tokens": [2, 1, 1, 2]}
     # two are as short, one of them right
-    assert records.scored(pd.DataFrame([tied]), "sum")["baseline"].item() == 0.5
+    assert measures.scored(pd.DataFrame([tied]), "sum")["baseline"].item() == 0.5
     # the best by the mean of all items, not item by item
     two = pd.DataFrame([base, base | {"gold": 0}])
-    assert list(records.scored(two, "dataset")["baseline"]) == [1.0, 0.0]
+    assert list(measures.scored(two, "dataset")["baseline"]) == [1.0, 0.0]
 
 
 def test_items_are_the_same_for_every_model_and_shots_follow_their_draw(model, tokenizer):

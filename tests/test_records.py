@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from conftest import plan_of
-from pretune import paths, records
+from pretune import measures, paths, records
 from pretune.records import table
 from pretune.run import status
 from pretune.study.load import load_study
@@ -103,12 +103,12 @@ def test_unknown_names_are_errors_that_name_what_is_allowed(study):
     with pytest.raises(LookupError, match="dataset = 'paws'"):
         records.load(plan_of(study), where={"dataset": "paws"})
     with pytest.raises(KeyError, match="calibrated"):
-        records.scored(records.load(plan_of(study)), "character")
+        measures.scored(records.load(plan_of(study)), "character")
 
 
 def test_each_normalisation_picks_by_its_own_rule(study):
     rows = records.load(plan_of(study), where={"dataset": "mnli"})  # log-likelihoods -4, -6
-    picked = {name: set(records.scored(rows, name)["prediction"]) for name in table.NORMALISATIONS}
+    picked = {name: set(measures.scored(rows, name)["prediction"]) for name in table.NORMALISATIONS}
     assert picked == {
         "dataset": {0},
         "sum": {0},
@@ -116,8 +116,8 @@ def test_each_normalisation_picks_by_its_own_rule(study):
         "characters": {1},
         "calibrated": {1},
     }
-    assert records.scored(rows)["score"].mean() == 0.5
-    generated = records.scored(
+    assert measures.scored(rows)["score"].mean() == 0.5
+    generated = measures.scored(
         records.load(plan_of(study), where={"dataset": "xsum"}), "calibrated"
     )
     assert set(generated["score"]) == {0.25} and set(generated["prediction"]) == {-1}
@@ -132,9 +132,9 @@ def test_log_likelihoods_that_are_not_finite_have_no_answer(study, name):
         ValueError,
         match=r"mnli at step-0: row \d has log-likelihoods that are not finite \(\[nan, ",
     ):
-        records.scored(rows, "calibrated")
+        measures.scored(rows, "calibrated")
     rows.at[picked, name] = np.array([-1.0, -1.0])
-    assert records.scored(rows, "calibrated")["prediction"].isin([-1, 0, 1]).all()
+    assert measures.scored(rows, "calibrated")["prediction"].isin([-1, 0, 1]).all()
 
 
 @pytest.mark.parametrize(

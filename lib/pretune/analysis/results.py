@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from pretune import records
+from pretune import measures
 from pretune.analysis import statistics
 from pretune.analysis.contrasts import Scores
 from pretune.analysis.statistics import Estimate
@@ -156,7 +156,7 @@ def rescored(page: Results, normalisation: str) -> Results | None:
     """The same rows under another scoring; None where single answers are not there."""
     if not page.has_items:
         return None
-    rows = records.scored(page.rows.drop(columns=["prediction", "score"]), normalisation)
+    rows = measures.scored(page.rows.drop(columns=["prediction", "score"]), normalisation)
     return replace(page, rows=rows)
 
 

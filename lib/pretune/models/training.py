@@ -35,6 +35,7 @@ from torch.nn.functional import cross_entropy
 from pretune import storage
 from pretune.models import memory
 from pretune.study.config import Optimisation
+from pretune.tasks.prompts import Row
 
 log = logging.getLogger(__name__)
 STATE_EVERY = 60.0  # seconds between two saved states of a running training, at least
@@ -46,16 +47,6 @@ HEAD_ENTRIES = {"cpu": 2**23, "cuda": 2**28}
 
 class TrainingFailed(RuntimeError):
     """Training cannot go on: the message holds the step and the values."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """`ids` (length,) token ids; `counted` (length,) True where the loss counts the token. The
-    first never counts.
-    """
-
-    ids: np.ndarray
-    counted: np.ndarray
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What was measured: `store` writes and verifies it, `table` reads it."""
 
 from pretune.records.store import finished, record_files, record_folder, write_record
-from pretune.records.table import load, load_texts, provenance, scored, training_log
+from pretune.records.table import load, load_texts, provenance, training_log
 
 __all__ = [
     "finished",
@@ -10,7 +10,6 @@ __all__ = [
     "provenance",
     "record_files",
     "record_folder",
-    "scored",
     "training_log",
     "write_record",
 ]

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from pretune.models.training import Row
 from pretune.tasks import rows
 from pretune.tasks.chat import Turns
 from pretune.tasks.example import Example
@@ -22,6 +21,16 @@ from pretune.tasks.registry import Dataset
 
 KEPT = 2**15  # sequences that are not tokenised anew
 FITTING = 0.95  # share of items that must fit the context before a number of shots is used
+
+
+@dataclass(frozen=True)
+class Row:
+    """`ids` (length,) token ids; `counted` (length,) True where the loss counts the token. The
+    first never counts.
+    """
+
+    ids: np.ndarray
+    counted: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,26 @@ def split(tokenizer, prompt: str, completion: str) -> Request:
     coded = tokenizer(prompt + completion, return_offsets_mapping=True)
     ends = np.array([end for _, end in coded["offset_mapping"]])
     return Request(np.array(coded["input_ids"], dtype=np.int32), int(np.argmax(ends > len(prompt))))
+
+
+def requests(tokenizer, prefix: str, items: list[Example]) -> list[list[Request]]:
+    """For every item one sequence a completion, each after `prefix` and the item's prompt."""
+    found = []
+    for item in items:
+        found.append([split(tokenizer, prefix + item.prompt, choice) for choice in item.choices])
+    return found
+
+
+def lengths(item: Example, several: list[Request]) -> dict[str, list[int]]:
+    """Tokens and characters of the completions of an item, as measures record them."""
+    tokens = [len(one.ids) - one.start for one in several]
+    characters = [len(choice.strip()) for choice in item.choices]
+    return {"choice_tokens": tokens, "choice_characters": characters}
+
+
+def ids_of(tokenizer, text: str, begins: bool = True) -> np.ndarray:
+    """Tokens of `text`; where it `begins` a sequence, with whatever the tokenizer puts first."""
+    return np.array(tokenizer(text, add_special_tokens=begins)["input_ids"], dtype=np.int32)
 
 
 def training_row(tokenizer, example: Example) -> Row:
