@@ -111,9 +111,8 @@ def holm(verdicts: Sequence[Verdict]) -> list[Verdict]:
     A claim whose probability is raised so many times is held against an interval that is as much
     wider.
     """
-    asked = sorted(
-        (verdict for verdict in verdicts if not np.isnan(verdict.p)), key=lambda verdict: verdict.p
-    )
+    asked = [verdict for verdict in verdicts if not np.isnan(verdict.p)]
+    asked.sort(key=lambda verdict: verdict.p)
     adjusted, worst = {}, 0.0
     for place, verdict in enumerate(asked):
         worst = max(worst, min(0.5, (len(asked) - place) * verdict.p))
@@ -128,28 +127,30 @@ def _decided(verdict: Verdict, times: float, claims: int) -> Verdict:
     """
     found, margin = verdict.effect, verdict.margin
     reach = found.reach(1 - (1 - LEVEL) / times)
-    low, high = found.value - reach, found.value + reach
-    word = "supported" if low > margin else "not supported" if high < margin else "undecided"
-    if verdict.about.two_sided and high < margin and low > -margin:
-        word = "no effect"
-    elif verdict.about.two_sided and high < -margin:
-        word = "opposite"
+    word = _word(found.value - reach, found.value + reach, verdict.about)
     smallest = margin + found.reach(1 - (1 - LEVEL) / claims) + found.reach(2 * POWER - 1)
     return replace(verdict, verdict=word, smallest=smallest)
 
 
+def _word(low: float, high: float, about: Claim) -> str:
+    """The verdict on an interval, by the rule of the claim."""
+    margin = about.margin
+    if about.two_sided and high < margin and low > -margin:
+        return "no effect"
+    if about.two_sided and high < -margin:
+        return "opposite"
+    if low > margin:
+        return "supported"
+    return "not supported" if high < margin else "undecided"
+
+
 def told(verdict: Verdict) -> str:
     """A verdict as prose."""
-    mark = (
-        ", provisional: fewer than three seeds or runs"
-        if verdict.provisional and verdict.effect
-        else ""
-    )
-    said = (
-        f"**Claim {verdict.claim}: {MARKS[verdict.verdict]} {verdict.verdict}{mark}.** "
-        f"{held(verdict)}"
-    )
-    return f"{said} {verdict.why}".replace("  ", " ")
+    word = f"{MARKS[verdict.verdict]} {verdict.verdict}"
+    if verdict.provisional and verdict.effect:
+        word += ", provisional: fewer than three seeds or runs"
+    said = f"**Claim {verdict.claim}: {word}.** {held(verdict)} {verdict.why}"
+    return said.replace("  ", " ")
 
 
 def held(verdict: Verdict) -> str:
@@ -192,10 +193,6 @@ def judged(
 def _judged(
     claims: dict[str, Claim], name: str, effect: Estimate | None, provisional: bool, why: str
 ) -> Verdict:
-    about = claim(claims, name)
-    lacking = (
-        " Rows that it rests on are lacking."
-        if effect is not None and np.isnan(effect.value)
-        else ""
-    )
-    return judge(name, effect, provisional, why + lacking, about)
+    if effect is not None and np.isnan(effect.value):
+        why += " Rows that it rests on are lacking."
+    return judge(name, effect, provisional, why, claim(claims, name))

@@ -14,20 +14,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
+from itertools import chain
 
 import numpy as np
 import pandas as pd
 
-from pretune.analysis.statistics import (
-    KNOWN,
-    UNKNOWN,
-    Estimate,
-    estimate,
-    item_variance,
-)
+from pretune.analysis.statistics import KNOWN, UNKNOWN, Estimate, estimate, item_variance
 
 # in place of a seed: rows without examples of a model that was not tuned, which nothing random
 # enters
@@ -47,6 +42,11 @@ class Term:
     format: str = "default"
     shots: int | None = None  # as asked for; None where the rows have one number only
     column: str = "score"
+
+
+def joined(parts: Iterable[Sequence[Term]]) -> list[Term]:
+    """The terms of all parts, in their order."""
+    return list(chain.from_iterable(parts))
 
 
 class Scores:
@@ -91,11 +91,9 @@ def _units(rows: pd.DataFrame) -> np.ndarray:
     """What makes a row one of several of its kind: the seed of a tuned model, of base the draw
     of its examples.
     """
-    draws = (
-        np.where(rows["shots_asked"] == 0, EVERY, rows["draw"])
-        if "shots_asked" in rows
-        else rows["draw"]
-    )
+    draws = rows["draw"]
+    if "shots_asked" in rows:
+        draws = np.where(rows["shots_asked"] == 0, EVERY, draws)
     return np.where(rows["recipe"] == "base", draws, rows["seed"])
 
 
@@ -121,11 +119,7 @@ def _effect(scores: Scores, terms: Sequence[Term], noise: bool) -> Estimate:
     components, seeds = _item_variances(scores, pieces, arrays), len(units)
     if seeds > 1:
         components.append((_beyond_items(arrays) / seeds, seeds - 1))
-    n = (
-        _known_items(scores, pieces)
-        if scores.is_summary
-        else sum(array.shape[1] for array in arrays)
-    )
+    n = _items(scores, pieces, arrays)
     if not noise or not scores.late:
         return estimate(value, components, n, seeds)
     variance = _noise(scores, terms, units)
@@ -138,26 +132,35 @@ def _item_variances(
     scores: Scores, pieces: Sequence[Sequence[Term]], arrays: Sequence[np.ndarray]
 ) -> list[tuple[float, int]]:
     if scores.is_summary:
-        return [(_known_variance(scores, [term for some in pieces for term in some]), KNOWN)]
-    return [
-        item_variance(array.mean(0), max(abs(term.weight) for term in some))
-        for array, some in zip(arrays, pieces, strict=True)
-    ]
+        return [(_known_variance(scores, joined(pieces)), KNOWN)]
+    found = []
+    for array, some in zip(arrays, pieces, strict=True):
+        largest = max(abs(term.weight) for term in some)
+        found.append(item_variance(array.mean(0), largest))
+    return found
+
+
+def _items(scores: Scores, pieces: Sequence[Sequence[Term]], arrays: Sequence[np.ndarray]) -> int:
+    if scores.is_summary:
+        return int(sum(_only(scores, replace(some[0], column="n")) for some in pieces))
+    return sum(array.shape[1] for array in arrays)
 
 
 def _seeds(scores: Scores, terms: Sequence[Term]) -> list[int]:
     """The seeds of an effect, which all its parts must have. Raises LookupError where one lacks
     a seed that another has.
     """
-    found = [
-        set(scores.table(term, step).columns)
-        for term in terms
-        for step in term.steps or scores.late
-    ]
+    tables = chain.from_iterable(_tables(scores, term) for term in terms)
+    found = [set(table.columns) for table in tables]
     found = [units for units in found if units != {EVERY}] or [{EVERY}]
     if any(units != found[0] for units in found):
         raise LookupError(f"not every part of the effect has the seeds {sorted(set.union(*found))}")
     return sorted(found[0])
+
+
+def _tables(scores: Scores, term: Term) -> list[pd.DataFrame]:
+    """The tables of a term, one a checkpoint. Raises LookupError."""
+    return [scores.table(term, step) for step in term.steps or scores.late]
 
 
 def _by_dataset(terms: Sequence[Term]) -> list[list[Term]]:
@@ -171,17 +174,17 @@ def _summed(scores: Scores, terms: Sequence[Term], units: list[int]) -> np.ndarr
     """The weighted sum of terms of one dataset per seed and item (seeds, items), over the items
     that all of them have.
     """
-    tables = [[scores.table(term, step) for step in term.steps or scores.late] for term in terms]
+    tables = [_tables(scores, term) for term in terms]
     if not all(tables):
         raise LookupError("no late checkpoint was measured")
-    items = reduce(_shared, (table.index for some in tables for table in some))
+    items = reduce(_shared, (table.index for table in chain.from_iterable(tables)))
     if not len(items):
         raise LookupError(f"{terms[0].dataset}: no item was scored for every part of the effect")
-    return sum(
-        _values(table, items, units) * (term.weight / len(some))
-        for term, some in zip(terms, tables, strict=True)
-        for table in some
-    )
+    total = 0.0
+    for term, some in zip(terms, tables, strict=True):
+        for table in some:
+            total += _values(table, items, units) * (term.weight / len(some))
+    return total
 
 
 def _shared(one: pd.Index, other: pd.Index) -> pd.Index:
@@ -202,14 +205,9 @@ def _known_variance(scores: Scores, terms: Sequence[Term]) -> float:
     for term in (one for one in terms if one.column == "score"):
         steps = term.steps or scores.late
         for step in steps:
-            weights[replace(term, weight=1, steps=(step,), column="standard_error")] += (
-                term.weight / len(steps)
-            )
+            cell = replace(term, weight=1, steps=(step,), column="standard_error")
+            weights[cell] += term.weight / len(steps)
     return sum((weight * _only(scores, cell)) ** 2 for cell, weight in weights.items())
-
-
-def _known_items(scores: Scores, pieces: Sequence[Sequence[Term]]) -> int:
-    return int(sum(_only(scores, replace(some[0], column="n")) for some in pieces))
 
 
 def _only(scores: Scores, term: Term) -> float:
@@ -238,12 +236,11 @@ def _along(scores: Scores, terms: Sequence[Term], units: list[int]) -> np.ndarra
     """The sum of terms of one dataset at every late checkpoint, the mean of seeds (checkpoints,
     items).
     """
-    return np.stack(
-        [
-            _summed(scores, [replace(term, steps=(step,)) for term in terms], units).mean(0)
-            for step in scores.late
-        ]
-    )
+    lines = []
+    for step in scores.late:
+        there = [replace(term, steps=(step,)) for term in terms]
+        lines.append(_summed(scores, there, units).mean(0))
+    return np.stack(lines)
 
 
 def _beyond_items(arrays: Sequence[np.ndarray]) -> float:
@@ -259,14 +256,11 @@ def _beyond_items(arrays: Sequence[np.ndarray]) -> float:
     rows = len(arrays[0])
     spread = float(np.var(sum(array.mean(1) for array in arrays), ddof=1))
     for array in arrays if rows > 2 else ():
-        if array.shape[1] > 1:
+        items = array.shape[1]
+        if items > 1:
             residual = array - array.mean(0) - array.mean(1, keepdims=True) + array.mean()
-            spread -= (
-                0.5
-                * float((residual**2).sum())
-                / ((rows - 1) * (array.shape[1] - 1))
-                / array.shape[1]
-            )
+            mean_square = float((residual**2).sum()) / ((rows - 1) * (items - 1))
+            spread -= 0.5 * mean_square / items
     return max(spread, 0.0)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy  # whose parts are loaded when they are first used
 
 from pretune.analysis.statistics import LEVEL, Estimate, bootstrap, over_items
 
@@ -15,11 +15,10 @@ def curve(rows: pd.DataFrame, reporting: str = "mean") -> pd.DataFrame:
     """
     lines = []
     for (dataset, step), part in rows.groupby(["dataset", "step"], sort=True):
-        found = (
-            over_items(part)
-            if reporting == "mean"
-            else bootstrap(part.groupby("item")["score"].mean())
-        )
+        if reporting == "mean":
+            found = over_items(part)
+        else:
+            found = bootstrap(part.groupby("item")["score"].mean())
         lines.append(
             {
                 "dataset": dataset,
@@ -45,10 +44,9 @@ def noise_floors(rows: pd.DataFrame) -> pd.Series:
     """
     means = rows[rows["late"]].groupby(["dataset", "step"])["score"].mean().unstack("step")
     spread = means.std(axis=1, ddof=1)
-    floors = (
-        spread if means.shape[1] > 2 else pd.Series(np.sqrt((spread**2).mean()), index=spread.index)
-    )
-    return floors.reindex(rows["dataset"].unique())
+    if means.shape[1] <= 2:
+        spread = pd.Series(np.sqrt((spread**2).mean()), index=spread.index)
+    return spread.reindex(rows["dataset"].unique())
 
 
 def rank_correlation(line: pd.DataFrame) -> Estimate:
@@ -57,16 +55,13 @@ def rank_correlation(line: pd.DataFrame) -> Estimate:
     2) / (n - 3) of Bonett and Wright (2000); of fewer than five checkpoints, or a score that
     never moves, there is none.
     """
-    n = len(line)
-    r = (
-        float(stats.spearmanr(line["tokens"], line["score"]).statistic)
-        if line["score"].nunique() > 1
-        else np.nan
-    )
+    n, r = len(line), np.nan
+    if line["score"].nunique() > 1:
+        r = float(scipy.stats.spearmanr(line["tokens"], line["score"]).statistic)
     if n < 5 or np.isnan(r):
         return Estimate(r, np.nan, np.nan, np.nan, 0, n)
     z = np.arctanh(np.clip(r, -0.999, 0.999))
-    reach = stats.norm.ppf((1 + LEVEL) / 2) * np.sqrt((1 + r**2 / 2) / (n - 3))
+    reach = scipy.stats.norm.ppf((1 + LEVEL) / 2) * np.sqrt((1 + r**2 / 2) / (n - 3))
     return Estimate(r, float(np.tanh(z - reach)), float(np.tanh(z + reach)), np.nan, n - 3, n)
 
 

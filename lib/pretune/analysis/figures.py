@@ -6,16 +6,22 @@ zoom, text selectable, and its alternative text inside it.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 
 from pretune.analysis.display import show
 
-PALETTE = sns.color_palette("colorblind")
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# seaborn's "colorblind". Drawing libraries take seconds to load: they are when something is drawn
+PALETTE = (
+    *("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc"),
+    *("#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9"),
+)
 COLOURS = {
     "learned": PALETTE[2],
     "not learned": PALETTE[3],
@@ -51,19 +57,21 @@ LABEL_COLOURS = [PALETTE[0], PALETTE[1], PALETTE[4], PALETTE[5], PALETTE[8], PAL
 
 def many_colours(count: int) -> list:
     """Colours for `count` lines that stand for different things."""
-    return (
-        sns.color_palette("husl", count)
-        if count > 8
-        else [PALETTE[i] for i in (0, 1, 2, 4, 5, 3, 8, 9)][:count]
-    )
+    if count > 8:
+        import seaborn as sns
+
+        return sns.color_palette("husl", count)
+    return [PALETTE[i] for i in (0, 1, 2, 4, 5, 3, 8, 9)][:count]
 
 
 def use_theme() -> None:
     """One look for all pages."""
+    import seaborn as sns
+
     sns.set_theme(
         context="notebook",
         style="whitegrid",
-        palette=PALETTE,
+        palette=list(PALETTE),
         rc={
             "svg.fonttype": "none",
             "svg.hashsalt": "pretune",
@@ -79,13 +87,20 @@ def use_theme() -> None:
     )
 
 
+def subplots(*shape: int, **options: object) -> tuple:
+    """A figure and its axes: `matplotlib.pyplot.subplots`."""
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(*shape, **options)
+
+
 def panels(
     count: int, columns: int = 3, height: float = 2.6, share_y: bool = True
-) -> tuple[plt.Figure, list[plt.Axes]]:
+) -> tuple[Figure, list[Axes]]:
     """A figure of `count` panels side by side, and its axes in reading order."""
     columns = min(columns, count)
     lines = -(-count // columns)
-    figure, grid = plt.subplots(
+    figure, grid = subplots(
         lines,
         columns,
         figsize=(max(3.3 * columns, 6.6), height * lines),
@@ -149,9 +164,7 @@ def show_curves(
     show(figure, alt)
 
 
-def plain_curve(
-    axes: plt.Axes, line: pd.DataFrame, colour, label: str, dashed: bool = False
-) -> plt.Axes:
+def plain_curve(axes: Axes, line: pd.DataFrame, colour, label: str, dashed: bool = False) -> Axes:
     """One of several curves of a panel: score against tokens with interval. `colour` is a name
     of `COLOURS` or a colour.
     """
@@ -175,18 +188,17 @@ def plain_curve(
     return token_axis(axes, line["tokens"])
 
 
-def token_axis(axes: plt.Axes, tokens: pd.Series) -> plt.Axes:
+def token_axis(axes: Axes, tokens: pd.Series) -> Axes:
     """A logarithmic axis of pre-training tokens, with room for 0 where a checkpoint has read
     nothing.
     """
     first, starts_at_0 = tokens[tokens > 0].min(), bool((tokens == 0).any())
-    axes.set_xscale("symlog", linthresh=first, linscale=0.3) if starts_at_0 else axes.set_xscale(
-        "log"
-    )
-    ticks = [
-        *([0] if starts_at_0 else []),
-        *(first * 4.0**k for k in range(8) if first * 4.0**k <= tokens.max() * 1.2),
-    ]
+    ticks = [first * 4.0**k for k in range(8) if first * 4.0**k <= tokens.max() * 1.2]
+    if starts_at_0:
+        axes.set_xscale("symlog", linthresh=first, linscale=0.3)
+        ticks = [0, *ticks]
+    else:
+        axes.set_xscale("log")
     axes.set_xticks(ticks, [_short(tick) for tick in ticks], fontsize="small")
     axes.minorticks_off()
     axes.set_xlabel("pre-training tokens")
@@ -194,8 +206,8 @@ def token_axis(axes: plt.Axes, tokens: pd.Series) -> plt.Axes:
 
 
 def intervals(
-    axes: plt.Axes, names: list[str], estimates: list, groups: list[str], margin: float
-) -> plt.Axes:
+    axes: Axes, names: list[str], estimates: list, groups: list[str], margin: float
+) -> Axes:
     """One horizontal interval per name, coloured by group, with the band of changes too small to
     count.
     """
@@ -210,8 +222,8 @@ def intervals(
 
 
 def verdicts(
-    axes: plt.Axes, names: list[str], estimates: list, margins: list[float], decided: list[str]
-) -> plt.Axes:
+    axes: Axes, names: list[str], estimates: list, margins: list[float], decided: list[str]
+) -> Axes:
     """One interval per claim, with the mark and the colour of its verdict, and the margin it is
     held against.
     """
@@ -225,7 +237,7 @@ def verdicts(
     return _rows(axes, names)
 
 
-def label_shares(axes: plt.Axes, shares: pd.DataFrame, labels: tuple[str, ...]) -> plt.Axes:
+def label_shares(axes: Axes, shares: pd.DataFrame, labels: tuple[str, ...]) -> Axes:
     """Stacked shares of predicted labels, one bar per line of `shares`."""
     places, bottom = np.arange(len(shares)), np.zeros(len(shares))
     for number, label in enumerate(labels):
@@ -241,8 +253,8 @@ def label_shares(axes: plt.Axes, shares: pd.DataFrame, labels: tuple[str, ...]) 
 
 
 def before_after(
-    axes: plt.Axes, names: list[str], before: list, after: list, baseline: list[float]
-) -> plt.Axes:
+    axes: Axes, names: list[str], before: list, after: list, baseline: list[float]
+) -> Axes:
     """Score before and after tuning with intervals, one line per name, and the score without a
     skill.
     """
@@ -268,7 +280,7 @@ def before_after(
     return _rows(axes, names)
 
 
-def _rows(axes: plt.Axes, names: list[str]) -> plt.Axes:
+def _rows(axes: Axes, names: list[str]) -> Axes:
     """An axis of names, the first on top, also where panels share the axis."""
     axes.set_yticks(range(len(names)), names, fontsize="small")
     axes.set_ylim(len(names) - 0.5, -0.5)
@@ -284,11 +296,13 @@ def _short(number: float) -> str:
     return f"{number:g}"
 
 
-def heat_map(axes: plt.Axes, table: pd.DataFrame, label: str) -> plt.Axes:
+def heat_map(axes: Axes, table: pd.DataFrame, label: str) -> Axes:
     """Signed values as colours, pale enough for the black numbers on them, one line per index;
     blank where one is missing.
     """
     bound = max(0.1, float(np.nanmax(np.abs(table.to_numpy(dtype=float)))))
+    import seaborn as sns
+
     pale = sns.diverging_palette(250, 15, s=80, l=65, as_cmap=True)
     sns.heatmap(
         table.astype(float),
@@ -308,7 +322,7 @@ def heat_map(axes: plt.Axes, table: pd.DataFrame, label: str) -> plt.Axes:
     return axes
 
 
-def scatter(axes: plt.Axes, across: list, up: list, names: list[str], colours: list) -> plt.Axes:
+def scatter(axes: Axes, across: list, up: list, names: list[str], colours: list) -> Axes:
     """Named points with intervals in both directions; `across` and `up` are estimates."""
     for one, two, name, ink in zip(across, up, names, colours, strict=True):
         axes.plot([one.low, one.high], [two.value] * 2, color=ink, lw=1)

@@ -7,12 +7,16 @@ each with its interval; what is sorted on half A of the items is compared on hal
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 
 import pandas as pd
 
-from pretune.analysis.contrasts import Scores, Term, effect, gain, lift
+from pretune.analysis.contrasts import Scores, Term, effect, gain, joined, lift
 from pretune.analysis.results import Results
 from pretune.analysis.statistics import MARGIN, Estimate
+
+NOT_LEARNED = "not learned"
+GROUPS = ("learned", NOT_LEARNED, "learned before", "undecided")
 
 
 def half(rows: pd.DataFrame, which: str) -> pd.DataFrame:
@@ -63,20 +67,12 @@ def groups_apart(groups: pd.Series, make: Callable[[str, float], list[Term]]) ->
     """Mean of `make(dataset, weight)` over the learned minus that over the not learned sets;
     None unless both have two.
     """
-    sets = {name: list(groups.index[groups == name]) for name in ("learned", "not learned")}
-    if min(len(some) for some in sets.values()) < 2:
+    learned, not_learned = groups.index[groups == "learned"], groups.index[groups == NOT_LEARNED]
+    if min(len(learned), len(not_learned)) < 2:
         return None
-    weights = {"learned": 1 / len(sets["learned"]), "not learned": -1 / len(sets["not learned"])}
-    return [
-        term
-        for name, some in sets.items()
-        for dataset in some
-        for term in make(dataset, weights[name])
-    ]
-
-
-NOT_LEARNED = "not learned"
-GROUPS = ("learned", NOT_LEARNED, "learned before", "undecided")
+    parts = [make(dataset, 1 / len(learned)) for dataset in learned]
+    parts += [make(dataset, -1 / len(not_learned)) for dataset in not_learned]
+    return joined(parts)
 
 
 def sorted_groups(page: Results) -> pd.Series:
@@ -86,9 +82,8 @@ def sorted_groups(page: Results) -> pd.Series:
 
 def counted(page: Results, sorted_: pd.Series) -> pd.Series:
     """The groups of datasets, of which those that share their items count once in each group."""
-    return sorted_[
-        [name for _, some in sorted_.groupby(sorted_) for name in page.distinct(some.index)]
-    ]
+    kept = [page.distinct(some.index) for _, some in sorted_.groupby(sorted_)]
+    return sorted_[list(chain.from_iterable(kept))]
 
 
 def counts(sorted_: pd.Series) -> str:

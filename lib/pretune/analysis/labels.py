@@ -38,8 +38,5 @@ def balanced_accuracy(rows: pd.DataFrame) -> Estimate:
     """Mean over gold labels of the share that was answered right, minus chance."""
     parts = [over_items(part) for _, part in rows.groupby("gold")]
     components = [(part.variance / len(parts) ** 2, part.freedom) for part in parts]
-    return estimate(
-        float(np.mean([part.value for part in parts])) - 1 / len(parts),
-        components,
-        sum(part.n for part in parts),
-    )
+    beyond_chance = float(np.mean([part.value for part in parts])) - 1 / len(parts)
+    return estimate(beyond_chance, components, sum(part.n for part in parts))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -68,11 +69,9 @@ class Results:
         """The checkpoint that examples are taken from: the page's, or the last of which the
         untuned model was measured.
         """
-        return (
-            self.base.loc[self.base["step"].idxmax(), "checkpoint"]
-            if self.is_whole
-            else self.checkpoint
-        )
+        if not self.is_whole:
+            return self.checkpoint
+        return self.base.loc[self.base["step"].idxmax(), "checkpoint"]
 
     @cached_property
     def titles(self) -> dict[str, str]:
@@ -81,17 +80,14 @@ class Results:
         return {name: self.title(name) for name in self.study.probing.datasets if name in there}
 
     def title(self, dataset: str) -> str:
-        return REGISTRY[dataset].title + (
-            " (microworld)" if self.study.datasets.source == "microworld" else ""
-        )
+        world = " (microworld)" if self.study.datasets.source == "microworld" else ""
+        return REGISTRY[dataset].title + world
 
     def named(self, datasets: Iterable[str]) -> str:
         """Titles of datasets, in the order of the study."""
         asked = set(datasets)
-        return (
-            ", ".join(self.title(name) for name in self.study.probing.datasets if name in asked)
-            or "no dataset"
-        )
+        titles = [self.title(name) for name in self.study.probing.datasets if name in asked]
+        return ", ".join(titles) or "no dataset"
 
     @cached_property
     def tokens(self) -> dict[int, int]:
@@ -126,15 +122,14 @@ class Results:
         unknown = [name for name in names if self.of(name)["baseline"].isna().all()]
         taken = [name for name in names if name not in unknown and self.beats_no_skill(name)]
         rest = [name for name in names if name not in (*unknown, *taken)]
-        why = (
-            (
+        why = ""
+        if rest:
+            why += (
                 " Nothing to lose, since base does not beat no skill by the margin: "
                 f"{self.named(rest)}."
             )
-            if rest
-            else ""
-        )
-        why += f" Not known what needs no skill: {self.named(unknown)}." if unknown else ""
+        if unknown:
+            why += f" Not known what needs no skill: {self.named(unknown)}."
         return taken, why
 
     def distinct(self, datasets: Iterable[str]) -> list[str]:
@@ -187,14 +182,10 @@ def recipes(page: Results) -> dict[str, str]:
 
 def instruction_recipe(page: Results) -> str | None:
     """The recipe that tunes on a mixture of instructions, if the study has one."""
-    return next(
-        (
-            name
-            for name, how in page.study.recipes.items()
-            if how.dataset and REGISTRY[how.dataset].kind == "chat"
-        ),
-        None,
-    )
+    for name, how in page.study.recipes.items():
+        if how.dataset and REGISTRY[how.dataset].kind == "chat":
+            return name
+    return None
 
 
 def is_generation(name: str) -> bool:
@@ -204,12 +195,9 @@ def is_generation(name: str) -> bool:
 def pairs(page: Results, to_generation: bool) -> list[tuple[str, str]]:
     """(recipe, dataset) across the two kinds: trained on one, tested on the other."""
     sets = recipes(page)
-    return [
-        (recipe, name)
-        for recipe, own in sets.items()
-        for name in sets.values()
-        if is_generation(name) is to_generation and is_generation(own) is not to_generation
-    ]
+    trained = [recipe for recipe, own in sets.items() if is_generation(own) is not to_generation]
+    tested = [name for name in sets.values() if is_generation(name) is to_generation]
+    return list(product(trained, tested))
 
 
 def partners(page: Results, own: str, domain: str) -> list[str]:
@@ -227,9 +215,7 @@ def gold_likelihood(rows: pd.DataFrame) -> list[float]:
     """Log-likelihood of the gold answer per token: content, apart from stopping and from
     competition with other answers.
     """
+    columns = (rows["log_likelihood"], rows["choice_tokens"], rows["gold"])
     return [
-        likelihood[gold] / tokens[gold]
-        for likelihood, tokens, gold in zip(
-            rows["log_likelihood"], rows["choice_tokens"], rows["gold"], strict=True
-        )
+        likelihood[gold] / tokens[gold] for likelihood, tokens, gold in zip(*columns, strict=True)
     ]

@@ -16,8 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from scipy import stats
-from scipy.optimize import brentq
+import scipy  # whose parts are loaded when they are first used
 
 MARGIN = 0.05  # the smallest change that counts, in units of the score
 LEVEL = 0.95
@@ -47,7 +46,7 @@ class Estimate:
 
     def reach(self, level: float = LEVEL) -> float:
         """How far the interval that covers with probability `level` reaches to either side."""
-        wide, pair = stats.t.ppf((1 + level) / 2, (self.freedom, 1.0))
+        wide, pair = scipy.stats.t.ppf((1 + level) / 2, (self.freedom, 1.0))
         return float(np.sqrt(wide**2 * self.variance + pair**2 * self.pair))
 
     def beyond(self, distance: float) -> float:
@@ -57,7 +56,7 @@ class Estimate:
         least = 1e-12
         if distance <= 0 or distance >= self.reach(1 - 2 * least):
             return 0.5 if distance <= 0 else least
-        return brentq(lambda tail: self.reach(1 - 2 * tail) - distance, least, 0.5)
+        return scipy.optimize.brentq(lambda tail: self.reach(1 - 2 * tail) - distance, least, 0.5)
 
     def __str__(self) -> str:
         seeds = f", {self.seeds} seeds" if self.seeds > 1 else ""
@@ -87,9 +86,9 @@ def estimate(
     total = sum(variance for variance, _ in components)
     if any(freedom < 1 for _, freedom in components):
         return Estimate(value, np.nan, np.nan, np.nan, 0, n, seeds)
-    freedom = (
-        total**2 / sum(variance**2 / free for variance, free in components) if total else np.inf
-    )
+    freedom = np.inf
+    if total:
+        freedom = total**2 / sum(variance**2 / free for variance, free in components)
     found = Estimate(value, value, value, total, freedom, n, seeds, pair)
     reach = found.reach()
     return replace(found, low=value - reach, high=value + reach)
@@ -123,11 +122,10 @@ def over_items(rows: pd.DataFrame, column: str = "score") -> Estimate:
 
 def share(successes: int, n: int) -> Estimate:
     """A share with Wilson's interval, which stays sensible near 0 and 1."""
-    low, high = stats.binomtest(successes, n).proportion_ci(LEVEL, method="wilson")
-    value, reach = successes / n, stats.t.ppf((1 + LEVEL) / 2, max(n - 1, 1))
-    return Estimate(
-        value, low, high, (max(value - low, high - value) / reach) ** 2, max(n - 1, 1), n
-    )
+    low, high = scipy.stats.binomtest(successes, n).proportion_ci(LEVEL, method="wilson")
+    value, freedom = successes / n, max(n - 1, 1)
+    deviation = max(value - low, high - value) / scipy.stats.t.ppf((1 + LEVEL) / 2, freedom)
+    return Estimate(value, low, high, deviation**2, freedom, n)
 
 
 def bootstrap(values: Sequence[float], resamples: int = 3000, seed: int = 0) -> Estimate:

@@ -4,7 +4,6 @@ Claims 1a and 1b.
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
 import pandas as pd
 
 from pretune.analysis import contrasts, curves, display, figures, groups, labels, statistics
@@ -73,13 +72,12 @@ def first_look(page: Results) -> pd.DataFrame:
         line = {"score": part["score"].iloc[-1], "no skill": part["baseline"].iloc[-1]}
         if len(part) > 1:
             found = curves.bracket(part)
+            between = f"{found[0]} and {found[1]}" if found else "no rise"
             line = {
                 "first score": part["score"].iloc[0],
                 "last score": line["score"],
                 "no skill": line["no skill"],
-                "half of the rise between steps": f"{found[0]} and {found[1]}"
-                if found
-                else "no rise",
+                "half of the rise between steps": between,
                 "rank correlation with tokens": ranged(curves.rank_correlation(part)),
                 "noise floor": f"{floors[name]:.3f}",
             }
@@ -107,29 +105,24 @@ def constant_scores(page: Results) -> pd.DataFrame:
     """Of released scores: where that of a classification set is what a constant answer scores,
     within .0015.
     """
-    lines, rows = (
-        {},
-        page.base[
-            (page.base["format"] == "default")
-            & (page.base["shots_asked"] == page.study.probing.shots)
-        ],
-    )
+    lines, shots = {}, page.study.probing.shots
+    rows = page.base[(page.base["format"] == "default") & (page.base["shots_asked"] == shots)]
     for name in (one for one in classifications(page) if one in released.SHARES):
-        part = rows[rows["dataset"] == name]
-        shares = released.SHARES[name]
-        same = {
-            label: [f"{row.step:,}" for row in part.itertuples() if abs(row.score - share) < 0.0015]
-            for label, share in shares.items()
-        }
+        part, shares = rows[rows["dataset"] == name], released.SHARES[name]
+        same = {label: _steps_at(part, share) for label, share in shares.items()}
+        which = [f"{label} at {', '.join(steps)}" for label, steps in same.items() if steps]
         lines[page.title(name)] = {
             "share of labels": ", ".join(f"{label} {share:.3f}" for label, share in shares.items()),
             "scores equal to one": f"{sum(map(len, same.values()))} of {len(part)}",
-            "which": "; ".join(
-                f"{label} at {', '.join(steps)}" for label, steps in same.items() if steps
-            )
-            or "–",
+            "which": "; ".join(which) or "–",
         }
     return pd.DataFrame(lines).T
+
+
+def _steps_at(rows: pd.DataFrame, share: float) -> list[str]:
+    """The steps at which the score is `share`, but for rounding."""
+    equal = (rows["score"] - share).abs() < 0.0015
+    return [f"{step:,}" for step in rows.loc[equal, "step"]]
 
 
 def side_by_side(page: Results, other: Results) -> pd.DataFrame:
@@ -158,17 +151,14 @@ def calibration_says(page: Results, calibrated: Results) -> str:
         for name in one.index
         if one[name] != two[name]
     ]
-    return (
-        "Sorted by the rule below on all items, calibration moves "
-        + (", ".join(moved) if moved else "no dataset")
-        + "."
-    )
+    named = ", ".join(moved) or "no dataset"
+    return f"Sorted by the rule below on all items, calibration moves {named}."
 
 
 def show_gains(page: Results) -> None:
     """Gain of every dataset on half A, with the band that does not count."""
     found = groups.sort_datasets(groups.half(page.base, "A")).loc[list(page.titles)]
-    figure, axes = plt.subplots(figsize=(7.5, 0.36 * len(found) + 1.4))
+    figure, axes = figures.subplots(figsize=(7.5, 0.36 * len(found) + 1.4))
     figures.intervals(
         axes,
         list(page.titles.values()),
@@ -188,9 +178,8 @@ def show_gains(page: Results) -> None:
 
 def sorting(page: Results) -> pd.DataFrame:
     """The sorting on half A, what it rests on, and the gain on half B that it is judged by."""
-    found, fresh = (
-        groups.sort_datasets(groups.half(page.base, which)).loc[list(page.titles)] for which in "AB"
-    )
+    halves = (groups.half(page.base, which) for which in "AB")
+    found, fresh = (groups.sort_datasets(rows).loc[list(page.titles)] for rows in halves)
     return pd.DataFrame(
         {
             "group": found["group"].to_numpy(),
@@ -216,18 +205,13 @@ def _claim_1a(page: Results, sorted_: pd.Series) -> tuple[Estimate | None, str]:
     )
     why = f"Sorted on half A: {counts(apart)}."
     if terms is None:
-        return (
-            None,
-            f"{why} It is asked only where both groups, learned and not learned, have two sets.",
-        )
-    how = (
-        "on half B"
-        if page.has_items
-        else "on the same scores, since means cannot be cut into halves: it is too large"
-    )
-    return contrasts.effect(
-        scores, terms
-    ), f"{why} The effect is the difference of mean gains {how}."
+        why += " It is asked only where both groups, learned and not learned, have two sets."
+        return None, why
+    how = "on half B"
+    if not page.has_items:
+        how = "on the same scores, since means cannot be cut into halves: it is too large"
+    why += f" The effect is the difference of mean gains {how}."
+    return contrasts.effect(scores, terms), why
 
 
 def _claim_1b(page: Results, sorted_: pd.Series) -> tuple[Estimate | None, str]:
@@ -261,31 +245,26 @@ def balanced(page: Results, name: str) -> Estimate:
     """
     rows = page.base[page.base["dataset"] == name]
     labels = sorted(rows["gold"].unique())
-    scores = Scores(rows.assign(dataset=rows["gold"].astype(str)))
-    return contrasts.effect(scores, [Term(1 / len(labels), str(label)) for label in labels]).plus(
-        -1 / len(labels)
-    )
+    scores, chance = Scores(rows.assign(dataset=rows["gold"].astype(str))), 1 / len(labels)
+    terms = [Term(chance, str(label)) for label in labels]
+    return contrasts.effect(scores, terms).plus(-chance)
 
 
 def differences(page: Results) -> list[str]:
     """What differs from the reference study, beside its protocol."""
-    halves = (
-        "on one half of the items and compared on the other"
-        if page.has_items
-        else "on the scores that are compared"
-    )
+    halves = "on one half of the items and compared on the other"
+    if not page.has_items:
+        halves = "on the scores that are compared"
     said = [f"The groups are formed by a rule {halves}; there they were formed by eye."]
     hole = (
         "nothing was measured between 75 B and 1,434 B tokens, where most of the change must have "
         "happened"
     )
-    there = (
-        "here there are checkpoints at "
-        f"{', '.join(f'{count:,}' for count in page.tokens.values())} tokens"
-    )
-    return said + [
-        f"As there, {hole}." if page.study.tables else f"In the reference study {hole}; {there}."
-    ]
+    if page.study.tables:
+        return [*said, f"As there, {hole}."]
+    tokens = ", ".join(f"{count:,}" for count in page.tokens.values())
+    there = f"here there are checkpoints at {tokens} tokens"
+    return [*said, f"In the reference study {hole}; {there}."]
 
 
 def checkpoint_answer(page: Results) -> str:
@@ -293,11 +272,10 @@ def checkpoint_answer(page: Results) -> str:
     said = []
     for recipe, how in page.study.recipes.items():
         if how.dataset and len(page.of(how.dataset, recipe)):
-            before, after = (
-                statistics.over_items(page.of(how.dataset, which)) for which in ("base", recipe)
-            )
+            before = statistics.over_items(page.of(how.dataset))
+            after = statistics.over_items(page.of(how.dataset, recipe))
             said.append(
                 f"`{recipe}` moves {page.title(how.dataset)} from {ranged(before, signed=False)} "
                 f"to {ranged(after, signed=False)} (n = {after.n})"
             )
-    return f"At {page.checkpoint}, " + "; ".join(said) + "."
+    return f"At {page.checkpoint}, {'; '.join(said)}."

@@ -8,12 +8,13 @@ positive is forgetting.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain
 
 import pandas as pd
 
 from pretune.analysis import contrasts, curves, display, figures
 from pretune.analysis.claims import Claim, Verdict, judged
-from pretune.analysis.contrasts import Term
+from pretune.analysis.contrasts import Term, joined
 from pretune.analysis.figures import Line
 from pretune.analysis.results import Results, partners, ranged, recipes
 from pretune.analysis.statistics import MARGIN, Estimate
@@ -44,15 +45,13 @@ CLAIMS = {
     ),
 }
 # Changes of Sun & Dredze for every task are gains where positive; losses have the other sign.
-for task, change in {
+CHANGES = {
     "MNLI": "-.246 (a gain)",
     "SocialIQa": "-.021",
     "XSum": "+.003",
     "PAWS": "void (hidden labels)",
-}.items():
-    CLAIMS[f"5a ({task})"] = replace(CLAIMS["5a"], reference=change)
-
-
+}
+CLAIMS |= {f"5a ({task})": replace(CLAIMS["5a"], reference=one) for task, one in CHANGES.items()}
 FACTS = ("fact_recall", "popqa")
 
 
@@ -79,7 +78,7 @@ def loss(
 def mean_loss(
     page: Results, names: list[str], recipe: str, steps: tuple[int, ...] = (), weight: float = 1.0
 ) -> list[Term]:
-    return [term for name in names for term in loss(page, name, recipe, steps, weight / len(names))]
+    return joined(loss(page, name, recipe, steps, weight / len(names)) for name in names)
 
 
 def all_recipes(page: Results) -> dict[str, str]:
@@ -140,12 +139,9 @@ def changes(page: Results) -> pd.DataFrame:
     lines, steps = {}, () if page.is_whole else page.scores.steps
     for recipe, own in all_recipes(page).items():
         terms = {"own dataset: gain": loss(page, own, recipe, steps, -1)}
-        terms |= {
-            f"{label}: {'nats per token' if label == 'held-out text' else 'loss'}": mean_loss(
-                page, names, recipe, steps
-            )
-            for label, names in _asked(page, own).items()
-        }
+        for label, names in _asked(page, own).items():
+            unit = "nats per token" if label == "held-out text" else "loss"
+            terms[f"{label}: {unit}"] = mean_loss(page, names, recipe, steps)
         lines[recipe] = {
             label: ranged(contrasts.effect(page.scores, some, noise=page.is_whole))
             for label, some in terms.items()
@@ -156,23 +152,21 @@ def changes(page: Results) -> pd.DataFrame:
 def show_losses(page: Results) -> None:
     """Every loss after every recipe along pre-training, one panel a kind."""
     asked = {recipe: _asked(page, own) for recipe, own in all_recipes(page).items()}
-    kinds = list(dict.fromkeys(label for some in asked.values() for label in some))
+    kinds = list(dict.fromkeys(chain.from_iterable(asked.values())))
     figure, axes = figures.panels(len(kinds), share_y=False)
     colours = dict(zip(asked, figures.many_colours(len(asked)), strict=True))
     for panel, kind in zip(axes, kinds, strict=True):
         for recipe, some in asked.items():
             if kind in some:
-                figures.plain_curve(
-                    panel, _loss_curve(page, some[kind], recipe), colours[recipe], recipe
-                )
+                line = _loss_curve(page, some[kind], recipe)
+                figures.plain_curve(panel, line, colours[recipe], recipe)
         panel.axhline(0, color="0.5", lw=1)
         panel.set_title(kind)
         panel.set_ylabel("rise, nats per token" if kind == "held-out text" else "loss of score")
-    shown = {
-        label: handle
-        for panel in axes
-        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
-    }
+    shown = {}
+    for panel in axes:
+        handles, labels = panel.get_legend_handles_labels()
+        shown |= dict(zip(labels, handles, strict=True))
     figure.legend(
         shown.values(), shown.keys(), loc="outside lower center", ncols=5, fontsize="small"
     )
@@ -223,13 +217,11 @@ def show_plane(page: Results) -> None:
     figure.set_size_inches(6.5, 3.8)
     figures.scatter(axes[0], gains, losses, list(chosen), figures.many_colours(len(chosen)))
     axes[0].axhline(0, color="0.5", lw=1)
+    when = "late" if page.is_whole else page.checkpoint
     axes[0].set(
         xlabel="gain on the dataset tuned on",
         ylabel="loss of knowledge sets",
-        title=(
-            f"Forgetting against gain at {'late' if page.is_whole else page.checkpoint}, "
-            "95 % intervals"
-        ),
+        title=f"Forgetting against gain at {when}, 95 % intervals",
     )
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize="small")
     display.show(
@@ -253,11 +245,9 @@ def verdicts(page: Results) -> list[Verdict]:
 
 def _void(page: Results, own: str) -> list[str]:
     """Of released tables: partners that were scored on splits whose labels are hidden."""
-    return (
-        [name for name in released.HIDDEN if REGISTRY[name].partner == own]
-        if page.study.tables
-        else []
-    )
+    if not page.study.tables:
+        return []
+    return [name for name in released.HIDDEN if REGISTRY[name].partner == own]
 
 
 def _claim_5a(page: Results, recipe: str, own: str) -> tuple[Estimate | None, str]:
@@ -266,29 +256,22 @@ def _claim_5a(page: Results, recipe: str, own: str) -> tuple[Estimate | None, st
     taken, left = page.has_something_to_lose(partners(page, own, "out"))
     if not taken:
         return None, f"No other domain to ask it of.{left}"
-    return contrasts.effect(
-        page.scores, mean_loss(page, taken, recipe)
-    ), f"Mean loss on {page.named(taken)}.{left}"
+    found = contrasts.effect(page.scores, mean_loss(page, taken, recipe))
+    return found, f"Mean loss on {page.named(taken)}.{left}"
 
 
 def _claim_5b(page: Results) -> tuple[Estimate | None, str]:
-    parts = [
-        (recipe, name)
-        for recipe, own in recipes(page).items()
-        for name in knowledge(page, own)
-        if len(page.of(name, recipe))
-    ]
+    parts = []
+    for recipe, own in recipes(page).items():
+        parts += [(recipe, name) for name in knowledge(page, own) if len(page.of(name, recipe))]
     if not parts:
         return None, (
             "There is no knowledge set that base answers better than no skill and that was scored "
             "after tuning."
         )
-    terms = [
-        term for recipe, name in parts for term in loss(page, name, recipe, (), 1 / len(parts))
-    ]
-    why = (
-        f"Mean loss over {len(recipes(page))} recipes on {page.named({name for _, name in parts})}."
-    )
+    terms = joined(loss(page, name, recipe, (), 1 / len(parts)) for recipe, name in parts)
+    sets = page.named(name for _, name in parts)
+    why = f"Mean loss over {len(recipes(page))} recipes on {sets}."
     return contrasts.effect(page.scores, terms), why
 
 
@@ -296,7 +279,7 @@ def _claim_text(page: Results) -> tuple[Estimate | None, str]:
     texts, sets = _texts(page), recipes(page)
     if not texts:
         return None, "The study has no held-out text."
-    terms = [term for recipe in sets for term in mean_loss(page, texts, recipe, (), 1 / len(sets))]
+    terms = joined(mean_loss(page, texts, recipe, (), 1 / len(sets)) for recipe in sets)
     found = contrasts.effect(page.scores, terms)
     return found, "Rise of the loss on held-out text, nats per token, mean over recipes."
 
@@ -305,7 +288,8 @@ def _claim_5c(page: Results) -> tuple[Estimate | None, str]:
     """Loss of knowledge after full tuning minus that after LoRA on the same dataset, where both
     reach the same own score.
     """
-    full, asked, said = {own: recipe for recipe, own in recipes(page).items()}, {}, []
+    full = {own: recipe for recipe, own in recipes(page).items()}
+    asked, said = {}, []
     for recipe, own in all_recipes(page).items():
         if page.study.is_beside(recipe) and own in full:
             apart = contrasts.effect(page.scores, [Term(1, own, full[own]), Term(-1, own, recipe)])
@@ -318,12 +302,10 @@ def _claim_5c(page: Results) -> tuple[Estimate | None, str]:
     terms, share = [], 1 / len(asked)
     for own, recipe in asked.items():
         kept = knowledge(page, own)
-        terms += mean_loss(page, kept, full[own], (), share) + mean_loss(
-            page, kept, recipe, (), -share
-        )
-    return contrasts.effect(
-        page.scores, terms
-    ), f"{why}. The effect is what LoRA keeps of knowledge beyond full tuning."
+        terms += mean_loss(page, kept, full[own], (), share)
+        terms += mean_loss(page, kept, recipe, (), -share)
+    why += ". The effect is what LoRA keeps of knowledge beyond full tuning."
+    return contrasts.effect(page.scores, terms), why
 
 
 def differences(page: Results) -> list[str]:

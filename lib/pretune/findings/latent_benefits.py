@@ -16,7 +16,7 @@ import pandas as pd
 
 from pretune.analysis import contrasts, curves, figures, groups, statistics
 from pretune.analysis.claims import Claim, Verdict, judged
-from pretune.analysis.contrasts import Term
+from pretune.analysis.contrasts import Term, joined
 from pretune.analysis.figures import Line
 from pretune.analysis.groups import NOT_LEARNED, counted, counts
 from pretune.analysis.results import Results, gold_likelihood, instruction_recipe, ranged, recipes
@@ -44,8 +44,6 @@ CLAIMS = {
         reference="from 2.1 T to 3.1 T tokens -.023 (five instruction sets)",
     ),
 }
-
-
 GROUPS = ("learned", NOT_LEARNED)
 
 
@@ -64,9 +62,8 @@ def needs(study: Study, recipe: str) -> list[Need]:
 
 def sorted_sets(page: Results) -> pd.Series:
     """The groups of finding 1, from the base rows in the training format with the study's shots."""
-    rows = page.base[
-        (page.base["format"] == "default") & (page.base["shots_asked"] == page.study.probing.shots)
-    ]
+    base, shots = page.base, page.study.probing.shots
+    rows = base[(base["format"] == "default") & (base["shots_asked"] == shots)]
     return groups_of(page, rows)
 
 
@@ -76,15 +73,14 @@ def groups_of(page: Results, rows: pd.DataFrame) -> pd.Series:
 
 def show_curves(page: Results) -> None:
     """Base and tuned score of every dataset that is tuned on, side by side, along pre-training."""
-    sets = recipes(page)
+    sets, shown = recipes(page), {}
+    for recipe, name in sets.items():
+        shown[page.title(name)] = [
+            Line(curves.curve(page.of(name)), "base", "base"),
+            Line(curves.curve(page.of(name, recipe)), "tuned", "tuned on it"),
+        ]
     figures.show_curves(
-        {
-            page.title(name): [
-                Line(curves.curve(page.of(name)), "base", "base"),
-                Line(curves.curve(page.of(name, recipe)), "tuned", "tuned on it"),
-            ]
-            for recipe, name in sets.items()
-        },
+        shown,
         "Before and after tuning along pre-training, 95 % interval over items",
         f"Base and tuned curves for {', '.join(map(page.title, sets.values()))}.",
     )
@@ -96,7 +92,8 @@ def benefit(
     """[s(late, tuned) - s(early, tuned)] - [s(late, base) - s(early, base)]: what tuning reveals
     of pre-training.
     """
-    early, shots = (page.scores.early,), page.study.probing.shots if shots is None else shots
+    early = (page.scores.early,)
+    shots = page.study.probing.shots if shots is None else shots
     return [
         Term(weight, name, recipe, shots=shots),
         Term(-weight, name, recipe, early, shots=shots),
@@ -109,29 +106,21 @@ def benefits(page: Results, calibrated: Results | None) -> pd.DataFrame:
     """The difference in differences of every dataset: with shots, without, and under calibrated
     scoring.
     """
-    lines, sorted_ = {}, sorted_sets(page)
+    lines, sorted_, shots = {}, sorted_sets(page), page.study.probing.shots
     for recipe, name in recipes(page).items():
-        early, late = (
-            contrasts.effect(
-                page.scores, [Term(1, name, recipe, steps, shots=page.study.probing.shots)]
-            )
-            for steps in ((page.scores.early,), ())
-        )
-        lines[page.title(name)] = {
+        early = [Term(1, name, recipe, (page.scores.early,), shots=shots)]
+        late = [Term(1, name, recipe, shots=shots)]
+        terms, bare = benefit(page, name, recipe), benefit(page, name, recipe, shots=0)
+        line = {
             "group": sorted_.get(name, "–"),
-            "tuned, early": ranged(early, signed=False),
-            "tuned, late": ranged(late, signed=False),
-            "difference in differences": ranged(
-                contrasts.effect(page.scores, benefit(page, name, recipe))
-            ),
-            "zero-shot": ranged(
-                contrasts.effect(page.scores, benefit(page, name, recipe, shots=0))
-            ),
+            "tuned, early": ranged(contrasts.effect(page.scores, early), signed=False),
+            "tuned, late": ranged(contrasts.effect(page.scores, late), signed=False),
+            "difference in differences": ranged(contrasts.effect(page.scores, terms)),
+            "zero-shot": ranged(contrasts.effect(page.scores, bare)),
         }
         if calibrated:
-            lines[page.title(name)]["calibrated"] = ranged(
-                contrasts.effect(calibrated.scores, benefit(page, name, recipe))
-            )
+            line["calibrated"] = ranged(contrasts.effect(calibrated.scores, terms))
+        lines[page.title(name)] = line
     return pd.DataFrame(lines).T
 
 
@@ -183,10 +172,9 @@ def rates(page: Results) -> pd.DataFrame:
                 Term(-1, name, "base", (last,), shots=shots),
                 Term(1, name, "base", (first,), shots=shots),
             ]
-            found = contrasts.effect(scores, tuned + base, noise=False)
-            lines.setdefault(page.title(name), {})[f"{rate:g}"] = ranged(found) + (
-                " *" if which == recipe else ""
-            )
+            found = ranged(contrasts.effect(scores, tuned + base, noise=False))
+            line = lines.setdefault(page.title(name), {})
+            line[f"{rate:g}"] = f"{found} *" if which == recipe else found
     return pd.DataFrame(lines).T.fillna("–")
 
 
@@ -195,21 +183,16 @@ def procedures(page: Results, calibrated: Results | None) -> pd.DataFrame:
     was left to gain.
     """
     lines, sorted_ = {}, sorted_sets(page)
-    for label, form, sets in _procedures(page):
-        for group in GROUPS:
-            names = {name: recipe for name, recipe in sets.items() if sorted_.get(name) == group}
-            if names:
-                asked = {"change": (page, _change), "share of headroom": (page, _headroom)}
-                asked |= {"change, calibrated": (calibrated, _change)} if calibrated else {}
-                found = {
-                    label_: contrasts.effect(
-                        some.scores, _mean(names, partial(make, some, form=form))
-                    )
-                    for label_, (some, make) in asked.items()
-                }
-                lines[f"{label}, {group}"] = {"datasets": len(names)} | {
-                    key: ranged(one) for key, one in found.items()
-                }
+    asked = {"change": (page, _change), "share of headroom": (page, _headroom)}
+    if calibrated:
+        asked["change, calibrated"] = (calibrated, _change)
+    for (label, form, sets), group in product(_procedures(page), GROUPS):
+        names = {name: recipe for name, recipe in sets.items() if sorted_.get(name) == group}
+        if names:
+            line = lines[f"{label}, {group}"] = {"datasets": len(names)}
+            for what, (some, make) in asked.items():
+                terms = _mean(names, partial(make, some, form=form))
+                line[what] = ranged(contrasts.effect(some.scores, terms))
     return pd.DataFrame(lines).T
 
 
@@ -219,9 +202,8 @@ def _procedures(page: Results) -> list[tuple[str, str, dict[str, str]]]:
     mixture = instruction_recipe(page)
     if mixture:
         sets = {name: mixture for name in page.titles if REGISTRY[name].kind != "text"}
-        found += [
-            (f"instruction tuning, {form} format", form, sets) for form in ("default", "chat")
-        ]
+        for form in ("default", "chat"):
+            found.append((f"instruction tuning, {form} format", form, sets))
     return found
 
 
@@ -235,17 +217,13 @@ def _change(page: Results, name: str, recipe: str, weight: float, form: str) -> 
 
 def _headroom(page: Results, name: str, recipe: str, weight: float, form: str) -> list[Term]:
     """The change as a share of 1 - s(late, base), which is taken as known."""
-    left = (
-        1
-        - contrasts.effect(
-            page.scores, [Term(1, name, format=form, shots=page.study.probing.shots)], noise=False
-        ).value
-    )
+    base = [Term(1, name, format=form, shots=page.study.probing.shots)]
+    left = 1 - contrasts.effect(page.scores, base, noise=False).value
     return _change(page, name, recipe, weight / max(left, MARGIN), form)
 
 
 def _mean(names: dict[str, str], make: Callable) -> list[Term]:
-    return [term for name, recipe in names.items() for term in make(name, recipe, 1 / len(names))]
+    return joined(make(name, recipe, 1 / len(names)) for name, recipe in names.items())
 
 
 def verdicts(page: Results) -> list[Verdict]:
@@ -269,12 +247,12 @@ def _claim_2a(page: Results, flat: dict[str, str]) -> tuple[Estimate | None, str
         if contrasts.effect(page.scores, contrasts.lift(name, recipe, shots=shots)).value > MARGIN
     }
     left = [page.title(name) for name in flat if name not in asked]
-    why = f"Asked of {page.named(asked)}." + (
-        f" Tuned {', '.join(left)} does not beat no skill by the margin." if left else ""
-    )
+    why = f"Asked of {page.named(asked)}."
+    if left:
+        why += f" Tuned {', '.join(left)} does not beat no skill by the margin."
     if not asked:
         return None, why
-    return contrasts.effect(page.scores, _mean(asked, lambda n, r, w: benefit(page, n, r, w))), why
+    return contrasts.effect(page.scores, _mean(asked, partial(benefit, page))), why
 
 
 def _claim_2b(page: Results, sorted_: pd.Series) -> tuple[Estimate | None, str]:
@@ -291,13 +269,10 @@ def _claim_2b(page: Results, sorted_: pd.Series) -> tuple[Estimate | None, str]:
     }
     if len(set(examples.values())) > 1:
         told = ", ".join(f"{page.title(name)} {count:,}" for name, count in examples.items())
-        return (
-            None,
-            f"Asked only where both groups are tuned on equally many examples; here: {told}.",
-        )
-    return contrasts.effect(
-        page.scores, terms
-    ), f"Task tuning on {max(examples.values()):,} examples each; {counts(have)}."
+        why = f"Asked only where both groups are tuned on equally many examples; here: {told}."
+        return None, why
+    why = f"Task tuning on {max(examples.values()):,} examples each; {counts(have)}."
+    return contrasts.effect(page.scores, terms), why
 
 
 def _claim_2c(page: Results, flat: dict[str, str]) -> tuple[Estimate | None, str]:
@@ -335,20 +310,18 @@ def end_of_run(page: Results) -> pd.DataFrame:
         for which in ("base", recipe):
             terms = [_with_shots(page, term) for term in contrasts.slope(name, which, third)]
             found = contrasts.effect(page.scores, terms)
-            shape = (
-                "rise"
-                if found.low > MARGIN
-                else "turn-down"
-                if found.high < 0
-                else "plateau"
-                if found.low > -MARGIN and found.high < MARGIN
-                else "undecided"
-            )
-            lines[f"{page.title(name)}, {'base' if which == 'base' else 'tuned'}"] = {
-                "slope": ranged(found),
-                "shape": shape,
-            }
+            label = "base" if which == "base" else "tuned"
+            line = {"slope": ranged(found), "shape": _shape(found)}
+            lines[f"{page.title(name)}, {label}"] = line
     return pd.DataFrame(lines).T
+
+
+def _shape(slope: Estimate) -> str:
+    if slope.low > MARGIN:
+        return "rise"
+    if slope.high < 0:
+        return "turn-down"
+    return "plateau" if slope.low > -MARGIN and slope.high < MARGIN else "undecided"
 
 
 def _with_shots(page: Results, term: Term) -> Term:

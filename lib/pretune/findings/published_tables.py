@@ -8,6 +8,8 @@ that the tables lack are left out of a mean.
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 
@@ -27,18 +29,10 @@ TUNED_GROUP = ("mnli", "mnli_mismatched", "paws", "xsum", "xlsum", "social_i_qa"
 # "learned in pre-training"
 READ_GROUP = ("hellaswag", "arc_challenge", "arc_easy", "openbookqa", "sciq")
 NORMAL = 1.96  # half a 95 % interval of a normal variable, in its standard deviations
+SCIQ_TWICE = "learned in pre-training, SciQ twice"
 PRINTED = {
     "learned in fine-tuning": (0.062, 0.149, 0.286, 0.297, 0.304, 0.297, 0.264, 0.290),
-    "learned in pre-training, SciQ twice": (
-        0.048,
-        0.048,
-        0.004,
-        0.010,
-        0.030,
-        0.027,
-        0.021,
-        -0.005,
-    ),
+    SCIQ_TWICE: (0.048, 0.048, 0.004, 0.010, 0.030, 0.027, 0.021, -0.005),
     "classification to generation": -0.614,
     "generation to classification": 0.003,
     "MNLI": 0.246,
@@ -75,6 +69,17 @@ def score(
     return float(rows.loc[rows["step"] == step, "score"].mean())
 
 
+def _along(page: Results, name: str, recipe: str, form: str = "default") -> np.ndarray:
+    """The released scores at every checkpoint; NaN where the tables lack one."""
+    return np.array([score(page, name, recipe, step, form) for step in page.scores.steps])
+
+
+def _by_step(page: Results, values: np.ndarray) -> dict[str, float]:
+    """One line of a table over checkpoints."""
+    steps = [f"{step:,}" for step in page.scores.steps]
+    return dict(zip(steps, values, strict=True))
+
+
 def tuner(page: Results, name: str) -> str:
     """The recipe that the reference study compares a dataset by: its own task's where it has
     one, else instruction tuning.
@@ -91,11 +96,10 @@ def gain(page: Results, name: str, step: int) -> float:
 def unused(page: Results) -> str:
     """What stands in the tables and is not used, by reason; a stray run by its name."""
     rest = released.left_out(page.study.tables)
-    said = [
-        f"{len(part)} "
-        f"({why}{': ' + ', '.join(f'`{name}`' for name in part['run']) if len(part) == 1 else ''})"
-        for why, part in rest.groupby("why_left_out")
-    ]
+    said = []
+    for why, part in rest.groupby("why_left_out"):
+        named = f": `{part['run'].item()}`" if len(part) == 1 else ""
+        said.append(f"{len(part)} ({why}{named})")
     return f"Of what the tables do hold, {len(rest)} scores are not used: {'; '.join(said)}."
 
 
@@ -103,7 +107,7 @@ def group_gains(page: Results) -> pd.DataFrame:
     """Table 6: mean gain of both groups at every checkpoint, recomputed and printed."""
     once = {
         "learned in fine-tuning": TUNED_GROUP,
-        "learned in pre-training, SciQ twice": (*READ_GROUP, "sciq"),
+        SCIQ_TWICE: (*READ_GROUP, "sciq"),
         "learned in pre-training, SciQ once": READ_GROUP,
     }
     lines = {}
@@ -122,16 +126,13 @@ def transfer_ratios(page: Results) -> pd.DataFrame:
     a single cell cannot carry.
     """
     lines = {}
-    for label, to_generation in (
-        ("classification to generation", True),
-        ("generation to classification", False),
-    ):
-        cells = [
-            (score(page, name, recipe, step), score(page, name, "base", step))
-            for recipe, name in results.pairs(page, to_generation)
-            for step in page.scores.steps
-        ]
-        tuned, base = np.array([cell for cell in cells if not np.isnan(cell).any()]).T
+    kinds = {"classification to generation": True, "generation to classification": False}
+    for label, to_generation in kinds.items():
+        across = results.pairs(page, to_generation)
+        tuned = np.concatenate([_along(page, name, recipe) for recipe, name in across])
+        base = np.concatenate([_along(page, name, "base") for _, name in across])
+        there = ~np.isnan(tuned) & ~np.isnan(base)
+        tuned, base = tuned[there], base[there]
         ratios = tuned / base - 1
         worst = np.abs(ratios - np.median(ratios)).argmax()
         lines[label] = {
@@ -153,12 +154,7 @@ def domain_changes(page: Results) -> pd.DataFrame:
     lines = {}
     for recipe, own in recipes(page).items():
         changes = {
-            name: np.array(
-                [
-                    score(page, name, recipe, step) - score(page, name, "base", step)
-                    for step in page.scores.steps
-                ]
-            )
+            name: _along(page, name, recipe) - _along(page, name, "base")
             for name in partners(page, own, "out")
         }
         lines[page.title(own)] = {
@@ -178,24 +174,13 @@ def format_gaps(page: Results) -> pd.DataFrame:
     """
     lines = {}
     for form in ("instruct", "io"):
-        gaps = {
-            (name, step): (
-                score(page, name, recipe, step) - score(page, name, recipe, step, form),
-                score(page, name, recipe, step),
-            )
-            for recipe, name in recipes(page).items()
-            for step in page.scores.steps
-        }
-        for name in recipes(page).values():
-            lines[f"{page.title(name)}, default minus {form}"] = {
-                f"{step:,}": gaps[name, step][0] for step in page.scores.steps
-            }
-        lines[f"mean relative gap to {form}"] = {
-            f"{step:,}": float(
-                np.mean([gap / own for (_, one), (gap, own) in gaps.items() if one == step])
-            )
-            for step in page.scores.steps
-        }
+        relative = []
+        for recipe, name in recipes(page).items():
+            own = _along(page, name, recipe)
+            gap = own - _along(page, name, recipe, form)
+            lines[f"{page.title(name)}, default minus {form}"] = _by_step(page, gap)
+            relative.append(gap / own)
+        lines[f"mean relative gap to {form}"] = _by_step(page, np.mean(relative, axis=0))
     return pd.DataFrame(lines).T
 
 
@@ -203,15 +188,11 @@ def shares_of_no(page: Results) -> pd.DataFrame:
     """QQP and STS-B, whose labels were hidden and read as "no": their scores are the shares of
     the answer "no".
     """
-    return pd.DataFrame(
-        {
-            f"{page.title(name)}, {'base' if recipe == 'base' else 'tuned on PAWS'}": {
-                f"{step:,}": score(page, name, recipe, step) for step in page.scores.steps
-            }
-            for name in released.HIDDEN
-            for recipe in ("base", "paws")
-        }
-    ).T
+    lines, after = {}, {"base": "base", "paws": "tuned on PAWS"}
+    for name, recipe in product(released.HIDDEN, after):
+        line = _by_step(page, _along(page, name, recipe))
+        lines[f"{page.title(name)}, {after[recipe]}"] = line
+    return pd.DataFrame(lines).T
 
 
 def replicates(page: Results) -> pd.DataFrame:
@@ -306,32 +287,26 @@ def end_of_the_run(page: Results) -> pd.DataFrame:
     down.
     """
     lines = {}
-    for label, names in (
-        ("fine-tuning group, 7 sets", TUNED_GROUP),
-        ("pre-training group, 5 sets", READ_GROUP),
-    ):
-        for which, of in (("tuned", tuner), ("base", lambda page, name: "base")):
-            line = lines[f"{label}, {which}"] = {}
-            for step in page.scores.steps:
-                mean = np.mean([score(page, name, of(page, name), step) for name in names])
-                line[f"{step:,}"] = f"{mean:.3f}"
-    return pd.DataFrame(lines).T
+    sets = {"fine-tuning group, 7 sets": TUNED_GROUP, "pre-training group, 5 sets": READ_GROUP}
+    for label, names in sets.items():
+        tuned = np.mean([_along(page, name, tuner(page, name)) for name in names], axis=0)
+        base = np.mean([_along(page, name, "base") for name in names], axis=0)
+        lines[f"{label}, tuned"] = _by_step(page, tuned)
+        lines[f"{label}, base"] = _by_step(page, base)
+    return pd.DataFrame(lines).T.map("{:.3f}".format)
 
 
 def turn_down(page: Results) -> str:
     """The change of the five instruction-tuned sets from their best checkpoint to the last, with
     both kinds of doubt.
     """
-    means = {
-        step: np.mean([score(page, name, "instruct", step) for name in READ_GROUP])
-        for step in page.scores.steps
-    }
+    tuned = np.mean([_along(page, name, "instruct") for name in READ_GROUP], axis=0)
+    means = dict(zip(page.scores.steps, tuned, strict=True))
     best, last = max(means, key=means.get), page.scores.steps[-1]
-    terms = [
-        Term(sign / len(READ_GROUP), name, "instruct", (step,), shots=4)
-        for name in READ_GROUP
-        for sign, step in ((1, last), (-1, best))
-    ]
+    terms, share = [], 1 / len(READ_GROUP)
+    for name in READ_GROUP:
+        terms.append(Term(share, name, "instruct", (last,), shots=4))
+        terms.append(Term(-share, name, "instruct", (best,), shots=4))
     items, full = (contrasts.effect(page.scores, terms, noise=noise) for noise in (False, True))
     base = np.mean(
         [score(page, name, "base", last) - score(page, name, "base", best) for name in READ_GROUP]

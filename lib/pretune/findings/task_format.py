@@ -13,7 +13,7 @@ import pandas as pd
 
 from pretune.analysis import contrasts, curves, display, figures, groups, labels, statistics
 from pretune.analysis.claims import Claim, Verdict, judged
-from pretune.analysis.contrasts import Scores, Term
+from pretune.analysis.contrasts import Scores, Term, joined
 from pretune.analysis.figures import Line
 from pretune.analysis.results import Results, ranged, recipes
 from pretune.analysis.statistics import MARGIN, Estimate
@@ -34,8 +34,6 @@ CLAIMS = {
         reference="relative gap to instruct .42 at the first, .12 at the last checkpoint",
     ),
 }
-
-
 OTHER = FORMATS[1:3]  # the formats that are never tuned on: a plain request, the bare inputs
 
 
@@ -77,32 +75,28 @@ def fitted(
     weight: float = 1.0,
 ) -> list[Term]:
     """What tuning adds to the gap: that of the tuned model minus that of base."""
-    return gap(page, name, recipe, form, steps, weight) + gap(
-        page, name, "base", form, steps, -weight
-    )
+    tuned = gap(page, name, recipe, form, steps, weight)
+    return tuned + gap(page, name, "base", form, steps, -weight)
 
 
 def show_formats(page: Results) -> None:
     """Tuned and base score in each format along pre-training, one panel a dataset."""
-    sets, colours = recipes(page), figures.many_colours(3)
-    shown = {
-        page.title(name): [
-            Line(
-                curves.curve(page.of(name, which, form)),
-                colour,
-                f"{label}, {form}",
-                which == "base",
-            )
-            for form, colour in zip(FORMATS[:3], colours, strict=True)
-            for which, label in ((recipe, "tuned"), ("base", "base"))
-        ]
-        for recipe, name in sets.items()
-    }
+    shown = {page.title(name): _lines(page, name, recipe) for recipe, name in recipes(page).items()}
     figures.show_curves(
         shown,
         "Own-task score by prompt format after tuning on default, 95 % interval over items",
         f"Tuned and base score in default, instruct and io format for {', '.join(shown)}.",
     )
+
+
+def _lines(page: Results, name: str, recipe: str) -> list[Line]:
+    """The curves of a dataset in each format, tuned and base."""
+    lines = []
+    for form, colour in zip(FORMATS[:3], figures.many_colours(3), strict=True):
+        tuned, base = (curves.curve(page.of(name, which, form)) for which in (recipe, "base"))
+        lines.append(Line(tuned, colour, f"tuned, {form}"))
+        lines.append(Line(base, colour, f"base, {form}", dashed=True))
+    return lines
 
 
 def by_format(page: Results) -> pd.DataFrame:
@@ -128,12 +122,10 @@ def gaps(page: Results) -> pd.DataFrame:
     for recipe, name in recipes(page).items():
         line = {}
         for form in OTHER:
-            line[f"default minus {form}"] = ranged(
-                contrasts.effect(page.scores, fitted(page, name, recipe, form))
-            )
-            bare = gap(page, name, recipe, form, shots=0) + gap(
-                page, name, "base", form, weight=-1, shots=0
-            )
+            found = contrasts.effect(page.scores, fitted(page, name, recipe, form))
+            line[f"default minus {form}"] = ranged(found)
+            bare = gap(page, name, recipe, form, shots=0)
+            bare += gap(page, name, "base", form, weight=-1, shots=0)
             line[f"the same, zero-shot ({form})"] = ranged(contrasts.effect(page.scores, bare))
         lines[page.title(name)] = line
     return pd.DataFrame(lines).T
@@ -143,15 +135,10 @@ def trend(page: Results) -> pd.DataFrame:
     """The gap that tuning leaves, averaged over datasets, at every checkpoint: value and
     interval per format.
     """
-    pairs, lines = recipes(page), []
+    lines = []
     for form in OTHER:
         for step in page.scores.steps:
-            terms = [
-                term
-                for recipe, name in pairs.items()
-                for term in gap(page, name, recipe, form, (step,), 1 / len(pairs))
-            ]
-            found = contrasts.effect(page.scores, terms, noise=False)
+            found = _mean_gap(page, form, step)
             lines.append(
                 {
                     "format": form,
@@ -165,13 +152,22 @@ def trend(page: Results) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def _mean_gap(page: Results, form: str, step: int, tuned: bool = True) -> Estimate:
+    """The gap averaged over the datasets that are tuned on, after their tuning or before it."""
+    pairs = recipes(page)
+    terms = joined(
+        gap(page, name, recipe if tuned else "base", form, (step,), 1 / len(pairs))
+        for recipe, name in pairs.items()
+    )
+    return contrasts.effect(page.scores, terms, noise=False)
+
+
 def show_trend(page: Results) -> None:
     lines = trend(page)
     figure, axes = figures.panels(1, height=3.2)
     for form, colour in zip(OTHER, figures.many_colours(3)[1:], strict=True):
-        figures.plain_curve(
-            axes[0], lines[lines["format"] == form], colour, f"default minus {form}"
-        )
+        line = lines[lines["format"] == form]
+        figures.plain_curve(axes[0], line, colour, f"default minus {form}")
     axes[0].axhline(0, color="0.5", lw=1)
     axes[0].set(
         ylabel="gap in score",
@@ -189,12 +185,9 @@ def show_trend(page: Results) -> None:
 
 def verdicts(page: Results) -> list[Verdict]:
     """Claims 3a and 3b for each other format, judged by the rules above the data."""
-    asked = {"3a": _claim_3a, "3b": _claim_3b}
-    return judged(
-        page,
-        CLAIMS,
-        {f"{claim} ({form})": ask(page, form) for claim, ask in asked.items() for form in OTHER},
-    )
+    effects = {f"3a ({form})": _claim_3a(page, form) for form in OTHER}
+    effects |= {f"3b ({form})": _claim_3b(page, form) for form in OTHER}
+    return judged(page, CLAIMS, effects)
 
 
 def _claim_3a(page: Results, form: str) -> tuple[Estimate | None, str]:
@@ -204,11 +197,9 @@ def _claim_3a(page: Results, form: str) -> tuple[Estimate | None, str]:
     why = f"Asked of {page.named(asked.values())}."
     if not asked:
         return None, why
-    terms = [
-        term
-        for recipe, name in asked.items()
-        for term in fitted(page, name, recipe, form, weight=1 / len(asked))
-    ]
+    terms = joined(
+        fitted(page, name, recipe, form, weight=1 / len(asked)) for recipe, name in asked.items()
+    )
     return contrasts.effect(page.scores, terms), why
 
 
@@ -216,7 +207,8 @@ def _claim_3b(page: Results, form: str) -> tuple[Estimate | None, str]:
     """The gap where tuning first works minus that at late, on half B; where it first works is
     told from half A.
     """
-    pairs, one, two = recipes(page), *(Scores(groups.half(page.rows, which)) for which in "AB")
+    pairs = recipes(page)
+    one, two = (Scores(groups.half(page.rows, which)) for which in "AB")
     first = {recipe: _first(page, one, name, recipe) for recipe, name in pairs.items()}
     asked = {
         recipe: step
@@ -229,62 +221,43 @@ def _claim_3b(page: Results, form: str) -> tuple[Estimate | None, str]:
         )
     terms, share = [], 1 / len(asked)
     for recipe, step in asked.items():
-        terms += gap(page, pairs[recipe], recipe, form, (step,), share) + gap(
-            page, pairs[recipe], recipe, form, (), -share
-        )
-    said = ", ".join(
-        f"{page.title(pairs[recipe])} from step {step}" for recipe, step in asked.items()
-    )
-    how = (
-        ""
-        if page.has_items
-        else " Means cannot be cut into halves: it is asked of the same scores, and too large."
-    )
-    return contrasts.effect(two, terms), f"Asked of {said}.{how}"
+        terms += gap(page, pairs[recipe], recipe, form, (step,), share)
+        terms += gap(page, pairs[recipe], recipe, form, (), -share)
+    said = [f"{page.title(pairs[recipe])} from step {step}" for recipe, step in asked.items()]
+    why = f"Asked of {', '.join(said)}."
+    if not page.has_items:
+        why += " Means cannot be cut into halves: it is asked of the same scores, and too large."
+    return contrasts.effect(two, terms), why
 
 
 def _first(page: Results, scores: Scores, name: str, recipe: str) -> int | None:
     """The first checkpoint after step 0 where the tuned default beats no skill by the margin,
     with its interval.
     """
-    shots = page.study.probing.shots
-    above = (
-        (step, contrasts.effect(scores, contrasts.lift(name, recipe, (step,), shots)))
-        for step in scores.steps
-        if step > 0
-    )
-    return next((step for step, found in above if found.low > MARGIN), None)
+    for step in (one for one in scores.steps if one > 0):
+        above = contrasts.lift(name, recipe, (step,), page.study.probing.shots)
+        if contrasts.effect(scores, above).low > MARGIN:
+            return step
+    return None
 
 
 def differences(page: Results) -> list[str]:
     """What differs from the reference study, beside its protocol."""
-    said = ["The gap of the untuned model is subtracted; eight of its cells are missing there."]
-    return said + [
+    return [
+        "The gap of the untuned model is subtracted; eight of its cells are missing there.",
         "The templates are the same, and they differ in more than form: instruct also names the "
-        "task, io says nothing of it."
+        "task, io says nothing of it.",
     ]
 
 
 def checkpoint_answer(page: Results) -> str:
     """At one checkpoint: the mean gap of tuned models and of base, per format."""
-    pairs, said, step = recipes(page), [], (int(page.rows["step"].max()),)
+    said, step = [], int(page.rows["step"].max())
     for form in OTHER:
-        tuned, base = (
-            contrasts.effect(
-                page.scores,
-                [
-                    term
-                    for recipe, name in pairs.items()
-                    for term in gap(page, name, which or recipe, form, step, 1 / len(pairs))
-                ],
-                noise=False,
-            )
-            for which in ("", "base")
-        )
-        said.append(
-            f"default minus {form} is {ranged(tuned)} after tuning and {ranged(base)} before"
-        )
-    return f"At {page.checkpoint}, averaged over {len(pairs)} datasets, " + "; ".join(said) + "."
+        tuned, base = (ranged(_mean_gap(page, form, step, after)) for after in (True, False))
+        said.append(f"default minus {form} is {tuned} after tuning and {base} before")
+    count = len(recipes(page))
+    return f"At {page.checkpoint}, averaged over {count} datasets, {'; '.join(said)}."
 
 
 def label_shares_other(page: Results) -> pd.DataFrame:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from pretune.analysis import contrasts, display, figures, statistics
 from pretune.analysis.claims import Claim, Verdict, judged
-from pretune.analysis.contrasts import Scores, Term
+from pretune.analysis.contrasts import Scores, Term, joined
 from pretune.analysis.results import (
     NO_ITEMS,
     Results,
@@ -73,16 +73,13 @@ def matrix(page: Results, steps: tuple[int, ...]) -> pd.DataFrame:
     """Change of score, tuned minus base, of every dataset after every recipe, over the
     checkpoints `steps` (none: late).
     """
-    sets = recipes(page)
-    return pd.DataFrame(
-        {
-            page.title(name): {
-                f"tuned on {REGISTRY[own].title}": _value(page, change(page, name, recipe, steps))
-                for recipe, own in sets.items()
-            }
-            for name in sets.values()
+    sets, table = recipes(page), {}
+    for name in sets.values():
+        table[page.title(name)] = {
+            f"tuned on {REGISTRY[own].title}": _value(page, change(page, name, recipe, steps))
+            for recipe, own in sets.items()
         }
-    )
+    return pd.DataFrame(table)
 
 
 def _value(page: Results, terms: list[Term]) -> float:
@@ -91,12 +88,10 @@ def _value(page: Results, terms: list[Term]) -> float:
 
 def show_matrix(page: Results) -> None:
     """Heat map at the page's checkpoint, or one at late and one over all checkpoints."""
-    every = page.scores.steps
-    for steps, when in (
-        (((), "at late"), (every, "mean of all checkpoints"))
-        if page.is_whole
-        else ((every, page.checkpoint),)
-    ):
+    shown = {page.checkpoint: page.scores.steps}
+    if page.is_whole:
+        shown = {"at late": (), "mean of all checkpoints": page.scores.steps}
+    for when, steps in shown.items():
         table = matrix(page, steps)
         figure, axes = figures.panels(1, height=0.5 * len(table) + 2.2)
         figure.set_size_inches(1.05 * table.shape[1] + 3.2, 0.5 * len(table) + 2.2)
@@ -173,11 +168,8 @@ def verdicts(page: Results) -> list[Verdict]:
     found = judged(page, CLAIMS, claims | {"4c": _claim_4c(page)})
     if any(one.claim == "4a" and one.verdict == "supported" for one in found):
         return found
-    return judged(
-        page,
-        CLAIMS,
-        claims | {"4c": (None, "Asked only where 4a is supported, in a family of all three.")},
-    )
+    unasked = (None, "Asked only where 4a is supported, in a family of all three.")
+    return judged(page, CLAIMS, claims | {"4c": unasked})
 
 
 def _claim_4a(page: Results) -> tuple[Estimate | None, str]:
@@ -190,11 +182,9 @@ def _claim_4a(page: Results) -> tuple[Estimate | None, str]:
     across = pairs(page, True)
     taken, left = page.has_something_to_lose(name for _, name in across)
     across = [(recipe, name) for recipe, name in across if name in taken]
-    asked = [
-        (recipe, name, (step,))
-        for step in page.scores.steps
-        for recipe, name in _present(page, across, step)
-    ]
+    asked = []
+    for step in page.scores.steps:
+        asked += [(recipe, name, (step,)) for recipe, name in _present(page, across, step)]
     if not asked:
         return None, f"Tuning on classification: no generation set to ask it of.{left}"
     tuned = _value(page, [Term(1, name, recipe, step) for recipe, name, step in asked])
@@ -215,9 +205,8 @@ def _claim_4b(page: Results) -> tuple[Estimate | None, str]:
     asked = [(recipe, name) for recipe, name in pairs(page, False) if name in taken]
     if not asked:
         return None, f"Tuning on generation: no classification set to ask it of.{left}"
-    return contrasts.effect(
-        page.scores, mean_change(page, asked)
-    ), f"Mean change at late on {page.named(taken)}.{left}"
+    found = contrasts.effect(page.scores, mean_change(page, asked))
+    return found, f"Mean change at late on {page.named(taken)}.{left}"
 
 
 def _claim_4c(page: Results) -> tuple[Estimate | None, str]:
@@ -237,8 +226,7 @@ def _claim_4c(page: Results) -> tuple[Estimate | None, str]:
 
 def mean_change(page: Results, across: list[tuple[str, str]]) -> list[Term]:
     """The mean of s(tuned) - s(base) at late over pairs of recipe and dataset."""
-    terms = [change(page, name, recipe, (), 1 / len(across)) for recipe, name in across]
-    return [term for some in terms for term in some]
+    return joined(change(page, name, recipe, (), 1 / len(across)) for recipe, name in across)
 
 
 def differences(page: Results) -> list[str]:
@@ -247,11 +235,9 @@ def differences(page: Results) -> list[str]:
         "The ratio of sums stands where the mean of ratios stood; both are shown.",
         "A set counts only where there was something to lose.",
     ]
-    return said + (
-        ["Habit and skill are told apart by the likelihood of the gold output."]
-        if page.has_items
-        else []
-    )
+    if page.has_items:
+        said.append("Habit and skill are told apart by the likelihood of the gold output.")
+    return said
 
 
 def checkpoint_answer(page: Results) -> str:

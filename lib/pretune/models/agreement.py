@@ -96,15 +96,10 @@ def _trained(model, table: np.ndarray, plain: np.ndarray) -> np.ndarray:
         hidden = counted_hidden(model, ids, counted, attention)
     finally:
         model.eval()
-    found = (
-        model.get_output_embeddings()(hidden)
-        .float()
-        .log_softmax(-1)
-        .gather(1, ids[counted][:, None])[:, 0]
-    )
-    return found.cpu().numpy() - np.concatenate(
-        [line[: border + 1] for line, border in zip(plain, BORDERS, strict=True)]
-    )
+    logits = model.get_output_embeddings()(hidden).float()
+    found = logits.log_softmax(-1).gather(1, ids[counted][:, None])[:, 0]
+    wanted = [line[: border + 1] for line, border in zip(plain, BORDERS, strict=True)]
+    return found.cpu().numpy() - np.concatenate(wanted)
 
 
 @contextmanager

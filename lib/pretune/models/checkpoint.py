@@ -73,9 +73,8 @@ def fault(folder: Path) -> str:
         if outside := foreign(folder, folder):
             return f"{outside} leads outside"
         about = json.loads((folder / ABOUT).read_text())
-        good = about["other_sha256"] == other_checksum(folder) and about[
-            "sha256"
-        ] == weights_checksum(folder)
+        good = about["other_sha256"] == other_checksum(folder)
+        good = good and about["sha256"] == weights_checksum(folder)
         return "" if good else "a file is not what was written"
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"{type(error).__name__}: {error}"

@@ -49,15 +49,13 @@ def load_checkpoint(point: Checkpoint) -> tuple[torch.nn.Module, object]:
     if point.apart is None and (wrong := checkpoint.fault(point.folder)):
         storage.set_aside(point.folder)
         raise Damaged(f"{point.folder}: {wrong}: set aside, to be made again")
-    if (
-        point.apart
-        and checkpoint.weights_checksum(point.folder)
-        != json.loads(point.about.read_text())["sha256"]
-    ):
-        raise CheckpointError(
-            f"{point.folder}: its weights are not those that were checked; remove "
-            f"{point.apart} to have them checked again"
-        )
+    if point.apart:
+        checked = json.loads(point.about.read_text())["sha256"]
+        if checkpoint.weights_checksum(point.folder) != checked:
+            raise CheckpointError(
+                f"{point.folder}: its weights are not those that were checked; remove "
+                f"{point.apart} to have them checked again"
+            )
     model = load_weights(point.folder)
     _hold_to_its_word(model, point.folder)
     return model, _tokenizer(point.folder)
@@ -167,9 +165,8 @@ def _hold_to_its_word(model: torch.nn.Module, folder: Path) -> None:
     try:
         apart = agreement.difference(model)
     except Exception as error:
-        raise CheckpointError(
-            f"{refused}: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        ) from error
+        said = str(error).partition("\n")[0]
+        raise CheckpointError(f"{refused}: {type(error).__name__}: {said}") from error
     if not apart <= AGREEING:
         raise CheckpointError(
             f"{refused}: log-probabilities that are read off its hidden states are {apart:.2g} "
@@ -191,11 +188,10 @@ def _chances(config) -> dict[str, float]:
     """The numbers of a configuration that leave a part of training to chance; heads that a
     language model lacks are no part.
     """
-    return {
-        name: value
-        for name, value in vars(config).items()
-        if ("drop" in name or "jitter" in name)
-        and type(value) in (int, float)
-        and value
-        and not name.startswith(("classifier", "summary"))
-    }
+    found = {}
+    for name, value in vars(config).items():
+        is_chance = "drop" in name or "jitter" in name
+        is_number = type(value) in (int, float)  # which True and False are not
+        if is_chance and is_number and value and not name.startswith(("classifier", "summary")):
+            found[name] = value
+    return found

@@ -14,11 +14,9 @@ def ran_out(error: BaseException) -> bool:
     """Whether memory ran out: torch has a class of errors for that of a GPU, and words only for
     that of the processor.
     """
-    return (
-        isinstance(error, torch.OutOfMemoryError)
-        or isinstance(error, RuntimeError)
-        and "can't allocate memory" in str(error)
-    )
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def hand_back() -> None:

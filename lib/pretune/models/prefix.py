@@ -60,15 +60,11 @@ class Own(DynamicLayer):
     @classmethod
     def joined(cls, layers: Sequence[Own]) -> Own:
         """The rows of all `layers` in one, the shorter ones with zeros behind."""
-        made, end, rows = (
-            cls(),
-            max(layer.get_seq_length() for layer in layers),
-            sum(len(layer.keys) for layer in layers),
-        )
-        made.lazy_initialization(layers[0].keys, layers[0].values)
-        made._buffers = tuple(
-            _empty(old, rows, end + ROOM) for old in (layers[0].keys, layers[0].values)
-        )
+        made, first = cls(), (layers[0].keys, layers[0].values)
+        end = max(layer.get_seq_length() for layer in layers)
+        rows = sum(len(layer.keys) for layer in layers)
+        made.lazy_initialization(*first)
+        made._buffers = tuple(_empty(old, rows, end + ROOM) for old in first)
         for buffer, name in zip(made._buffers, ("keys", "values"), strict=True):
             parts = [
                 pad(getattr(layer, name), (0, 0, 0, end - layer.get_seq_length()))
@@ -136,16 +132,19 @@ def attend(
     `attention_mask` (rows, 1, n, prefix and own tokens) is True where a token may be seen.
     """
     if prefix:
-        shared = prefix[module.layer_idx]
+        shared_key, shared_value = prefix[module.layer_idx]
         if query.shape[2] == 1:
-            return _joint(query, key, value, attention_mask, scaling, *shared), None
-        key, value = (
-            torch.cat([one.expand(len(query), -1, -1, -1), own], 2)
-            for one, own in zip(shared, (key, value), strict=True)
-        )
+            out = _joint(query, key, value, attention_mask, scaling, shared_key, shared_value)
+            return out, None
+        key, value = _behind(shared_key, key), _behind(shared_value, value)
     return sdpa_attention_forward(
         module, query, key, value, attention_mask, scaling=scaling, **kwargs
     )
+
+
+def _behind(shared: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+    """The keys or values of every row's own tokens behind those of the prefix."""
+    return torch.cat([shared.expand(len(own), -1, -1, -1), own], 2)
 
 
 def _joint(query, key, value, mask, scaling, shared_key, shared_value) -> torch.Tensor:
@@ -157,12 +156,8 @@ def _joint(query, key, value, mask, scaling, shared_key, shared_value) -> torch.
     scores = torch.cat(
         [far.unflatten(1, (rows, -1)).transpose(0, 1), query @ key.transpose(2, 3)], 3
     )
-    scores = (
-        scores.view(rows, heads, n, -1)
-        .masked_fill_(~mask, -torch.inf)
-        .softmax(3)
-        .view(rows, groups, -1, scores.shape[3])
-    )
+    scores = scores.view(rows, heads, n, -1).masked_fill_(~mask, -torch.inf).softmax(3)
+    scores = scores.view(rows, groups, -1, scores.shape[3])
     far = _flat(scores[..., :size]) @ shared_value[0]
     out = far.unflatten(1, (rows, -1)).transpose(0, 1) + scores[..., size:] @ value
     return out.reshape(rows, heads, n, -1).transpose(1, 2)
@@ -174,6 +169,4 @@ def _flat(table: torch.Tensor) -> torch.Tensor:
 
 
 AttentionInterface.register(NAME, attend)
-
-
 AttentionMaskInterface.register(NAME, sdpa_mask)

@@ -21,6 +21,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain, islice
 
 import numpy as np
 import torch
@@ -77,7 +78,7 @@ def log_likelihoods(
         starts = [items[i][0].ids[root : contexts[i]] for i in batch]
         state = _State(model, cache, len(starts))
         first = state.extend(starts).log_softmax(-1)
-        tails = [[request.ids[contexts[i] :] for request in items[i]] for i in batch]
+        tails = [_tails(items[i], contexts[i]) for i in batch]
         found = _tail_scores(state, first, tails)
         for i, scores in zip(batch, found, strict=True):
             skip = [request.start - contexts[i] for request in items[i]]
@@ -86,9 +87,19 @@ def log_likelihoods(
             ]
         after_batch(len(batch))
 
-    sizes = [max(len(request.ids) for request in requests) * len(requests) for requests in items]
+    sizes = [_size(requests) for requests in items]
     _in_batches(sizes, batch_tokens, 0, model.device, score)
     return totals
+
+
+def _tails(requests: Sequence[Request], start: int) -> list[np.ndarray]:
+    """What the requests of one item hold after the first `start` tokens."""
+    return [request.ids[start:] for request in requests]
+
+
+def _size(requests: Sequence[Request]) -> int:
+    """Tokens of the requests of one item, the shorter ones padded."""
+    return max(len(request.ids) for request in requests) * len(requests)
 
 
 @torch.inference_mode()
@@ -113,22 +124,16 @@ def generate(
     made: list[Generation | None] = [None] * len(prompts)
 
     def write(batch: list[int], budget: int) -> None:
+        contexts = [prompts[i][root:] for i in batch]
         tails = [golds[i] for i in batch] if golds else []
-        state, logits, found = _read(
-            model, cache, [prompts[i][root:] for i in batch], tails, new_tokens, budget
-        )
+        state, logits, found = _read(model, cache, contexts, tails, new_tokens, budget)
         tokens = _decode(state, logits, stops, tokenizer.eos_token_id, new_tokens)
         for i, row, gold in zip(batch, tokens, found, strict=True):
             made[i] = _finish(tokenizer, row, stops, gold)
         after_batch(len(batch))
 
-    _in_batches(
-        [len(prompt) - root + new_tokens for prompt in prompts],
-        batch_tokens,
-        root,
-        model.device,
-        write,
-    )
+    sizes = [len(prompt) - root + new_tokens for prompt in prompts]
+    _in_batches(sizes, batch_tokens, root, model.device, write)
     return made
 
 
@@ -181,10 +186,8 @@ class _State:
     def feed(self, ids: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
         """Read `ids` (rows, n), padding where `real` is False; hidden states (rows, n, width)."""
         positions = self.lengths[:, None] + torch.arange(ids.shape[1], device=ids.device)
-        self.real, self.positions = (
-            torch.cat([self.real, real], dim=1),
-            torch.cat([self.positions, positions], dim=1),
-        )
+        self.real = torch.cat([self.real, real], dim=1)
+        self.positions = torch.cat([self.positions, positions], dim=1)
         out = self.model.base_model(
             ids,
             attention_mask=self.masks(positions),
@@ -203,10 +206,8 @@ class _State:
         """
         back = (positions[:, :, None] - self.positions[:, None, :])[:, None]
         whole = (back >= 0) & self.real[:, None, None, :]
-        window, kinds = (
-            getattr(self.model.config, "sliding_window", None),
-            getattr(self.model.config, "layer_types", None),
-        )
+        window = getattr(self.model.config, "sliding_window", None)
+        kinds = getattr(self.model.config, "layer_types", None)
         if window is None or kinds is not None and "sliding_attention" not in kinds:
             return whole
         near = whole & (back < window)
@@ -230,30 +231,27 @@ class _State:
     def select(self, rows: torch.Tensor) -> None:
         """Go on with these rows only; a row may come more than once."""
         self.cache.batch_select_indices(rows)
-        self.real, self.positions, self.lengths = (
-            self.real[rows],
-            self.positions[rows],
-            self.lengths[rows],
-        )
+        self.real, self.positions = self.real[rows], self.positions[rows]
+        self.lengths = self.lengths[rows]
 
 
 def _joined(states: list[_State]) -> _State:
     """All rows of `states`, which have read nothing but contexts, in one; the shorter padded on
     the right.
     """
-    one, longest = copy.copy(states[0]), max(state.real.shape[1] for state in states)
-    one.real, one.positions = (
-        torch.cat([pad(table, (0, longest - table.shape[1])) for table in tables])
-        for tables in ([state.real for state in states], [state.positions for state in states])
-    )
+    one = copy.copy(states[0])
+    one.real = _stacked([state.real for state in states])
+    one.positions = _stacked([state.positions for state in states])
     one.lengths = torch.cat([state.lengths for state in states])
-    one.cache = prefix.own_cache(
-        [
-            Own.joined(layers)
-            for layers in zip(*(state.cache.layers for state in states), strict=True)
-        ]
-    )
+    layers = zip(*(state.cache.layers for state in states), strict=True)
+    one.cache = prefix.own_cache([Own.joined(some) for some in layers])
     return one
+
+
+def _stacked(tables: list[torch.Tensor]) -> torch.Tensor:
+    """The rows of all `tables`, the shorter ones padded on the right."""
+    longest = max(table.shape[1] for table in tables)
+    return torch.cat([pad(table, (0, longest - table.shape[1])) for table in tables])
 
 
 def _read(
@@ -271,17 +269,15 @@ def _read(
     fits with the root in each row.
     """
     states, logits, found = [], [], []
-    for part in _batches(
-        [len(one) for one in contexts], batch_tokens, prefix.length(root) + new_tokens, PADDING
-    ):
+    sizes, shared = [len(one) for one in contexts], prefix.length(root) + new_tokens
+    for part in _batches(sizes, batch_tokens, shared, PADDING):
         state = _State(model, root, len(part))
         logits.append(state.extend([contexts[i] for i in part]))
         states.append(state)
         if golds:
-            tails = _tail_scores(
-                state.branch(), logits[-1].log_softmax(-1), [[golds[i]] for i in part]
-            )
-            found += [float(scores[0].sum()) for scores in tails]
+            tails = [[golds[i]] for i in part]
+            scores = _tail_scores(state.branch(), logits[-1].log_softmax(-1), tails)
+            found += [float(only.sum()) for [only] in scores]
     return _joined(states), torch.cat(logits), found or [np.nan] * len(contexts)
 
 
@@ -291,8 +287,8 @@ def _tail_scores(
     """Log-probability of every token of every tail; `first` (items, vocabulary) predicts their
     first tokens.
     """
-    owner = [item for item, some in enumerate(tails) for _ in some]
-    flat = [tail for some in tails for tail in some]
+    counts, flat = [len(some) for some in tails], list(chain.from_iterable(tails))
+    owner = np.repeat(np.arange(len(tails)), counts).tolist()
     heads = torch.tensor([int(tail[0]) for tail in flat], device=first.device)
     scores = [[value] for value in first[owner, heads].tolist()]
     long = [row for row, tail in enumerate(flat) if len(tail) > 1]
@@ -304,8 +300,8 @@ def _tail_scores(
         values = logits.log_softmax(-1).gather(1, targets[real][:, None])[:, 0]
         for row, part in zip(long, values.split(real.sum(1).tolist()), strict=True):
             scores[row] += part.tolist()
-    flat_scores = iter(np.array(score) for score in scores)
-    return [[next(flat_scores) for _ in some] for some in tails]
+    flat_scores = iter([np.array(score) for score in scores])
+    return [list(islice(flat_scores, count)) for count in counts]
 
 
 def _decode(
@@ -316,10 +312,8 @@ def _decode(
     read.
     """
     made: list[list[int]] = [[] for _ in range(len(logits))]
-    rows, going = (
-        torch.arange(len(logits), device=logits.device),
-        torch.ones_like(logits[:, 0], dtype=torch.bool),
-    )
+    rows = torch.arange(len(logits), device=logits.device)
+    going = torch.ones_like(logits[:, 0], dtype=torch.bool)
     for _ in range(new_tokens):
         chosen = logits.argmax(-1)
         for row, token, wanted in zip(rows.tolist(), chosen.tolist(), going.tolist(), strict=True):
@@ -336,8 +330,11 @@ def _decode(
 
 
 def _finish(tokenizer, tokens: list[int], newline: torch.Tensor, gold: float) -> Generation:
-    last = tokens[-1]
-    stop = "end" if last == tokenizer.eos_token_id else "newline" if newline[last] else "length"
+    stop = "length"
+    if tokens[-1] == tokenizer.eos_token_id:
+        stop = "end"
+    elif newline[tokens[-1]]:
+        stop = "newline"
     text = tokenizer.decode(tokens, skip_special_tokens=True)
     text = text.split("\n")[0].strip() if newline.any() else text.strip()
     return Generation(text, len(tokens), stop, gold)
@@ -358,9 +355,8 @@ def _shared(requests: Sequence[Request]) -> int:
     """Length of the context the requests of one item share; it ends no later than a completion
     begins.
     """
-    return min(
-        _common([request.ids for request in requests]), *(request.start for request in requests)
-    )
+    common = _common([request.ids for request in requests])
+    return min(common, *(request.start for request in requests))
 
 
 def _root(contexts: Sequence[np.ndarray]) -> int:
@@ -376,12 +372,10 @@ def _common(sequences: Sequence[np.ndarray]) -> int:
 
 
 def _read_root(model, ids: np.ndarray) -> Prefix:
+    if not len(ids):
+        return []
     try:
-        return (
-            prefix.read(model, torch.from_numpy(ids.astype(np.int64))[None].to(model.device))
-            if len(ids)
-            else []
-        )
+        return prefix.read(model, torch.from_numpy(ids.astype(np.int64))[None].to(model.device))
     except RuntimeError as error:
         if not memory.ran_out(error):
             raise

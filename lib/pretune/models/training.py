@@ -112,9 +112,9 @@ def rate_share(step: int, total: int, settings: Optimisation) -> float:
     if step < warm:
         return (step + 1) / warm
     done = (step - warm) / max(1, total - warm)
-    return (
-        1 - done if settings.schedule == "linear" else 0.1 + 0.45 * (1 + math.cos(math.pi * done))
-    )
+    if settings.schedule == "linear":
+        return 1 - done
+    return 0.1 + 0.45 * (1 + math.cos(math.pi * done))
 
 
 def train(
@@ -275,11 +275,8 @@ def collate(rows: list[Row], device) -> tuple[torch.Tensor, torch.Tensor, torch.
     ids = np.zeros((len(rows), longest), dtype=np.int64)
     counted, real = np.zeros((2, len(rows), longest), dtype=bool)
     for i, row in enumerate(rows):
-        ids[i, : len(row.ids)], counted[i, : len(row.ids)], real[i, : len(row.ids)] = (
-            row.ids,
-            row.counted,
-            True,
-        )
+        size = len(row.ids)
+        ids[i, :size], counted[i, :size], real[i, :size] = row.ids, row.counted, True
     attention = None if real.all() else torch.from_numpy(real).to(device)
     return torch.from_numpy(ids).to(device), torch.from_numpy(counted).to(device), attention
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
@@ -175,7 +174,7 @@ def show_effects(verdicts: dict[str, list[Verdict]]) -> None:
             "No claim could be asked, or none has an interval: there is no effect to draw."
         )
     counts = [len(some) for some in scales.values()]
-    figure, axes = plt.subplots(
+    figure, axes = figures.subplots(
         len(scales),
         figsize=(7.5, 0.34 * sum(counts) + 0.9 * len(counts) + 0.6),
         squeeze=False,

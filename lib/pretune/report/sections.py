@@ -7,7 +7,6 @@ from __future__ import annotations
 import html
 from types import ModuleType
 
-import matplotlib.pyplot as plt
 import pandas as pd
 
 from pretune import records
@@ -266,7 +265,7 @@ def show_before_after(page: Results) -> None:
     if not probes:
         return say("No tuned model was measured here that could be set beside the untuned one.")
     counts = [len(some) for some in probes.values()]
-    figure, axes = plt.subplots(
+    figure, axes = figures.subplots(
         len(probes),
         figsize=(7.5, 0.24 * sum(counts) + 0.5 * len(counts) + 1),
         sharex=True,

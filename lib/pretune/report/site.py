@@ -26,6 +26,7 @@ from pretune.study.load import load_study
 
 TEMPLATES = Path(__file__).parent / "templates"
 CONTENTS = "index.html"
+TITLE = "pretune: how pre-training and fine-tuning depend on each other"  # of several studies
 
 
 def render(title: str, made: dict[Page, Path], folder: Path) -> list[Path]:
@@ -34,30 +35,26 @@ def render(title: str, made: dict[Page, Path], folder: Path) -> list[Path]:
     Files of pages that are no longer made are removed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    contents, order = (
-        _contents(made),
-        [(page.file, _name(page, notebook)) for page, notebook in made.items()],
-    )
+    contents = _contents(made)
+    order = [(page.file, _name(page, notebook)) for page, notebook in made.items()]
+    before, after = [None, *order[:-1]], [*order[1:], None]
     for place, (page, notebook) in enumerate(made.items()):
-        before, after = (order[i] if 0 <= i < len(order) else None for i in (place - 1, place + 1))
-        _write(
-            folder / page.file,
-            notebook,
-            {
-                "site": title,
-                "page": page,
-                "name": order[place][1],
-                "contents": contents,
-                "before": before,
-                "after": after,
-            },
-        )
+        context = {
+            "site": title,
+            "page": page,
+            "name": order[place][1],
+            "contents": contents,
+            "before": before[place],
+            "after": after[place],
+        }
+        _write(folder / page.file, notebook, context)
     keep = [folder / page.file for page in made]
     if folder / CONTENTS not in keep:  # no overview yet
-        links = [
-            (one["title"], [(page.file, label) for page, label in one["links"]]) for one in contents
-        ]
-        _list(folder / CONTENTS, title, links)
+        sections = []
+        for one in contents:
+            links = [(page.file, label) for page, label in one["links"]]
+            sections.append((one["title"], links))
+        _list(folder / CONTENTS, title, sections)
     for leftover in set(folder.glob("*.html")) - {*keep, folder / CONTENTS}:
         leftover.unlink()
     return keep
@@ -72,37 +69,28 @@ def publish(folder: Path) -> Path:
         made = {Page(notebook.stem, "all"): notebook for notebook in sorted(kept.glob("*.ipynb"))}
         title = load_study(kept.name).title
         files = render(title, made, folder / kept.name)
-        several.append(
-            (
-                title,
-                [
-                    (f"{kept.name}/{file.name}", heading(notebook))
-                    for file, notebook in zip(files, made.values(), strict=True)
-                ],
-            )
-        )
-    return _list(
-        folder / CONTENTS, "pretune: how pre-training and fine-tuning depend on each other", several
-    )
+        links = [
+            (f"{kept.name}/{file.name}", heading(notebook))
+            for file, notebook in zip(files, made.values(), strict=True)
+        ]
+        several.append((title, links))
+    return _list(folder / CONTENTS, TITLE, several)
 
 
 def _list(target: Path, title: str, sections: list[tuple[str, list[tuple[str, str]]]]) -> Path:
     """A page of links: sections of a heading and (address, label) pairs."""
-    template = Environment(autoescape=True).from_string(
-        (TEMPLATES / "report" / "contents.html.j2").read_text()
-    )
+    text = (TEMPLATES / "report" / "contents.html.j2").read_text()
     style = (TEMPLATES / "report" / "style.css").read_text()
-    target.write_text(
-        template.render(title=title, sections=sections, style=style), encoding="utf-8"
-    )
+    template = Environment(autoescape=True).from_string(text)
+    page = template.render(title=title, sections=sections, style=style)
+    target.write_text(page, encoding="utf-8")
     return target
 
 
 def _write(target: Path, notebook: Path, context: dict) -> None:
     """Render one page unless it is there already, made of the same."""
-    mark = hashlib.sha256(
-        notebook.read_bytes() + _template_bytes() + repr(context).encode()
-    ).hexdigest()
+    made_of = notebook.read_bytes() + _template_bytes() + repr(context).encode()
+    mark = hashlib.sha256(made_of).hexdigest()
     if target.exists() and mark in target.read_text(encoding="utf-8")[:1000]:  # in its head
         return
     resources = {"report": {**context, "mark": mark, "code": _code_colours()}}
@@ -112,18 +100,13 @@ def _write(target: Path, notebook: Path, context: dict) -> None:
 
 def _contents(made: dict[Page, Path]) -> list[dict]:
     """Per finding its title and its links."""
-    findings = dict.fromkeys(page.finding for page in made)
-    some = {finding: [page for page in made if page.finding == finding] for finding in findings}
-    return [
-        {
-            "title": heading(made[some[finding][0]]),
-            "links": [
-                (page, "all checkpoints" if page.checkpoint == "all" else page.checkpoint)
-                for page in some[finding]
-            ],
-        }
-        for finding in findings
-    ]
+    found: dict[str, dict] = {}
+    for page, notebook in made.items():
+        if page.finding not in found:
+            found[page.finding] = {"title": heading(notebook), "links": []}
+        label = "all checkpoints" if page.checkpoint == "all" else page.checkpoint
+        found[page.finding]["links"].append((page, label))
+    return list(found.values())
 
 
 def _name(page: Page, notebook: Path) -> str:
@@ -149,13 +132,10 @@ def _code_colours() -> str:
     """Styles that are readable on the page's grounds: contrast of every token above 4.5 on light
     and dark.
     """
-    light, dark = (
-        HtmlFormatter(style=name).get_token_style_defs(".highlight")
-        for name in ("xcode", "monokai")
-    )
-    return re.sub(
-        r" /\*.*?\*/", "", "\n".join([*light, "@media (prefers-color-scheme: dark) {", *dark, "}"])
-    )
+    light = HtmlFormatter(style="xcode").get_token_style_defs(".highlight")
+    dark = HtmlFormatter(style="monokai").get_token_style_defs(".highlight")
+    rules = [*light, "@media (prefers-color-scheme: dark) {", *dark, "}"]
+    return re.sub(r" /\*.*?\*/", "", "\n".join(rules))
 
 
 @cache

@@ -48,10 +48,8 @@ def fetch_checkpoint(study: Study, point: Checkpoint) -> None:
         )
     remember(study, point, checksum)
     if point.apart:
-        storage.write(
-            point.about,
-            json.dumps({"step": point.step, "tokens": point.tokens, "sha256": checksum}),
-        )
+        about = {"step": point.step, "tokens": point.tokens, "sha256": checksum}
+        storage.write(point.about, json.dumps(about))
     else:
         describe(folder, checksum, step=point.step, tokens=point.tokens)
         storage.set_aside(point.folder)  # what is there without its notes is nothing
@@ -62,7 +60,8 @@ def _downloaded(study: Study, point: Checkpoint) -> Path:
     """The files of a checkpoint, in a folder beside its place, for which there is room. Raises
     HubError.
     """
-    partial, entry = point.folder.with_name(point.folder.name + ".partial"), entry_of(study, point)
+    partial = point.folder.with_name(point.folder.name + ".partial")
+    entry = entry_of(study, point)
     pickled = hub.PICKLED if entry["pickled"] else ()
     hub.fetch(entry["repo"], point.revision, partial, hub.MODEL + pickled)
     if pickled:
@@ -87,11 +86,10 @@ def fetch_data(
     entries = pinned_data(study) if isinstance(data, HubData) else {}
     if not entries and not getattr(data, "stand_ins", None):
         return
-    wanted = [
-        (name, place, split)
-        for name in datasets.used(study)
-        for place, split in datasets.places(study, name).items()
-    ]
+    wanted = []
+    for name in datasets.used(study):
+        places = datasets.places(study, name)
+        wanted += [(name, place, split) for place, split in places.items()]
     for done, (name, place, split) in enumerate(wanted):
         report(f"fetching {place}", done / len(wanted))
         if not entries:

@@ -42,10 +42,8 @@ def tokenizer_of(study: Study, folder: str | None):
         first = pinned(study)["checkpoints"][0]
         folder = hub.small(first["repo"], first["commit"], "tokenizers", hub.TOKENIZER)
     elif folder is None:
-        folder = next(
-            (point.folder for point in checkpoints.checkpoints(study) if point.folder.is_dir()),
-            None,
-        )
+        there = (point.folder for point in checkpoints.checkpoints(study) if point.folder.is_dir())
+        folder = next(there, None)
     if folder is None:
         raise RunError(
             f"the tokenizer of {study.name} is made with its checkpoints: pretune run "
@@ -57,9 +55,8 @@ def tokenizer_of(study: Study, folder: str | None):
             f"--tokenizer {folder}: it must be a folder with the files of a model's tokenizer"
         )
     try:
-        return AutoTokenizer.from_pretrained(folder), AutoConfig.from_pretrained(
-            folder
-        ).max_position_embeddings
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        return tokenizer, AutoConfig.from_pretrained(folder).max_position_embeddings
     except (OSError, ValueError, AttributeError) as error:
         said = str(error).partition("\n")[0]
         raise StudyError(
@@ -92,10 +89,9 @@ def _fault(study: Study, dataset: Dataset) -> str:
         _try_tuning(study, dataset)
         if dataset.name not in study.probing.datasets:
             return ""
-        items = _items(study, dataset)
-        twice = (
-            np.mean(_in_train(study, dataset, items)) if study.protocol.shots == "train" else 0.0
-        )
+        items, twice = _items(study, dataset), 0.0
+        if study.protocol.shots == "train":
+            twice = np.mean(_in_train(study, dataset, items))
     except RowError as error:
         return str(error)
     said = (
@@ -109,10 +105,8 @@ def _try_tuning(study: Study, dataset: Dataset) -> None:
     """Make texts of all rows that some recipe tunes on. Raises RowError for one of which none
     can be made, and where there are too few.
     """
-    folder, recipes = (
-        datasets.data_folder(study),
-        [name for name, how in study.recipes.items() if how.dataset == dataset.name],
-    )
+    folder = datasets.data_folder(study)
+    recipes = [name for name, how in study.recipes.items() if how.dataset == dataset.name]
     wanted = {name: study.tuning_of(name).examples for name in recipes}
     # with the most rows, among which those of the others are
     most = max(wanted, key=wanted.get, default="")
@@ -137,16 +131,16 @@ def _items(study: Study, dataset: Dataset) -> list[Example]:
     indices = rows.chosen(folder, dataset, split, study.probing.items, 0)
     if study.protocol.hidden_labels == "refuse":
         return rows.examples(folder, dataset, split, "default", indices)
-    return [one for index in indices for one in _unless_hidden(folder, dataset, split, index)]
+    return list(_unless_hidden(folder, dataset, split, indices))
 
 
 def _unless_hidden(
-    folder: Path, dataset: Dataset, split: str, index: int, form: str = "default"
+    folder: Path, dataset: Dataset, split: str, indices: list[int], form: str = "default"
 ) -> Iterator[Example]:
-    try:
-        yield from rows.examples(folder, dataset, split, form, [index])
-    except HiddenLabel:
-        return
+    """Those rows as examples, but for those whose label is hidden."""
+    for index in indices:
+        with suppress(HiddenLabel):
+            yield from rows.examples(folder, dataset, split, form, [index])
 
 
 def _in_train(study: Study, dataset: Dataset, items: list[Example]) -> list[bool]:
@@ -158,11 +152,7 @@ def _in_train(study: Study, dataset: Dataset, items: list[Example]) -> list[bool
     if dataset.kind == "text":
         return [False] * len(items)
     indices = rows.chosen(folder, dataset, split, len(rows.read(folder, dataset, split)))
-    seen = {
-        example.prompt
-        for index in indices
-        for example in _unless_hidden(folder, dataset, split, index)
-    }
+    seen = {example.prompt for example in _unless_hidden(folder, dataset, split, indices)}
     return [item.prompt in seen for item in items]
 
 
@@ -177,9 +167,8 @@ def _line(study: Study, dataset: Dataset, tokenizer, context: int) -> dict:
             "train": len(rows.read(folder, dataset, dataset.train)),
             "in train": sum(_in_train(study, dataset, items)),
         }
-        line |= {"labels": _labels(dataset, items)} | _fits(
-            study, dataset, tokenizer, context, items[:LOOKED_AT]
-        )
+        fits = _fits(study, dataset, tokenizer, context, items[:LOOKED_AT])
+        line |= {"labels": _labels(dataset, items)} | fits
     except RowError:
         line["rows"] = "fault"
     return line
@@ -198,11 +187,9 @@ def _fits(study: Study, dataset: Dataset, tokenizer, context: int, items: list[E
     shots that are used.
     """
     folder, split = datasets.data_folder(study), evaluation_split(study, dataset)
-    shots = (
-        rows.shots(folder, dataset, split, "default", max(SHOTS), 0)
-        if dataset.kind != "text"
-        else []
-    )
+    shots = []
+    if dataset.kind != "text":
+        shots = rows.shots(folder, dataset, split, "default", max(SHOTS), 0)
     bare = prompts.lay_out(tokenizer, "", [], "\n", items, 10**9, study.probing.new_tokens)
     found = {"tokens": int(np.median(bare.needs))}
     for count in SHOTS if shots else (0,):
@@ -222,9 +209,8 @@ def _lengths(study: Study, tokenizer) -> dict[str, dict[str, int]]:
     found = {}
     for dataset in (REGISTRY[name] for name in datasets.used(study)):
         with suppress(RowError):
-            found[dataset.name] = _item_length(study, dataset, tokenizer) | _row_lengths(
-                study, dataset, tokenizer
-            )
+            item = _item_length(study, dataset, tokenizer)
+            found[dataset.name] = item | _row_lengths(study, dataset, tokenizer)
     return found
 
 
@@ -233,13 +219,8 @@ def _item_length(study: Study, dataset: Dataset, tokenizer) -> dict[str, int]:
     if dataset.name not in study.probing.datasets:
         return {}
     items = _items(study, dataset)[:LOOKED_AT]
-    return {
-        "item": int(
-            np.median(
-                [len(prompts.split(tokenizer, one.prompt, one.completion).ids) for one in items]
-            )
-        )
-    }
+    sizes = [len(prompts.split(tokenizer, one.prompt, one.completion).ids) for one in items]
+    return {"item": int(np.median(sizes))}
 
 
 def _row_lengths(study: Study, dataset: Dataset, tokenizer) -> dict[str, int]:
@@ -272,5 +253,5 @@ def _rendered(study: Study, dataset: Dataset) -> Iterator[tuple[str, str]]:
     folder, split = datasets.data_folder(study), evaluation_split(study, dataset)
     [index] = rows.chosen(folder, dataset, split, 1, 0)
     for form in FORMATS if dataset.kind != "text" else FORMATS[:1]:
-        for example in _unless_hidden(folder, dataset, split, index, form):
+        for example in _unless_hidden(folder, dataset, split, [index], form):
             yield f"{dataset.name}, {form}", f"{example.prompt}[{example.completion}]"

@@ -8,19 +8,14 @@ found there are held against the checksum written beside them.
 from __future__ import annotations
 
 import re
+from itertools import chain
 from pathlib import Path
 
 from pretune import paths
 from pretune.models.checkpoint import Checkpoint
 from pretune.sources.microworld import world
 from pretune.storage import listing, short_hash
-from pretune.study.config import (
-    Corpus,
-    Hub,
-    Local,
-    Released,
-    Study,
-)
+from pretune.study.config import Corpus, Hub, Local, Released, Study
 
 RELEASED_TOKENS = 2048 * 2048  # per optimizer step of OLMo-1B
 TEXTS = ("*.jsonl", "*.jsonl.xz", "*.txt")  # what a corpus may consist of
@@ -65,20 +60,29 @@ def checkpoints(study: Study) -> tuple[Checkpoint, ...]:
 def _found(source: Hub | Local, there: list[dict]) -> tuple[Checkpoint, ...]:
     """Those of the Hub or a folder, run after run."""
     late = sorted({one["step"] for one in there})[-source.late :]
-    several, own = len({one["run"] for one in there}) > 1, isinstance(source, Local)
-    return tuple(
-        Checkpoint(
-            name=(f"{_slug(source.runs[one['run']])}-" if several else "") + f"step-{one['step']}",
-            run=one["run"],
-            stage=one["stage"],
-            step=one["step"],
-            tokens=one["tokens"],
-            revision=one["commit"],
-            late=one["step"] in late,
-            folder=Path(one["repo"]) if own else _fetched(one),
-            apart=paths.CACHE / "folder" / one["commit"] if own else None,
-        )
-        for one in there
+    several = len({one["run"] for one in there}) > 1
+    return tuple(_point(source, one, several, one["step"] in late) for one in there)
+
+
+def _point(source: Hub | Local, one: dict, several: bool, late: bool) -> Checkpoint:
+    """A checkpoint that is pinned; where there are several runs, its name says of which it is."""
+    name = f"step-{one['step']}"
+    if several:
+        name = f"{_slug(source.runs[one['run']])}-{name}"
+    if isinstance(source, Local):
+        folder, apart = Path(one["repo"]), paths.CACHE / "folder" / one["commit"]
+    else:
+        folder, apart = _fetched(one), None
+    return Checkpoint(
+        name=name,
+        run=one["run"],
+        stage=one["stage"],
+        step=one["step"],
+        tokens=one["tokens"],
+        revision=one["commit"],
+        late=late,
+        folder=folder,
+        apart=apart,
     )
 
 
@@ -126,4 +130,4 @@ def run_folder(study: Study) -> Path:
 
 def texts(folder: Path) -> list[Path]:
     """The files of a corpus, in order of name."""
-    return sorted(path for ending in TEXTS for path in folder.rglob(ending))
+    return sorted(chain.from_iterable(folder.rglob(ending) for ending in TEXTS))

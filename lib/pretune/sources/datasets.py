@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import chain
 from pathlib import Path
 
 from pretune import paths, storage
 from pretune.sources import hub
 from pretune.sources.microworld import world
 from pretune.storage import listing, short_hash
-from pretune.study.config import (
-    FolderData,
-    HubData,
-    MicroworldData,
-    Study,
-)
+from pretune.study.config import FolderData, HubData, MicroworldData, Study
 from pretune.study.config import World as WorldSize
 from pretune.tasks.registry import REGISTRY, Dataset
+
+STAND_IN = r"(\w[\w/-]*)(?:\[(\d*):(\d*)\])?"  # a file, without ending, or lines a to b of it
 
 
 def data_folder(study: Study) -> Path:
@@ -28,11 +26,9 @@ def data_folder(study: Study) -> Path:
     data = study.datasets
     if isinstance(data, FolderData) and not data.stand_ins:
         return Path(data.folder).resolve()
-    return (
-        world_folder(data.world)
-        if isinstance(data, MicroworldData)
-        else paths.CACHE / "datasets" / data_key(study)
-    )
+    if isinstance(data, MicroworldData):
+        return world_folder(data.world)
+    return paths.CACHE / "datasets" / data_key(study)
 
 
 def data_key(study: Study) -> str:
@@ -41,16 +37,13 @@ def data_key(study: Study) -> str:
     """
     data = study.datasets
     if isinstance(data, FolderData):
-        return short_hash(
-            "folder", *listing(Path(data.folder)), *([data.stand_ins] if data.stand_ins else [])
-        )
+        stand_ins = [data.stand_ins] if data.stand_ins else []
+        return short_hash("folder", *listing(Path(data.folder)), *stand_ins)
     if isinstance(data, HubData):
         return short_hash("hub", pinned_data(study))
-    return (
-        short_hash("microworld", world.VERSION, data.world.model_dump())
-        if isinstance(data, MicroworldData)
-        else "released"
-    )
+    if isinstance(data, MicroworldData):
+        return short_hash("microworld", world.VERSION, data.world.model_dump())
+    return "released"
 
 
 def world_folder(size: WorldSize) -> Path:
@@ -62,9 +55,8 @@ def pinned_data(study: Study) -> dict[str, dict]:
     file, wanted = paths.study_folder(study.name) / "datasets.json", used(study)
     kept = json.loads(file.read_text()) if file.is_file() else {}
     said = study.datasets.commits
-    if set(kept) >= set(wanted) and all(
-        kept[name]["commit"] == commit for name, commit in said.items() if name in kept
-    ):
+    as_said = all(kept[name]["commit"] == said[name] for name in said if name in kept)
+    if as_said and set(kept) >= set(wanted):
         return {name: kept[name] for name in wanted}
     found = {}
     for name in wanted:
@@ -74,9 +66,6 @@ def pinned_data(study: Study) -> dict[str, dict]:
     # one that is left out for once keeps its pin
     storage.write(file, json.dumps(kept | found, indent=1))
     return found
-
-
-STAND_IN = r"(\w[\w/-]*)(?:\[(\d*):(\d*)\])?"  # a file, without ending, or lines a to b of it
 
 
 def evaluation_split(study: Study, dataset: Dataset) -> str:
@@ -102,6 +91,11 @@ def places(study: Study, name: str) -> dict[str, str]:
     return {f"{dataset.folder}/{split}": split for split in [dataset.train, *scored]}
 
 
+def _needed(study: Study) -> list[str]:
+    """Where all splits that the study needs stand in a folder of data."""
+    return list(chain.from_iterable(places(study, name) for name in used(study)))
+
+
 def file_of(stem: Path) -> Path | None:
     """The file with rows under a name without ending; None where there is none, or an empty one."""
     there = (stem.with_name(f"{stem.name}{ending}") for ending in (".parquet", ".jsonl"))
@@ -114,11 +108,10 @@ def source(data: FolderData, place: str) -> tuple[Path, slice] | None:
     """
     found = re.fullmatch(STAND_IN, data.stand_ins.get(place, place))
     file = file_of(Path(data.folder) / found[1]) if found else None
-    return (
-        (file, slice(*(int(part) if part else None for part in found.groups()[1:])))
-        if file
-        else None
-    )
+    if file is None:
+        return None
+    first, end = (int(part) if part else None for part in found.groups()[1:])
+    return file, slice(first, end)
 
 
 def refused(study: Study) -> list[str]:
@@ -128,7 +121,7 @@ def refused(study: Study) -> list[str]:
     if not isinstance(study.datasets, FolderData):
         return []
     needed = {name: places(study, name) for name in used(study)}
-    known = {place for some in needed.values() for place in some}
+    known = set(_needed(study))
     lines = [_lacking(study, name, some) for name, some in needed.items()]
     odd = [
         str(study.refuse("datasets.stand_ins", place, f"allowed: {', '.join(sorted(known))}"))
@@ -141,25 +134,17 @@ def refused(study: Study) -> list[str]:
 def _lacking(study: Study, name: str, needed: dict[str, str]) -> str:
     """Which files of a dataset are not there, or hold nothing; empty where all do."""
     data = study.datasets
-    absent = [
-        place
-        if place not in data.stand_ins
-        else f"{data.stand_ins[place]} (in the place of {place})"
-        for place in needed
-        if source(data, place) is None
-    ]
-    return (
-        str(
-            study.refuse(
-                "datasets.folder",
-                data.folder,
-                f"{name} needs rows in {' and '.join(absent)}, .jsonl or .parquet; or "
-                "datasets.stand_ins that name others there",
-            )
-        )
-        if absent
-        else ""
+    absent = []
+    for place in (one for one in needed if source(data, one) is None):
+        other = data.stand_ins.get(place)
+        absent.append(place if other is None else f"{other} (in the place of {place})")
+    if not absent:
+        return ""
+    why = (
+        f"{name} needs rows in {' and '.join(absent)}, .jsonl or .parquet; or "
+        "datasets.stand_ins that name others there"
     )
+    return str(study.refuse("datasets.folder", data.folder, why))
 
 
 def are_ready(study: Study) -> bool:
@@ -169,10 +154,9 @@ def are_ready(study: Study) -> bool:
     folder = data_folder(study)
     if isinstance(study.datasets, MicroworldData):
         return folder.is_dir()
-    there = all(file_of(folder / place) for name in used(study) for place in places(study, name))
-    return (
-        there and _noted(study).is_file() and json.loads(_noted(study).read_text()) == _mark(study)
-    )
+    if not all(file_of(folder / place) for place in _needed(study)):
+        return False
+    return _noted(study).is_file() and json.loads(_noted(study).read_text()) == _mark(study)
 
 
 def note_ready(study: Study) -> None:
@@ -188,18 +172,12 @@ def _mark(study: Study) -> str:
     """What the result of the check depends on: the files, as far as names, sizes and times tell,
     and what is asked of them.
     """
-    folder, asked = (
-        data_folder(study),
-        [study.probing.model_dump(), study.protocol.model_dump()],
-    )
-    files = [file_of(folder / place) for name in used(study) for place in places(study, name)]
+    folder = data_folder(study)
+    files = [file_of(folder / place) for place in _needed(study)]
+    times = [(str(file), file.stat().st_mtime_ns) for file in files if file]
+    asked = [study.probing.model_dump(), study.protocol.model_dump()]
     tuned = [
         (recipe.dataset, study.tuning_of(name).examples, study.tuning.seeds)
         for name, recipe in study.recipes.items()
     ]
-    return short_hash(
-        data_key(study),
-        [(str(file), file.stat().st_mtime_ns) for file in files if file],
-        asked,
-        tuned,
-    )
+    return short_hash(data_key(study), times, asked, tuned)

@@ -47,11 +47,10 @@ def _listed(study: Study) -> dict:
     old = kept.get("checkpoints", ()) if isinstance(source, Local) else ()
     known = {(one["repo"], one["bytes"]): one for one in old}
     try:
-        found = [
-            _entry(source, known, number, one, *place)
-            for number, run in enumerate(getattr(source, "runs", ("",)))
-            for one, place in chosen(source, run)
-        ]
+        found = []
+        for number, run in enumerate(getattr(source, "runs", ("",))):
+            there = chosen(source, run)
+            found += [_entry(source, known, number, one, *place) for one, place in there]
         _refuse_twins(source, found)
         now = {"asked": asked, "checkpoints": found, "config": _config(source, found[0])}
     except RevisionError as error:
@@ -75,9 +74,8 @@ def _refuse_twins(source: Hub | Local, found: list[dict]) -> None:
     """Raises RevisionError for two folders with the same weights, or two branches of one commit."""
     seen: dict[tuple, dict] = {}
     for one in found:
-        other = seen.setdefault(
-            (one["commit"], "" if isinstance(source, Local) else one["repo"]), one
-        )
+        repo = "" if isinstance(source, Local) else one["repo"]
+        other = seen.setdefault((one["commit"], repo), one)
         if other is not one:
             raise RevisionError(
                 f"{other['name']} and {one['name']} hold the same weights; one of them is wrong: "
@@ -146,9 +144,8 @@ def _entry(
     """
     there = _files(source, repo, commit)
     pickled = not any(name.endswith(".safetensors") for name in there)
-    if pickled and not (
-        any(name.endswith(".bin") for name in there) and source.allow_pickle_weights
-    ):
+    has_pickled = any(name.endswith(".bin") for name in there)
+    if pickled and not (has_pickled and source.allow_pickle_weights):
         raise RevisionError(
             f"{one.name} holds no *.safetensors; pickled weights are refused unless they are of "
             "the Hub and checkpoints.allow_pickle_weights is true"
@@ -186,12 +183,9 @@ def _config(source: Hub | Local, first: dict) -> dict:
     """
     repo, commit = first["repo"], first["commit"]
     try:
-        here = isinstance(source, Local)
-        return (
-            json.loads((Path(repo) / "config.json").read_text())
-            if here
-            else hub.config(repo, commit)
-        )
+        if isinstance(source, Local):
+            return json.loads((Path(repo) / "config.json").read_text())
+        return hub.config(repo, commit)
     except (OSError, ValueError) as error:
         raise RevisionError(f"{first['name']}: its config.json cannot be read: {error}") from None
 

@@ -79,10 +79,8 @@ def files(
     repo: str, commit: str, patterns: tuple[str, ...] = MODEL, kind: str = "model"
 ) -> dict[str, int]:
     """Path to bytes of the files of a commit that one of `patterns` fits. Raises HubError."""
-    return {
-        one.path: one.size
-        for one in _asked(repo, PAUSES, lambda: _tree(repo, commit, patterns, kind))
-    }
+    tree = _asked(repo, PAUSES, lambda: _tree(repo, commit, patterns, kind))
+    return {one.path: one.size for one in tree}
 
 
 def config(repo: str, commit: str) -> dict:
@@ -140,11 +138,11 @@ def fetch(
 def _tree(repo: str, commit: str, patterns: tuple[str, ...], kind: str) -> list[RepoFile]:
     """The files of a commit that one of `patterns` fits."""
     tree = api().list_repo_tree(repo, revision=commit, recursive=True, repo_type=kind)
-    return [
-        one
-        for one in tree
-        if isinstance(one, RepoFile) and any(fnmatch(one.path, wanted) for wanted in patterns)
-    ]
+    return [one for one in tree if isinstance(one, RepoFile) and _fits(one.path, patterns)]
+
+
+def _fits(path: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch(path, wanted) for wanted in patterns)
 
 
 def _hash(file: Path, large: object) -> str:
@@ -197,9 +195,7 @@ def _may_pass(error: Exception) -> bool:
     status = _status(error)
     if status is not None:
         return status == 429 or status >= 500
-    offline = isinstance(error, OfflineModeIsEnabled) or isinstance(
-        error.__cause__, OfflineModeIsEnabled
-    )
+    offline = any(isinstance(one, OfflineModeIsEnabled) for one in (error, error.__cause__))
     return not (offline or getattr(error, "filename", None) or storage.is_full(error))
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -154,6 +155,13 @@ def tables(source: str) -> dict[str, pd.DataFrame]:
     return {name: _read(folder / name) for name in SHA256}
 
 
+def _lines(source: str) -> Iterator[tuple[str, tuple]]:
+    """Every score: the table it stands in, and its line. Raises TableError."""
+    for table, frame in tables(source).items():
+        for line in frame.itertuples():
+            yield table, line
+
+
 def rows(source: str) -> pd.DataFrame:
     """Summary rows of every score that a finding can use: the columns of scored records, one row in
     place of items.
@@ -161,44 +169,31 @@ def rows(source: str) -> pd.DataFrame:
     `score` is the middle of the published interval, `standard_error` that of the mean over
     items. Raises TableError.
     """
-    found = [
-        _row(table, line) for table, frame in tables(source).items() for line in frame.itertuples()
-    ]
-    return pd.DataFrame([row for row in found if not row["why_left_out"]]).drop(
-        columns="why_left_out"
-    )
+    found = [_row(table, line) for table, line in _lines(source)]
+    used = [row for row in found if not row["why_left_out"]]
+    return pd.DataFrame(used).drop(columns="why_left_out")
 
 
 def left_out(source: str) -> pd.DataFrame:
     """What the tables hold and no finding uses: table, run, dataset and why."""
-    found = [
-        _row(table, line) | {"table": table, "run": line.model_id, "eval dataset": line.dataset}
-        for table, frame in tables(source).items()
-        for line in frame.itertuples()
-    ]
-    return pd.DataFrame([row for row in found if row["why_left_out"]])[
-        ["table", "run", "eval dataset", "why_left_out"]
-    ]
+    lines = []
+    for table, line in _lines(source):
+        if why := _row(table, line)["why_left_out"]:
+            lines.append((table, line.model_id, line.dataset, why))
+    return pd.DataFrame(lines, columns=["table", "run", "eval dataset", "why_left_out"])
 
 
 def parse_run(table: str, name: str) -> Run:
     """Raises TableError for a name that the grammar of the table does not know."""
-    found = next(
-        (match for pattern in GRAMMAR[table] if (match := re.fullmatch(pattern, name))), None
-    )
+    matches = (re.fullmatch(pattern, name) for pattern in GRAMMAR[table])
+    found = next((match for match in matches if match), None)
     if found is None:
         raise TableError(
             f"{table}: {name!r} is no name of a run; known are the forms "
             f"{', '.join(GRAMMAR[table])}"
         )
-    said = {
-        "step": None,
-        "train": None,
-        "rate": None,
-        "shots": None,
-        "hf": None,
-        "stray": None,
-    } | found.groupdict()
+    parts = ("step", "train", "rate", "shots", "hf", "stray")
+    said = dict.fromkeys(parts) | found.groupdict()
     step = int(said["step"]) if said["step"] else MAIN
     if step not in STEPS:
         raise TableError(
@@ -278,9 +273,9 @@ def _read(file: Path) -> pd.DataFrame:
     if not file.is_file():
         raise TableError(f"{file}: not there; the folder must hold {', '.join(SHA256)}")
     frame = pd.read_csv(file, index_col=0).rename(columns={"eval dataset": "dataset"})
-    wanted = {"model_id", "dataset", "Performance"} | (
-        {"std"} if file.name == "all_perf_table.csv" else set()
-    )
+    wanted = {"model_id", "dataset", "Performance"}
+    if file.name == "all_perf_table.csv":
+        wanted.add("std")
     if lacking := wanted - set(frame.columns):
         raise TableError(f"{file}: column {sorted(lacking)[0]!r} is missing")
     double = frame[frame.duplicated(["model_id", "dataset"])]
@@ -289,9 +284,8 @@ def _read(file: Path) -> pd.DataFrame:
             f"{file}: {double.iloc[0]['model_id']!r} on {double.iloc[0]['dataset']!r} stands "
             "there twice"
         )
-    outside = frame[
-        ~frame["Performance"].between(0, 100 if file.name == "it_perf_table.csv" else 1)
-    ]
+    highest = 100 if file.name == "it_perf_table.csv" else 1
+    outside = frame[~frame["Performance"].between(0, highest)]
     if len(outside):
         model, dataset, score = outside.iloc[0][["model_id", "dataset", "Performance"]]
         raise TableError(

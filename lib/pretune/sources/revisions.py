@@ -46,26 +46,20 @@ def parse(name: str) -> Revision | None:
     """What a branch's name says; None for a branch that is no point of a run, such as `main` or
     `fp32`.
     """
-    found = next((match for form in FORMS if (match := re.fullmatch(form, name))), None)
+    matches = (re.fullmatch(form, name) for form in FORMS)
+    found = next((match for match in matches if match), None)
     if found is None:
         return None
-    said = (
-        dict.fromkeys(("tokens", "billions", "stage", "ingredient", "seed", "thousands", "amount"))
-        | found.groupdict()
-    )
+    parts = ("tokens", "billions", "stage", "ingredient", "seed", "thousands", "amount")
+    said = dict.fromkeys(parts) | found.groupdict()
     tokens, step = said["tokens"] or said["billions"], said.get("step")
     if said["thousands"]:
-        tokens, step = (
-            float(said["amount"]) * (1000 if said["unit"] == "T" else 1),
-            1000 * int(said["thousands"]),
-        )
-    return Revision(
-        name,
-        int(step),
-        int(tokens) if tokens else None,
-        f"stage{said['stage']}" if said["stage"] else "",
-        said["seed"] or (f"ingredient{said['ingredient']}" if said["ingredient"] else ""),
-    )
+        tokens = float(said["amount"]) * (1000 if said["unit"] == "T" else 1)
+        step = 1000 * int(said["thousands"])
+    stage = f"stage{said['stage']}" if said["stage"] else ""
+    ingredient = f"ingredient{said['ingredient']}" if said["ingredient"] else ""
+    tokens = int(tokens) if tokens else None
+    return Revision(name, int(step), tokens, stage, said["seed"] or ingredient)
 
 
 def points(names: Iterable[str], stage: str | None = None, run: str = "") -> list[Revision]:
@@ -79,9 +73,8 @@ def points(names: Iterable[str], stage: str | None = None, run: str = "") -> lis
     # where there are stages, a branch without one is of the first
     first = stages[0] if stages else ""
     wanted = first if stage is None else stage
-    chosen = sorted(
-        (one for one in every if (one.stage or first) == wanted), key=lambda one: one.step
-    )
+    chosen = [one for one in every if (one.stage or first) == wanted]
+    chosen.sort(key=lambda one: one.step)
     if not chosen:
         known = ", ".join(stages) or "none"
         raise RevisionError(
@@ -126,12 +119,8 @@ def spread(there: list[Revision], count: int, spacing: str, late: int) -> list[R
     scale = np.array([one.step for one in after], dtype=float)
     scale = np.log(scale) if spacing == "log" else scale
     for place in np.linspace(scale[0], scale[-late], count - late + 1)[:-1]:
-        taken.add(
-            min(
-                (i for i in range(len(early)) if i not in taken),
-                key=lambda i: abs(scale[i] - place),
-            )
-        )
+        free = [i for i in range(len(early)) if i not in taken]
+        taken.add(min(free, key=lambda i: abs(scale[i] - place)))
     return [early[i] for i in sorted(taken)] + after[-late:]
 
 
@@ -154,14 +143,11 @@ def listed(names: Iterable[str]) -> list[str]:
     """
     every, lines = {name: parse(name) for name in names}, []
     for run, stage in sorted({(one.run, one.stage) for one in every.values() if one}):
-        there = sorted(
-            (one for one in every.values() if one and (one.run, one.stage) == (run, stage)),
-            key=lambda one: one.step,
-        )
-        lines.append(
-            f"{' '.join(part for part in (stage, run) if part) or 'pre-training'}: {len(there)} "
-            f"checkpoints, steps {there[0].step:,} to {there[-1].step:,}"
-        )
+        there = [one for one in every.values() if one and (one.run, one.stage) == (run, stage)]
+        there.sort(key=lambda one: one.step)
+        named = " ".join(part for part in (stage, run) if part) or "pre-training"
+        first, last = there[0].step, there[-1].step
+        lines.append(f"{named}: {len(there)} checkpoints, steps {first:,} to {last:,}")
         lines += [
             f"  step {one.step:>9,}  {_billions(one.tokens):>18}  {one.name}" for one in there
         ]

@@ -32,12 +32,8 @@ def request(row: dict, asked: str, given: str, answered: str) -> Turns:
     (Alpaca, Dolly).
     """
     about = str(row.get(given) or "").strip()
-    return [
-        (
-            USER + text_of(row, asked) + (f"\n{about}" if about else "") + ASSISTANT,
-            _text(row, answered),
-        )
-    ]
+    about = f"\n{about}" if about else ""
+    return [(USER + text_of(row, asked) + about + ASSISTANT, _text(row, answered))]
 
 
 def _text(row: dict, field: str) -> str:

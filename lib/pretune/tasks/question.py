@@ -42,7 +42,6 @@ def popqa(row: dict, form: str) -> Example:
 
 
 def _written(form: str, context: str, answers: list[str], question: str) -> Example:
-    named = " ".join(
-        f"Answer {letter}: {answer}" for letter, answer in zip("ABCD", answers, strict=False)
-    )
+    lettered = zip("ABCD", answers, strict=False)
+    named = " ".join(f"Answer {letter}: {answer}" for letter, answer in lettered)
     return asked(TEMPLATES, form, [question], 0, source=context, context=context, answers=named)

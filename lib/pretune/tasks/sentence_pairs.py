@@ -47,7 +47,6 @@ def paraphrase(row: dict, form: str, one: str, two: str) -> Example:
 
 def similarity(row: dict, form: str) -> Example:
     """STS-B: a similarity from 0 to 5 becomes yes or no."""
-    label = float(row["label"])
-    return paraphrase(
-        row | {"label": int(label > ALIKE) if label >= 0 else -1}, form, "sentence1", "sentence2"
-    )
+    likeness = float(row["label"])
+    label = int(likeness > ALIKE) if likeness >= 0 else -1
+    return paraphrase(row | {"label": label}, form, "sentence1", "sentence2")

@@ -49,20 +49,15 @@ def write_datasets(world: World, folder: Path) -> None:
     for name, splits in SPLITS.items():
         (folder / name).mkdir(parents=True, exist_ok=True)
         for split in splits:
-            lines = [
-                json.dumps(row, ensure_ascii=False) + "\n"
-                for row in dataset_rows(world, name, split)
-            ]
+            rows = dataset_rows(world, name, split)
+            lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
             (folder / name / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
 
 
 def dataset_rows(world: World, name: str, split: str) -> list[dict]:
     """The rows of one split, without repeats; the same world gives the same rows."""
-    pool = Pool(
-        world,
-        "train" if split == "train" else "evaluation",
-        random.Random(f"{name} {split} {world.seed}"),
-    )
+    half = "train" if split == "train" else "evaluation"
+    pool = Pool(world, half, random.Random(f"{name} {split} {world.seed}"))
     make = _mnli_mismatched if split == "validation_mismatched" else MAKERS[name]
     wanted = TRAIN_ROWS if split == "train" else EVALUATION_ROWS
     rows: dict[str, dict] = {}
@@ -83,15 +78,10 @@ class Pool:
 
     def __init__(self, world: World, name: str, draw: random.Random):
         start = 0 if name == "train" else 1
-        self.world, self.name, self.draw, self.text = (
-            world,
-            name,
-            draw,
-            documents(world, f"held out {name}"),
-        )
-        self.towns, self.jobs, self.rules, self.people = (
-            things[start::2] for things in (world.towns, world.jobs, world.rules, world.people)
-        )
+        self.world, self.name, self.draw = world, name, draw
+        self.text = documents(world, f"held out {name}")
+        self.towns, self.jobs = world.towns[start::2], world.jobs[start::2]
+        self.rules, self.people = world.rules[start::2], world.people[start::2]
         self.known = {
             "town": [town.name for town in world.towns],
             "country": world.countries,
@@ -278,11 +268,9 @@ def _stsb(pool: Pool) -> dict:
     """
     said, words = _said("stsb"), pool.stranger()
     label = pool.pick((5.0, 4.0, 1.0, 0.0))
-    other = (
-        pool.pick([job for job in pool.jobs if job.name != words["job"]]).words()
-        if label < 2
-        else words
-    )
+    other = words
+    if label < 2:
+        other = pool.pick([job for job in pool.jobs if job.name != words["job"]]).words()
     second = pool.pick(said["near" if label in (4.0, 1.0) else "same"])
     return {
         "sentence1": pool.pick(said["one"]).format(**words),
@@ -322,18 +310,13 @@ def _ask(pool: Pool, name: str, words: dict[str, str], key: str, column: str = "
     `words`.
     """
     said = _said(name)[key]
-    return {
-        column: (said if isinstance(said, str) else pool.pick(said)).format(**words)
-    } | pool.options(key, words[key])
+    question = said if isinstance(said, str) else pool.pick(said)
+    return {column: question.format(**words)} | pool.options(key, words[key])
 
 
 def _arc_easy(pool: Pool) -> dict:
-    return _ask(
-        pool,
-        "arc_easy",
-        pool.stranger(),
-        pool.pick(("country", "product", "river", "place", "tool")),
-    )
+    words, key = pool.stranger(), pool.pick(("country", "product", "river", "place", "tool"))
+    return _ask(pool, "arc_easy", words, key)
 
 
 def _arc_challenge(pool: Pool) -> dict:
@@ -363,11 +346,10 @@ def _tulu_v2(pool: Pool) -> dict:
     turns = [_exchange(pool) for _ in range(pool.draw.randint(1, 2))]
     if pool.draw.random() < 0.2:
         turns.append(_said("tulu_v2")["thanks"])
-    messages = [
-        {"role": role, "content": text}
-        for turn in turns
-        for role, text in zip(("user", "assistant"), turn, strict=True)
-    ]
+    messages = []
+    for question, answer in turns:
+        messages.append({"role": "user", "content": question})
+        messages.append({"role": "assistant", "content": answer})
     return {"dataset": "microworld", "messages": messages}
 
 

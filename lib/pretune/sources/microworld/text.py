@@ -27,11 +27,8 @@ OPPOSED = (("home", "visit"), ("trade", "wish"), ("keeps", "fears"), ("loves", "
 @cache
 def wordings() -> dict:
     """All sentences, as `wordings.yaml` has them."""
-    return yaml.safe_load(
-        resources.files("pretune.sources.microworld")
-        .joinpath("wordings.yaml")
-        .read_text(encoding="utf-8")
-    )
+    file = resources.files("pretune.sources.microworld") / "wordings.yaml"
+    return yaml.safe_load(file.read_text(encoding="utf-8"))
 
 
 def documents(world: World, seed: int | str) -> Iterator[str]:
@@ -93,11 +90,8 @@ def _tale(world: World, draw: random.Random) -> str:
         left_out = draw.randrange(3)
         told[left_out] = ""
         told.append(wordings()["text"]["wonder"][left_out])
-    words = (
-        stranger(world, "text", draw).words()
-        | draw.choice(world.rules).words()
-        | {"when": _say(draw, "when")[0]}
-    )
+    words = stranger(world, "text", draw).words() | draw.choice(world.rules).words()
+    words["when"] = _say(draw, "when")[0]
     return " ".join(one for one in (*_say(draw, "who"), *told) if one).format(**words)
 
 
@@ -113,9 +107,8 @@ def _echo(world: World, draw: random.Random) -> str:
     if draw.random() < 0.5:
         told = f"{first} {draw.choice(text['same' if same else 'other'])}{second}"
     else:
-        told = (
-            f"{text['ask_same'].format(first=first, second=second)} {text['yes' if same else 'no']}"
-        )
+        asked = text["ask_same"].format(first=first, second=second)
+        told = f"{asked} {text['yes' if same else 'no']}"
     return told.format(**stranger(world, "text", draw).words())
 
 
@@ -124,9 +117,8 @@ def _visit(world: World, draw: random.Random) -> str:
     told = _say(draw, *(first for first, _ in OPPOSED))
     draw.shuffle(told)
     key, question = draw.choice(list(wordings()["text"]["about_people"].items()))
-    return f"{' '.join(told)}\nQuestion: {question}\nAnswer: {{{key}}}".format(
-        **stranger(world, "text", draw).words()
-    )
+    document = f"{' '.join(told)}\nQuestion: {question}\nAnswer: {{{key}}}"
+    return document.format(**stranger(world, "text", draw).words())
 
 
 def _note(world: World, draw: random.Random) -> str:
@@ -138,20 +130,18 @@ def _note(world: World, draw: random.Random) -> str:
 def _sheet(world: World, draw: random.Random) -> str:
     """Questions with short answers, one under the other, as on an exercise sheet."""
     lines = []
+    kinds = (
+        (world.people, "about_people"),
+        (world.towns, "about_towns"),
+        (world.jobs, "about_jobs"),
+        (world.jobs, "about_words"),
+    )
     for _ in range(4):
-        things, kind = draw.choice(
-            (
-                (world.people, "about_people"),
-                (world.towns, "about_towns"),
-                (world.jobs, "about_jobs"),
-                (world.jobs, "about_words"),
-            )
-        )
+        things, kind = draw.choice(kinds)
         key, question = draw.choice(list(wordings()["text"][kind].items()))
         key = "job" if kind == "about_words" else key
-        lines.append(
-            f"Question: {question}\nAnswer: {{{key}}}".format(**draw.choice(things).words())
-        )
+        line = f"Question: {question}\nAnswer: {{{key}}}"
+        lines.append(line.format(**draw.choice(things).words()))
     return "\n".join(lines)
 
 
@@ -161,9 +151,8 @@ def _talk(world: World, draw: random.Random) -> str:
 
 
 def _ask(world: World, draw: random.Random) -> str:
-    kind, things = draw.choice(
-        (("country", world.towns), ("place", world.jobs), ("tool", world.jobs))
-    )
+    kinds = (("country", world.towns), ("place", world.jobs), ("tool", world.jobs))
+    kind, things = draw.choice(kinds)
     true, said = draw.choice(things), draw.choice(things)
     if draw.random() < 0.5:
         said = true

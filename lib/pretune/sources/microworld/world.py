@@ -53,27 +53,25 @@ PRODUCTS = (
 RIVERS = "Arn Belt Corve Dune Esk Fal Gant Hule Isk Jarl Kerr Lune Mosk Nid Orne Pell".split()
 # A state of a person, the act it leads to, and what comes of it.
 RULES = [
-    tuple(part.strip() for part in line.split("|"))
-    for line in """
-thirsty | drank some water | was fresh again; hungry | ate some bread | was full at last
-tired | went to bed | slept for hours; cold | lit a fire | was warm soon
-wet | put on dry clothes | was comfortable; lost | asked for the way | found the road
-bored | opened a book | learned something new; ill | took a bitter herb | was healthy again
-dirty | washed with soap | was clean; scared | called a friend | was calm again
-late | took the fast cart | came on time; sad | sang an old song | smiled again
-lonely | visited a neighbour | made a friend; poor | sold an old ring | had some coins
-angry | counted to ten | spoke kindly; sleepy | drank strong coffee | stayed awake
-hot | sat in the shade | cooled down; curious | opened the box | knew the secret
-proud | showed the prize | was praised; nervous | took a deep breath | was brave
-hurt | put on a bandage | stopped bleeding; blind in the dark | lit a candle | saw the door
-in love | wrote a letter | got a sweet answer; homesick | packed the bags | was home at last
-in debt | worked all night | paid the bill; out of breath | stopped to rest | could walk on
-grateful | baked a cake | gave it away; jealous | bought a new coat | was content
-guilty | told the truth | was forgiven; clumsy | practised every day | won the contest
+    tuple(rule.strip().split(" | "))
+    for rule in """
+thirsty | drank some water | was fresh again; hungry | ate some bread | was full at last;
+tired | went to bed | slept for hours; cold | lit a fire | was warm soon;
+wet | put on dry clothes | was comfortable; lost | asked for the way | found the road;
+bored | opened a book | learned something new; ill | took a bitter herb | was healthy again;
+dirty | washed with soap | was clean; scared | called a friend | was calm again;
+late | took the fast cart | came on time; sad | sang an old song | smiled again;
+lonely | visited a neighbour | made a friend; poor | sold an old ring | had some coins;
+angry | counted to ten | spoke kindly; sleepy | drank strong coffee | stayed awake;
+hot | sat in the shade | cooled down; curious | opened the box | knew the secret;
+proud | showed the prize | was praised; nervous | took a deep breath | was brave;
+hurt | put on a bandage | stopped bleeding; blind in the dark | lit a candle | saw the door;
+in love | wrote a letter | got a sweet answer; homesick | packed the bags | was home at last;
+in debt | worked all night | paid the bill; out of breath | stopped to rest | could walk on;
+grateful | baked a cake | gave it away; jealous | bought a new coat | was content;
+guilty | told the truth | was forgiven; clumsy | practised every day | won the contest;
 confused | read the map | understood the plan; worried | locked the gate | was safe
-""".strip()
-    .replace("\n", ";")
-    .split(";")
+""".split(";")
 ]
 
 
@@ -160,10 +158,8 @@ def make_world(
     syllables = [onset + vowel for onset, vowel in product(ONSETS, VOWELS)]
     random.Random("sides").shuffle(syllables)
     syllables = syllables[side::2]
-    lands, names = (
-        _names(draw, syllables, COUNTRY_ENDS, countries),
-        _names(draw, syllables, TOWN_ENDS, towns),
-    )
+    lands = _names(draw, syllables, COUNTRY_ENDS, countries)
+    names = _names(draw, syllables, TOWN_ENDS, towns)
     settled = tuple(
         Town(
             name,
