@@ -4,6 +4,7 @@ import itertools
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,10 +15,11 @@ from conftest import OUTPUTS
 from pretune import measures
 from pretune.analysis import statistics
 from pretune.errors import StudyError
+from pretune.measures import choices
+from pretune.measures.base import Subject
 from pretune.models import pretraining
 from pretune.models.checkpoint import Checkpoint
 from pretune.plan.cells import Model, Probe
-from pretune.records import table
 from pretune.run import cell, prepare
 from pretune.run import probe as probes
 from pretune.sources import datasets
@@ -45,12 +47,11 @@ def seen(model, tokenizer, dataset, *overrides, **changes):
     probes.look(
         study,
         Model(POINT, "base", 0, "none"),
-        model,
-        tokenizer,
+        Subject(model, tokenizer, POINT, False),
         replace(probe, **changes),
         found,
     )
-    return found
+    return SimpleNamespace(rows=next(iter(found.tables.values())), **vars(found))
 
 
 def folder():
@@ -123,7 +124,7 @@ def test_without_a_skill_the_best_of_chance_of_tokens_alike_and_of_answers_witho
     }
     level = {
         how: measures.scored(pd.DataFrame([base]), how)["baseline"].item()
-        for how in table.NORMALISATIONS
+        for how in choices.NORMALISATIONS
     }
     assert level == {
         "dataset": 1.0,
@@ -193,7 +194,7 @@ def test_a_model_that_gives_no_numbers_gives_no_answers(model, tokenizer, datase
 
 def test_a_content_free_prompt_without_numbers_is_refused_too(model, tokenizer, monkeypatch):
     monkeypatch.setattr(
-        probes, "_blank_likelihoods", lambda *given: [[0.0, np.nan, 0.0]] * len(given[3])
+        choices, "blank_likelihoods", lambda _, asked: [[0.0, np.nan, 0.0]] * len(asked.examples)
     )
     with pytest.raises(
         probes.NotFinite, match=r"mnli: row \d+ of .*: blank_log_likelihood is \[0.0, nan, 0.0\]"

@@ -55,6 +55,12 @@ class Results:
         """Whether single answers are there; of released tables only mean scores are."""
         return self.lacking is None
 
+    def measured(self, measure: str) -> pd.DataFrame:
+        """Scored rows of a measure beside those that give datasets their scores."""
+        rows = records.load(self.plan, measure=measure)
+        made = measures.find(measure).score(rows, self.study.protocol.normalisation)
+        return rows.assign(**{name: made[name].to_numpy() for name in made})
+
     @cached_property
     def base(self) -> pd.DataFrame:
         return self.rows[self.rows["recipe"] == "base"]

@@ -140,8 +140,8 @@ def _cell_frames(
     asked = [one for one in cell.probes if _is_wanted(one, wanted)]
     planned = {one.key for one in asked if one.measure == (measure or "")}
     done = finished(study, model) if planned else {}
-    for file in sorted({file for key, file in done.items() if key in planned}):
-        place = file if measure is not None else file.with_name(TEXTS)
+    files = {file for key, file in done.items() if key in planned}
+    for place in sorted({file.with_name(TEXTS) if measure is None else file for file in files}):
         frame = pq.read_table(place, filters=[("probe", "in", sorted(planned))]).to_pandas()
         yield frame.assign(**(known if measure is None else about))
 
