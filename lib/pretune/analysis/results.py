@@ -13,7 +13,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from pretune import measures
+from pretune import measures, records
 from pretune.analysis import statistics
 from pretune.analysis.contrasts import Scores
 from pretune.analysis.statistics import Estimate
