@@ -1,10 +1,11 @@
-"""What is added as a file of its own, and nothing else changed: a finding."""
+"""What is added as a file of its own, and nothing else changed: a finding, a measure."""
 
 import json
 import os
 import shutil
 from collections import Counter
 
+import pandas as pd
 import pytest
 
 from conftest import OUTPUTS, ROOT, run_pretune
@@ -37,6 +38,34 @@ def verdicts(results):
 
 def checkpoint_answer(results):
     return f"{len(results.rows)} toys at {results.checkpoint}."
+'''
+MEASURE = '''
+"""A toy: how far logits are from those of the untuned model."""
+
+import pandas as pd
+import pyarrow as pa
+
+from pretune.measures.base import Measure, Measured
+
+
+class Toy(Measure):
+    name = "toy"
+    columns = {"apart": pa.float64()}
+
+    def rows(self, subject, asked):
+        import torch
+
+        for item in asked.examples:
+            ids = torch.tensor(subject.tokenizer(item.prompt)["input_ids"])[None]
+            with torch.inference_mode():
+                ours, theirs = (one(ids).logits for one in (subject.network, subject.base()))
+            yield Measured({"apart": (ours - theirs).abs().max().item()}, None, ids.numel())
+
+    def score(self, rows, normalisation):
+        return pd.DataFrame({"score": rows["apart"].to_numpy()})
+
+
+MEASURE = Toy()
 '''
 PAGE = """
 # %% [markdown]
@@ -84,6 +113,32 @@ def test_a_finding_is_a_module_and_a_notebook(smoke, house):
     site = house / "outputs" / "smoke" / "site"
     assert "Tuning on a toy helps the toy" in (site / "index.html").read_text()
     assert "24 toys at step-20." in (site / "99_toy.step-20.html").read_text()
+
+
+def test_a_measure_is_a_module_with_a_table_of_its_own(smoke, house):
+    """Records that exist stay as they are, and only what the new measure lacks is looked at; the
+    untuned model is there beside the tuned one.
+    """
+    toy = TOY.replace("study.probing.shots)]", 'study.probing.shots, measure="toy")]')
+    toy = toy.replace("results.scores, terms", 'Scores(results.measured("toy")), terms')
+    toy = toy.replace("import Term", "import Scores, Term")
+    (house / "lib" / "pretune" / "findings" / "toy.py").write_text(toy.lstrip())
+    (house / "lib" / "pretune" / "measures" / "toy.py").write_text(MEASURE.lstrip())
+    (house / "notebooks" / "99_toy.py").write_text(PAGE.lstrip())
+    outputs, environment = house / "outputs", os.environ | {"PYTHONPATH": str(house / "lib")}
+    shutil.copytree(OUTPUTS / "cache", outputs / "cache")
+    shutil.copytree(OUTPUTS / "smoke" / "records", outputs / "smoke" / "records")
+    files = [one for one in (outputs / "smoke" / "records").rglob("*") if one.is_file()]
+    before = {file: file.read_bytes() for file in files}
+    run_pretune(module="pretune.report.pairing", environment=environment)
+    words = ("run", "smoke", "--set", "findings=[99_toy]", "--only", "step-40", "--no-notebooks")
+    done = run_pretune(*words, outputs=outputs, environment=environment)
+    assert done.returncode == 0, done.stderr
+    assert all(file.read_bytes() == content for file, content in before.items())
+    made = {file.parents[1].name.split(".")[1]: file for file in outputs.rglob("toy.parquet")}
+    assert set(made) == {"base", "mnli"}
+    apart = {recipe: pd.read_parquet(file)["apart"] for recipe, file in made.items()}
+    assert apart["base"].eq(0).all() and apart["mnli"].gt(0).all() and len(apart["mnli"]) == 12
 
 
 def test_a_study_that_names_no_findings_has_those_with_something_to_look_at(house):

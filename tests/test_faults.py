@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from conftest import OUTPUTS, ROOT, plan_of, run_pretune
-from pretune import paths, records
+from pretune import measures, paths, records
 from pretune.run import queue, status
 from pretune.study.load import load_study
 from running import WHO, gone, record_count, rows_in, sabotaged, start, wait_until
@@ -298,7 +298,7 @@ def test_another_number_of_processes_gives_the_same_rows(smoke, copied, monkeypa
     done = run(copied, "--only", "step-20", "--jobs", "1", "--no-notebooks")
     assert done.returncode == 0, done.stderr
     wanted, there = (
-        records.scored(of_step_20(smoke, outputs, monkeypatch)) for outputs in (OUTPUTS, copied)
+        measures.scored(of_step_20(smoke, outputs, monkeypatch)) for outputs in (OUTPUTS, copied)
     )
     assert wanted["prediction"].equals(there["prediction"])
     for one, other in zip(wanted["log_likelihood"], there["log_likelihood"], strict=True):

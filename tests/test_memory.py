@@ -59,7 +59,7 @@ def test_after_a_cell_its_model_is_gone_and_the_memory_handed_back(run_cell, han
 
 
 def test_after_a_cell_that_failed_too_though_its_error_is_kept(run_cell, handed_back):
-    def look(study, model, network, *given):
+    def look(study, model, subject, *given):
         try:
             raise torch.OutOfMemoryError("CUDA out of memory")
         except RuntimeError as error:

@@ -4,6 +4,7 @@ import itertools
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,13 +12,14 @@ import pytest
 import torch
 
 from conftest import OUTPUTS
-from pretune import records
+from pretune import measures
 from pretune.analysis import statistics
 from pretune.errors import StudyError
+from pretune.measures import choices
+from pretune.measures.base import Subject
 from pretune.models import pretraining
 from pretune.models.checkpoint import Checkpoint
 from pretune.plan.cells import Model, Probe
-from pretune.records import table
 from pretune.run import cell, prepare
 from pretune.run import probe as probes
 from pretune.sources import datasets
@@ -45,12 +47,11 @@ def seen(model, tokenizer, dataset, *overrides, **changes):
     probes.look(
         study,
         Model(POINT, "base", 0, "none"),
-        model,
-        tokenizer,
+        Subject(model, tokenizer, POINT, False),
         replace(probe, **changes),
         found,
     )
-    return found
+    return SimpleNamespace(rows=next(iter(found.tables.values())), **vars(found))
 
 
 def folder():
@@ -92,7 +93,7 @@ def test_random_weights_are_never_better_than_no_skill(usual_tokenizer, dataset)
     world, found = "checkpoints.world={seed: 2, people: 60, towns: 24, countries: 8}", []
     for seed in range(3):
         network = pretraining.new_model(shape, usual_tokenizer, seed).eval()
-        scored = records.scored(
+        scored = measures.scored(
             pd.DataFrame(seen(network, usual_tokenizer, dataset, world, items=200, shots=0).rows)
         )
         found.append(
@@ -122,8 +123,8 @@ def test_without_a_skill_the_best_of_chance_of_tokens_alike_and_of_answers_witho
         "rouge_l": None,
     }
     level = {
-        how: records.scored(pd.DataFrame([base]), how)["baseline"].item()
-        for how in table.NORMALISATIONS
+        how: measures.scored(pd.DataFrame([base]), how)["baseline"].item()
+        for how in choices.NORMALISATIONS
     }
     assert level == {
         "dataset": 1.0,
@@ -134,10 +135,10 @@ def test_without_a_skill_the_best_of_chance_of_tokens_alike_and_of_answers_witho
     }
     tied = base | {"blank_log_likelihood": [-1.0] * 4, "choice_tokens": [2, 1, 1, 2]}
     # two are as short, one of them right
-    assert records.scored(pd.DataFrame([tied]), "sum")["baseline"].item() == 0.5
+    assert measures.scored(pd.DataFrame([tied]), "sum")["baseline"].item() == 0.5
     # the best by the mean of all items, not item by item
     two = pd.DataFrame([base, base | {"gold": 0}])
-    assert list(records.scored(two, "dataset")["baseline"]) == [1.0, 0.0]
+    assert list(measures.scored(two, "dataset")["baseline"]) == [1.0, 0.0]
 
 
 def test_items_are_the_same_for_every_model_and_shots_follow_their_draw(model, tokenizer):
@@ -193,7 +194,7 @@ def test_a_model_that_gives_no_numbers_gives_no_answers(model, tokenizer, datase
 
 def test_a_content_free_prompt_without_numbers_is_refused_too(model, tokenizer, monkeypatch):
     monkeypatch.setattr(
-        probes, "_blank_likelihoods", lambda *given: [[0.0, np.nan, 0.0]] * len(given[3])
+        choices, "blank_likelihoods", lambda _, asked: [[0.0, np.nan, 0.0]] * len(asked.examples)
     )
     with pytest.raises(
         probes.NotFinite, match=r"mnli: row \d+ of .*: blank_log_likelihood is \[0.0, nan, 0.0\]"

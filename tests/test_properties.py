@@ -159,9 +159,9 @@ def test_what_is_recorded_is_what_is_read(tmp_path_factory, made):
         {"probe": "p", "item": item, "prompt": text, "choices": [text], "output": None}
         for item, _, _, text in made
     ]
-    records.write_record(folder / "model", table, texts, {"left_out": {}})
+    records.write_record(folder / "model", {"choices": table}, texts, {"left_out": {}})
     [part] = (folder / "model").iterdir()
-    read = pd.read_parquet(part / store.ROWS), pd.read_parquet(part / store.TEXTS)
+    read = pd.read_parquet(part / "choices.parquet"), pd.read_parquet(part / store.TEXTS)
     assert read[0]["item"].tolist() == [row[0] for row in made]
     assert [list(one) for one in read[0]["log_likelihood"]] == [row[1] for row in made]
     assert read[1]["prompt"].tolist() == [row[3] for row in made]

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from conftest import plan_of
-from pretune import paths, records
-from pretune.records import table
+from pretune import measures, paths, records
+from pretune.measures import choices
 from pretune.run import status
 from pretune.study.load import load_study
 
@@ -39,11 +39,11 @@ def study(tmp_path, monkeypatch):
 
 
 def write(study, cell, probes):
-    point, table, texts = cell.model.checkpoint, [], []
+    point, tables, texts = cell.model.checkpoint, {}, []
     for probe in probes:
         for item in range(6):
             generated = probe.dataset == "xsum"
-            table.append(
+            tables.setdefault(probe.measured_by.name, []).append(
                 {
                     "run": 0,
                     "checkpoint": point.name,
@@ -75,7 +75,7 @@ def write(study, cell, probes):
             texts.append(
                 {"probe": probe.key, "item": item, "prompt": "p", "choices": ["a"], "output": None}
             )
-    records.write_record(records.record_folder(study, cell.model), table, texts, ABOUT)
+    records.write_record(records.record_folder(study, cell.model), tables, texts, ABOUT)
 
 
 def test_what_was_written_is_read_and_the_rest_is_missing(study):
@@ -103,12 +103,14 @@ def test_unknown_names_are_errors_that_name_what_is_allowed(study):
     with pytest.raises(LookupError, match="dataset = 'paws'"):
         records.load(plan_of(study), where={"dataset": "paws"})
     with pytest.raises(KeyError, match="calibrated"):
-        records.scored(records.load(plan_of(study)), "character")
+        measures.scored(records.load(plan_of(study)), "character")
 
 
 def test_each_normalisation_picks_by_its_own_rule(study):
     rows = records.load(plan_of(study), where={"dataset": "mnli"})  # log-likelihoods -4, -6
-    picked = {name: set(records.scored(rows, name)["prediction"]) for name in table.NORMALISATIONS}
+    picked = {
+        name: set(measures.scored(rows, name)["prediction"]) for name in choices.NORMALISATIONS
+    }
     assert picked == {
         "dataset": {0},
         "sum": {0},
@@ -116,8 +118,8 @@ def test_each_normalisation_picks_by_its_own_rule(study):
         "characters": {1},
         "calibrated": {1},
     }
-    assert records.scored(rows)["score"].mean() == 0.5
-    generated = records.scored(
+    assert measures.scored(rows)["score"].mean() == 0.5
+    generated = measures.scored(
         records.load(plan_of(study), where={"dataset": "xsum"}), "calibrated"
     )
     assert set(generated["score"]) == {0.25} and set(generated["prediction"]) == {-1}
@@ -132,18 +134,16 @@ def test_log_likelihoods_that_are_not_finite_have_no_answer(study, name):
         ValueError,
         match=r"mnli at step-0: row \d has log-likelihoods that are not finite \(\[nan, ",
     ):
-        records.scored(rows, "calibrated")
+        measures.scored(rows, "calibrated")
     rows.at[picked, name] = np.array([-1.0, -1.0])
-    assert records.scored(rows, "calibrated")["prediction"].isin([-1, 0, 1]).all()
+    assert measures.scored(rows, "calibrated")["prediction"].isin([-1, 0, 1]).all()
 
 
-@pytest.mark.parametrize(
-    "damage", ["flip", "cut", "empty", "gone", "sidecar", "link", "version", "weights"]
-)
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "gone", "sidecar", "link", "weights"])
 def test_a_damaged_record_is_named_set_aside_and_counts_as_missing(study, caplog, damage, tmp_path):
     cell = bases(study)[0]
     folder = records.record_folder(study, cell.model)
-    table = next(folder.glob("*/rows.parquet"))
+    table = next(folder.glob("*/choices.parquet"))
     data = bytearray(table.read_bytes())
     assert len(records.load(plan_of(study))) == 72  # what verified before is looked at again
     if damage == "flip":
@@ -154,11 +154,6 @@ def test_a_damaged_record_is_named_set_aside_and_counts_as_missing(study, caplog
     elif damage == "link":
         table.rename(tmp_path / "elsewhere.parquet")
         table.symlink_to(tmp_path / "elsewhere.parquet")
-    elif damage == "version":  # whole, but of other columns
-        pq.write_table(pq.read_table(table).drop_columns(["stop"]), table)
-        about = json.loads((table.parent / "record.json").read_text())
-        about["sha256"]["rows.parquet"] = hashlib.sha256(table.read_bytes()).hexdigest()
-        (table.parent / "record.json").write_text(json.dumps(about))
     elif damage == "weights":  # the checkpoint was made anew elsewhere, with other weights
         cell.model.checkpoint.about.parent.mkdir(parents=True)
         cell.model.checkpoint.about.write_text(json.dumps({"sha256": "f" * 64}))
@@ -173,6 +168,20 @@ def test_a_damaged_record_is_named_set_aside_and_counts_as_missing(study, caplog
     assert [path.suffix for path in folder.iterdir()] == [".damaged"]
     shutil.rmtree(cell.model.checkpoint.folder, ignore_errors=True)
     write(study, cell, cell.probes)
+    assert len(records.load(plan_of(study))) == 72
+
+
+def test_a_table_of_other_columns_counts_as_missing_and_the_others_stay(study):
+    """As when a measure was changed since: whatever else a record holds is not measured again."""
+    cell = bases(study)[0]
+    table = next(records.record_folder(study, cell.model).glob("*/generation.parquet"))
+    pq.write_table(pq.read_table(table).drop_columns(["stop"]), table)
+    about = json.loads((table.parent / "record.json").read_text())
+    about["sha256"]["generation.parquet"] = hashlib.sha256(table.read_bytes()).hexdigest()
+    (table.parent / "record.json").write_text(json.dumps(about))
+    lacking = next(one for one in status.missing(plan_of(study)) if one.model == cell.model)
+    assert {probe.dataset for probe in lacking.probes} == {"xsum"}
+    write(study, cell, lacking.probes)
     assert len(records.load(plan_of(study))) == 72
 
 
@@ -220,6 +229,8 @@ def test_the_same_record_twice_is_one_record(study):
     about = json.loads(
         next(records.record_folder(study, cell.model).glob("*/record.json")).read_text()
     )
-    assert len(about["sha256"]) == 2 and np.all(
-        [len(value) == 64 for value in about["sha256"].values()]
-    )
+    assert set(about["sha256"]) == {
+        "choices.parquet",
+        "generation.parquet",
+        "texts.parquet",
+    } and all(len(value) == 64 for value in about["sha256"].values())

@@ -16,7 +16,7 @@ import pytest
 from nbclient import NotebookClient
 
 from conftest import OUTPUTS, ROOT, plan_of, run_pretune
-from pretune import paths, records
+from pretune import measures, paths, records
 from pretune.report import pages, site
 from pretune.report.open import summary
 from pretune.study.load import load_study
@@ -29,7 +29,7 @@ def test_the_run_leaves_every_row_and_says_what_it_took(smoke):
         len(rows) == sum(len(cell.probes) for cell in plan_of(smoke).cells) * 12
         and not rows.duplicated(WHO).any()
     )
-    scored, text = records.scored(rows), rows["dataset"] == "held_out_text"
+    scored, text = measures.scored(rows), rows["dataset"] == "held_out_text"
     assert scored.loc[~text, "score"].between(0, 1).all()
     # nats per token, of an all but untrained model with 512 tokens
     assert scored.loc[text, "score"].between(2, 8).all()

@@ -13,7 +13,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from pretune import records
+from pretune import measures, records
 from pretune.analysis import statistics
 from pretune.analysis.contrasts import Scores
 from pretune.analysis.statistics import Estimate
@@ -54,6 +54,12 @@ class Results:
     def has_items(self) -> bool:
         """Whether single answers are there; of released tables only mean scores are."""
         return self.lacking is None
+
+    def measured(self, measure: str) -> pd.DataFrame:
+        """Scored rows of a measure beside those that give datasets their scores."""
+        rows = records.load(self.plan, measure=measure)
+        made = measures.find(measure).score(rows, self.study.protocol.normalisation)
+        return rows.assign(**{name: made[name].to_numpy() for name in made})
 
     @cached_property
     def base(self) -> pd.DataFrame:
@@ -151,7 +157,7 @@ def rescored(page: Results, normalisation: str) -> Results | None:
     """The same rows under another scoring; None where single answers are not there."""
     if not page.has_items:
         return None
-    rows = records.scored(page.rows.drop(columns=["prediction", "score"]), normalisation)
+    rows = measures.scored(page.rows.drop(columns=["prediction", "score"]), normalisation)
     return replace(page, rows=rows)
 
 

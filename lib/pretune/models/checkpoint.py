@@ -26,6 +26,7 @@ class Checkpoint:
     revision: str
     folder: Path
     late: bool
+    model: str = ""  # which of several models or sizes of the study; empty where there is one
     apart: Path | None = None  # where notes on it are kept when `folder` is the user's own
 
     @property

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
+from pretune import measures
+from pretune.measures import Measure
 from pretune.models.checkpoint import Checkpoint
 from pretune.plan.needs import Need, Needs, shots_of
 from pretune.sources.datasets import evaluation_split
@@ -17,7 +19,8 @@ from pretune.storage import short_hash
 from pretune.study.config import Study
 from pretune.tasks.registry import REGISTRY, RESERVE
 
-# raise by hand when the meaning of a score changes: all probes are then scored anew
+# raise by hand when what is asked changes its meaning: all probes are then scored anew; of what
+# one measure makes of it, the measure has a version
 SCORING_VERSION = 2
 # raise by hand when the meaning of training changes: tuned models are then made anew
 TRAINING_VERSION = 2
@@ -38,15 +41,28 @@ class Probe:
     new_tokens: int
     data: str  # what pins the datasets
     protocol: str  # what pins the protocol and, where it is not float32, the precision
+    measure: str = ""  # one beside the dataset's own
 
     @cached_property
     def key(self) -> str:
-        return short_hash(SCORING_VERSION, asdict(self))
+        """Of what determines its rows; the first version of a dataset's own measure goes without
+        saying.
+        """
+        said, version = asdict(self), self.measured_by.version
+        if not self.measure and version == 1:
+            del said["measure"]
+            return short_hash(SCORING_VERSION, said)
+        return short_hash(SCORING_VERSION, said, version)
+
+    @property
+    def measured_by(self) -> Measure:
+        return measures.find(self.measure) if self.measure else measures.own(self.dataset)
 
     @cached_property
     def need(self) -> Need:
         """What was asked for by it."""
-        return Need(self.dataset, self.shots, self.format, self.split == RESERVE)
+        reserve = self.split == RESERVE
+        return Need(self.dataset, self.shots, self.format, reserve, self.measure)
 
 
 @dataclass(frozen=True)
@@ -187,7 +203,8 @@ def _probes(study: Study, model: Model, data: str, needs: Mapping[str, Needs]) -
         dataset = REGISTRY[need.dataset]
         split = RESERVE if need.reserve else evaluation_split(study, dataset)
         for draw in draws if need.shots else draws[:1]:
-            yield Probe(need.dataset, split, need.format, need.shots, draw, *asked)
+            where = (need.dataset, split, need.format, need.shots, draw)
+            yield Probe(*where, *asked, need.measure)
 
 
 def _is_swept(study: Study, model: Model) -> bool:

@@ -16,6 +16,7 @@ class Need(NamedTuple):
     shots: int
     format: str = "default"
     reserve: bool = False  # on the reserved training rows in place of the evaluation split
+    measure: str = ""  # one beside the dataset's own, which gives its score
 
 
 Needs = Callable[[Study, str], list[Need]]  # what a finding needs of a recipe, or of a variant

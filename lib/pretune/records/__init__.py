@@ -1,7 +1,7 @@
 """What was measured: `store` writes and verifies it, `table` reads it."""
 
 from pretune.records.store import described, finished, record_folder, write_record
-from pretune.records.table import load, load_texts, provenance, scored, training_log
+from pretune.records.table import load, load_texts, provenance, training_log
 
 __all__ = [
     "described",
@@ -10,7 +10,6 @@ __all__ = [
     "load_texts",
     "provenance",
     "record_folder",
-    "scored",
     "training_log",
     "write_record",
 ]

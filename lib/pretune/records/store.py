@@ -1,11 +1,11 @@
 """What running a cell leaves: written whole, verified when read.
 
-- A record is a folder under the model's: `rows.parquet` with one wide row per scored item,
-  `texts.parquet` with prompts and outputs (not read by default), and `record.json` with provenance
-  and the checksums of the two. It appears whole.
+- A record is a folder under the model's: a table for each measure (`choices.parquet`) with one row
+  per scored item, `texts.parquet` with prompts and outputs (not read by default), and `record.json`
+  with provenance and the checksums of all. It appears whole.
 - A record is set aside with a warning, and its probes count as missing, where its checksums do not
-  hold, its columns are of another version, a file of it leads elsewhere, or its checkpoint has
-  other weights now.
+  hold, a file of it leads elsewhere, or its checkpoint has other weights now. The probes of a table
+  whose measure has other columns now count as missing, and those of other tables stay.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pretune import paths, storage
+from pretune import measures, paths, storage
+from pretune.measures import Measure
 from pretune.models.checkpoint import foreign
 from pretune.plan.cells import Model, Plan
 from pretune.study.config import Study
@@ -27,33 +29,23 @@ from pretune.study.config import Study
 log = logging.getLogger(__name__)
 
 
-SCHEMA = pa.schema([
-    ("run", pa.int32()), ("checkpoint", pa.string()), ("revision", pa.string()),
-    ("step", pa.int64()), ("tokens", pa.int64()), ("stage", pa.string()), ("late", pa.bool_()),
-    ("recipe", pa.string()), ("seed", pa.int32()), ("probe", pa.string()),
-    ("dataset", pa.string()), ("split", pa.string()), ("format", pa.string()),
-    ("shots_asked", pa.int32()), ("shots", pa.int32()), ("draw", pa.int32()),
-    ("item", pa.int32()),  # row number in the split
-    ("flag", pa.string()),  # what the published protocol let pass: shot, hidden label, too long
-    ("gold", pa.int32()),  # index of the right completion
-    ("baseline", pa.float64()),  # score of the best answer without a skill on this item
-    ("log_likelihood", pa.list_(pa.float64())),  # nats, one per completion
-    ("blank_log_likelihood", pa.list_(pa.float64())),  # the same after the content-free prompt
-    ("choice_tokens", pa.list_(pa.int32())), ("choice_characters", pa.list_(pa.int32())),
-    ("rouge_l", pa.float64()), ("length", pa.int32()),  # generated tokens
-    ("stop", pa.string()),  # newline, end or length
-])  # fmt: skip
-
-
+RECORD, TEXTS = "record.json", "texts.parquet"
+# what every row says, whatever measured it
+SHARED = {
+    "model": pa.string(), "run": pa.int32(), "checkpoint": pa.string(), "revision": pa.string(),
+    "step": pa.int64(), "tokens": pa.int64(), "stage": pa.string(), "late": pa.bool_(),
+    "recipe": pa.string(), "seed": pa.int32(), "probe": pa.string(),
+    "dataset": pa.string(), "split": pa.string(), "format": pa.string(),
+    "shots_asked": pa.int32(), "shots": pa.int32(), "draw": pa.int32(),
+    "item": pa.int32(),  # row number in the split
+    "flag": pa.string(),  # what the published protocol let pass: shot, hidden label, too long
+    "gold": pa.int32(),  # index of the right completion
+    "baseline": pa.float64(),  # score of the best answer without a skill on this item
+}  # fmt: skip
 TEXT_SCHEMA = pa.schema([
     ("probe", pa.string()), ("item", pa.int32()), ("prompt", pa.string()),
     ("choices", pa.list_(pa.string())), ("output", pa.string()),
 ])  # fmt: skip
-
-
-RECORD, ROWS, TEXTS = "record.json", "rows.parquet", "texts.parquet"
-
-SCHEMAS = {ROWS: SCHEMA, TEXTS: TEXT_SCHEMA}
 _verified: dict[tuple, dict] = {}  # what records say that were verified, by `_mark`
 
 
@@ -61,29 +53,46 @@ def record_folder(study: Study, model: Model) -> Path:
     return paths.study_folder(study.name) / "records" / f"{model.name}.{model.key}"
 
 
-def write_record(folder: Path, rows: list[dict], texts: list[dict], provenance: dict) -> None:
-    """Leave the record of one run of a cell. The part is named by its probes: writing the same
-    again changes nothing.
+def schema(measure: Measure) -> pa.Schema:
+    """The columns of a measure's table."""
+    return pa.schema(list((SHARED | measure.columns).items()))
+
+
+def write_record(
+    folder: Path, tables: dict[str, list[dict]], texts: list[dict], provenance: dict
+) -> None:
+    """Leave the record of one run of a cell: a table for each measure. The part is named by its
+    probes: writing the same again changes nothing.
     """
-    probes = sorted({row["probe"] for row in rows} | set(provenance["left_out"]))
-    name = hashlib.sha256(" ".join(probes).encode()).hexdigest()[:12]
-    with storage.whole(folder / name) as partial:
+    probes = {name: sorted({row["probe"] for row in rows}) for name, rows in tables.items()}
+    said = " ".join(sorted(chain.from_iterable(probes.values())))
+    with storage.whole(folder / hashlib.sha256(said.encode()).hexdigest()[:12]) as partial:
         partial.mkdir()
-        for file, lines in ((ROWS, rows), (TEXTS, texts)):
-            table = pa.Table.from_pylist(lines, SCHEMAS[file])
-            pq.write_table(table, partial / file, compression="zstd")
-        sums = {file: storage.sha256(partial / file).hexdigest() for file in SCHEMAS}
+        for name, rows in tables.items():
+            _write(partial / table_of(name), rows, schema(measures.find(name)))
+        _write(partial / TEXTS, texts, TEXT_SCHEMA)
+        sums = {one.name: storage.sha256(one).hexdigest() for one in sorted(partial.iterdir())}
         about = {"probes": probes, "sha256": sums, **provenance}
         (partial / RECORD).write_text(json.dumps(about, indent=1))
 
 
+def table_of(measure: str) -> str:
+    """The file that holds the rows of a measure."""
+    return f"{measure}.parquet"
+
+
+def _write(file: Path, rows: list[dict], columns: pa.Schema) -> None:
+    pq.write_table(pa.Table.from_pylist(rows, columns), file, compression="zstd")
+
+
 def finished(study: Study, model: Model) -> dict[str, Path]:
-    """The probes of a model that are done, each with its record's folder; only records that
-    verify count.
+    """The probes of a model that are done, each with the file that holds its rows; only records
+    that verify count.
     """
     found = {}
     for part, about in verified_parts(study, model):
-        found |= dict.fromkeys(about["probes"], part)
+        for name, probes in about["probes"].items():
+            found |= dict.fromkeys(probes, part / table_of(name))
     return found
 
 
@@ -93,7 +102,7 @@ def described(plan: Plan) -> list[dict]:
     for cell in plan.cells:
         wanted = {probe.key for probe in cell.probes}
         for part, about in verified_parts(plan.study, cell.model):
-            if not wanted.isdisjoint(about["probes"]):
+            if not wanted.isdisjoint(chain.from_iterable(about["probes"].values())):
                 found[part] = about
     return [found[part] for part in sorted(found)]
 
@@ -113,7 +122,7 @@ def verified_parts(study: Study, model: Model) -> Iterator[tuple[Path, dict]]:
         except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
             wrong = f"{type(error).__name__}: {error}"
         if not wrong:
-            _verified[mark] = about
+            about = _verified.setdefault(mark, about | {"probes": _readable(part, about)})
             yield part, about
             continue
         log.warning("%s is damaged (%s): set aside, to be measured again", part, wrong)
@@ -127,14 +136,26 @@ def _mark(part: Path, model: Model) -> tuple:
     return part, notes, *((one.st_ino, one.st_size, one.st_mtime_ns) for one in stats)
 
 
+def _readable(part: Path, about: dict) -> dict[str, list[str]]:
+    """The probes by measure, of tables whose columns are as their measure has them now."""
+    there = {name: probes for name, probes in about["probes"].items() if name in measures.names()}
+    return {
+        name: probes
+        for name, probes in there.items()
+        if pq.read_schema(part / table_of(name)) == schema(measures.find(name))
+    }
+
+
 def _fault(part: Path, about: dict, model: Model) -> str:
     """Why a record cannot be used; empty where it can."""
     if outside := foreign(part, part):
         return f"{outside} leads outside"
-    if about["sha256"] != {name: storage.sha256(part / name).hexdigest() for name in SCHEMAS}:
+    if about["sha256"] != {
+        name: storage.sha256(part / name).hexdigest() for name in about["sha256"]
+    }:
         return "its checksums do not hold"
-    if any(pq.read_schema(part / name) != schema for name, schema in SCHEMAS.items()):
-        return "its columns are of another version"
+    if {TEXTS, *map(table_of, about["probes"])} != set(about["sha256"]):
+        return "its tables are not those of its probes"
     if not model.checkpoint.exists():
         return ""
     weights = json.loads(model.checkpoint.about.read_text())["sha256"]

@@ -1,7 +1,7 @@
 """The one way to read records: all rows that a plan asks for, as one table.
 
-Rows hold log-likelihoods and counts; accuracies under each normalisation are derived when read
-(`scored`).
+Rows hold log-likelihoods and counts; scores are derived from them by the measure that wrote them
+(`measures.scored`).
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from pretune import measures
 from pretune.plan.cells import Cell, Model, Plan, Probe
 from pretune.records.store import (
-    ROWS,
-    SCHEMAS,
+    SHARED,
     TEXTS,
     described,
     finished,
@@ -23,39 +23,59 @@ from pretune.records.store import (
     verified_parts,
 )
 from pretune.study.config import Study
-from pretune.tasks.registry import REGISTRY
+from pretune.tasks.registry import OWN_MEASURES
 
 MODEL = ("checkpoint", "recipe", "seed")
-
-
-NORMALISATIONS = ("dataset", "sum", "tokens", "characters", "calibrated")
+TEXT = ("probe", "item", "prompt", "choices", "output")
 
 
 def load(
-    plan: Plan, columns: Iterable[str] | None = None, where: dict | None = None
+    plan: Plan,
+    columns: Iterable[str] | None = None,
+    where: dict | None = None,
+    measure: str = "",
 ) -> pd.DataFrame:
-    """All rows that are planned and there, as one frame.
+    """All rows that are planned and there, as one frame: of the datasets' own measures, or of one
+    that is named. What a row's measure has no column for is NaN.
 
-    `columns` are names of `SCHEMA`; `where` maps a column to a value or a list of values. Raises
+    `columns` are names of columns; `where` maps a column to a value or a list of values. Raises
     KeyError for a name that does not exist and LookupError for a value that no row has.
     """
-    return _checked(plan, ROWS, columns, where)
+    return _checked(plan, _columns(measure), columns, where, measure)
 
 
 def load_texts(plan: Plan, where: dict | None = None) -> pd.DataFrame:
     """Prompts, completions and generated outputs of the rows that `load` gives, with the model
     they came from.
     """
-    return _checked(plan, TEXTS, None, where)
+    return _checked(plan, [*TEXT, *MODEL], None, where, None)
 
 
-def _checked(plan: Plan, file: str, columns, where) -> pd.DataFrame:
-    names = SCHEMAS[file].names
-    known = [*names, *(name for name in MODEL if name not in names)]
+def _columns(measure: str) -> list[str]:
+    """The columns of one measure, or of those that give datasets their scores."""
+    several = (
+        [measures.find(measure)]
+        if measure
+        else [measures.find(name) for name in OWN_MEASURES.values()]
+    )
+    found = dict(SHARED)
+    for one in several:
+        found |= one.columns
+    return list(found)
+
+
+def _checked(
+    plan: Plan,
+    known: list[str],
+    columns: Iterable[str] | None,
+    where: dict | None,
+    measure: str | None,
+) -> pd.DataFrame:
+    """The rows, or for no `measure` the texts, once names and values were held against them."""
     for name in [*(columns or ()), *(where or ())]:
         if name not in known:
             raise KeyError(f"{name!r} is no column; allowed: {', '.join(known)}")
-    table = _read(plan, file, where or {})
+    table = _read(plan, known, where or {}, measure)
     for name, value in (where or {}).items():
         present = set(table[name])
         for one in _listed(value):
@@ -83,117 +103,15 @@ def training_log(study: Study, model: Model) -> pd.DataFrame:
     )
 
 
-def scored(rows: pd.DataFrame, normalisation: str = "dataset") -> pd.DataFrame:
-    """`rows` with `prediction` (index of the answer; -1 for generation), `score` in [0, 1], and
-    `baseline`, without a skill.
-
-    `dataset` is each dataset's own normalisation, `calibrated` subtracts the content-free
-    log-likelihood. Under each, the score of generation is ROUGE-L and that of text its loss in
-    nats per token, to which no bound applies. Of questions with answers of their own the
-    baseline is that of `_without_question`, by the same normalisation; else as it was recorded.
-    """
-    if normalisation not in NORMALISATIONS:
-        raise KeyError(
-            f"{normalisation!r} is no normalisation; allowed: {', '.join(NORMALISATIONS)}"
-        )
-    predicted, scores = np.full(len(rows), -1), np.full(len(rows), np.nan)
-    choices, levels = (
-        rows["log_likelihood"].map(len).to_numpy(),
-        np.tile(rows["baseline"].to_numpy(dtype=float), (3, 1)),
-    )
-    for (name, _), places in rows.groupby(["dataset", choices]).indices.items():
-        part, kind = rows.iloc[places], REGISTRY[name].kind
-        if kind == "generation":
-            scores[places] = part["rouge_l"]
-        elif REGISTRY[name].metric == "nats":
-            scores[places] = -(_table(part, "log_likelihood") / _table(part, "choice_tokens"))[:, 0]
-        else:
-            by = REGISTRY[name].normalisation if normalisation == "dataset" else normalisation
-            predicted[places] = _predictions(part, by)
-            scores[places] = predicted[places] == part["gold"]
-            if kind == "choices":
-                levels[:, places] = _without_question(part, by)
-    return rows.assign(prediction=predicted, score=scores, baseline=_highest(rows, levels))
-
-
-def _predictions(rows: pd.DataFrame, normalisation: str) -> np.ndarray:
-    """The likeliest choice of each of `rows`, which have equally many choices. Raises ValueError
-    where one is not finite.
-    """
-    blank = _table(rows, "blank_log_likelihood") if normalisation == "calibrated" else 0.0
-    likelihood = _normalised(rows, _table(rows, "log_likelihood"), blank, normalisation)
-    wrong = ~np.isfinite(likelihood).all(axis=1)
-    if wrong.any():
-        row, values = rows.iloc[wrong.argmax()], likelihood[wrong.argmax()].tolist()
-        raise ValueError(
-            f"{row['dataset']} at {row['checkpoint']}: row {row['item']} has log-likelihoods that "
-            f"are not finite ({values}) and so no answer; remove its record and run the study "
-            "again"
-        )
-    return likelihood.argmax(axis=1)
-
-
-def _normalised(
-    rows: pd.DataFrame, likelihood: np.ndarray, blank: np.ndarray | float, normalisation: str
-) -> np.ndarray:
-    """Log-likelihoods (rows, choices) as they are compared; `blank` are those after the
-    content-free prompt.
-    """
-    if normalisation == "calibrated":
-        return likelihood - blank
-    return (
-        likelihood
-        if normalisation == "sum"
-        else likelihood / _table(rows, f"choice_{normalisation}")
-    )
-
-
-def _without_question(rows: pd.DataFrame, normalisation: str) -> np.ndarray:
-    """What three answers without a skill score on each of `rows` (3, rows), ties counted as the
-    share that is right: chance; a model that finds all tokens alike, which by characters prefers
-    long words; and the likelihood of the answers after the content-free prompt, which knows what
-    is likely to be said, and not what was asked.
-    """
-    alike, blank = (
-        -_table(rows, "choice_tokens").astype(float),
-        _table(rows, "blank_log_likelihood"),
-    )
-    compared = [
-        np.zeros_like(alike),
-        *(_normalised(rows, one, one, normalisation) for one in (alike, blank)),
-    ]
-    gold = rows["gold"].to_numpy()[:, None]
-    best = [one == one.max(axis=1, keepdims=True) for one in compared]
-    return np.stack([np.take_along_axis(one, gold, 1)[:, 0] / one.sum(axis=1) for one in best])
-
-
-def _highest(rows: pd.DataFrame, levels: np.ndarray) -> np.ndarray:
-    """Of `levels` (several, rows) for every model and probe the one with the largest mean over
-    its items (rows,).
-    """
-    group = (
-        rows.groupby(["dataset", "checkpoint", "recipe", "seed", "draw", "format", "shots_asked"])
-        .ngroup()
-        .to_numpy()
-    )
-    means = np.stack([np.bincount(group, one) for one in levels])
-    return levels[means.argmax(axis=0)[group], np.arange(len(rows))]
-
-
-def _table(rows: pd.DataFrame, column: str) -> np.ndarray:
-    """A column of equally long lists as an array (rows, choices)."""
-    return np.stack(rows[column].to_list())
-
-
-def _read(plan: Plan, file: str, where: dict) -> pd.DataFrame:
+def _read(plan: Plan, columns: list[str], where: dict, measure: str | None) -> pd.DataFrame:
     """The rows that `where` asks for; only files and probes that can hold some are read."""
     wanted, frames = {name: _listed(value) for name, value in where.items()}, []
     for cell in plan.cells:
-        frames += _cell_frames(plan.study, cell, file, wanted)
-    empty = SCHEMAS[file].empty_table().to_pandas()
-    table = pd.concat(frames, ignore_index=True) if frames else empty
-    for name in set(wanted) & set(table.columns):
-        table = table[table[name].isin(wanted[name])]
+        frames += _cell_frames(plan.study, cell, measure, wanted)
+    table = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    table = table.reindex(columns=columns)
+    for name, values in wanted.items():
+        table = table[table[name].isin(values)]
     return table
 
 
@@ -201,7 +119,9 @@ def _listed(value: object) -> list:
     return list(value) if isinstance(value, (list, tuple, set)) else [value]
 
 
-def _cell_frames(study: Study, cell: Cell, file: str, wanted: dict) -> Iterable[pd.DataFrame]:
+def _cell_frames(
+    study: Study, cell: Cell, measure: str | None, wanted: dict
+) -> Iterable[pd.DataFrame]:
     """What the records of a cell hold of the probes it is planned with and `wanted` does not rule
     out.
 
@@ -211,14 +131,17 @@ def _cell_frames(study: Study, cell: Cell, file: str, wanted: dict) -> Iterable[
     model, point = cell.model, cell.model.checkpoint
     known = {"checkpoint": point.name, "recipe": model.recipe, "seed": model.seed}
     about = {"run": np.int32(point.run), "checkpoint": point.name, "step": point.step}
-    about |= {"tokens": point.tokens, "stage": point.stage, "late": point.late}
+    about |= {"model": point.model, "tokens": point.tokens, "stage": point.stage}
+    about["late"] = point.late
     if any(known[name] not in wanted[name] for name in set(known) & set(wanted)):
         return
-    planned = [probe.key for probe in cell.probes if _is_wanted(probe, wanted)]
+    asked = [one for one in cell.probes if _is_wanted(one, wanted)]
+    planned = {one.key for one in asked if one.measure == (measure or "")}
     done = finished(study, model) if planned else {}
-    for part in sorted({part for key, part in done.items() if key in planned}):
-        frame = pq.read_table(part / file, filters=[("probe", "in", planned)]).to_pandas()
-        yield frame.assign(**(known if file == TEXTS else about))
+    files = {file for key, file in done.items() if key in planned}
+    for place in sorted({file.with_name(TEXTS) if measure is None else file for file in files}):
+        frame = pq.read_table(place, filters=[("probe", "in", sorted(planned))]).to_pandas()
+        yield frame.assign(**(known if measure is None else about))
 
 
 def _is_wanted(probe: Probe, wanted: dict) -> bool:

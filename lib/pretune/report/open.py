@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from pretune import findings, records
+from pretune import findings, measures, records
 from pretune.analysis.results import Results
 from pretune.errors import RunError
 from pretune.plan import cells, check
@@ -74,7 +74,7 @@ def results_of(
     lacking = _lacking(plan, checkpoint)
     rows = records.load(plan)
     scoring = normalisation or plan.study.protocol.normalisation
-    rows = records.scored(rows[rows["split"] != RESERVE], scoring)
+    rows = measures.scored(rows[rows["split"] != RESERVE], scoring)
     return Results(plan, finding, checkpoint, rows, lacking)
 
 
@@ -118,8 +118,8 @@ def summary(plan: Plan) -> pd.DataFrame:
     What is reserved for the choice of rates is left out.
     """
     rows = records.load(plan)
-    rows = records.scored(rows[rows["split"] != RESERVE], plan.study.protocol.normalisation)
-    rows = rows.assign(calibrated=records.scored(rows, "calibrated")["score"])
+    rows = measures.scored(rows[rows["split"] != RESERVE], plan.study.protocol.normalisation)
+    rows = rows.assign(calibrated=measures.scored(rows, "calibrated")["score"])
     model = ["run", "checkpoint", "step", "tokens", "late", "recipe", "seed"]
     probe = ["dataset", "split", "format", "shots_asked", "shots", "draw"]
     return rows.groupby(model + probe, as_index=False).agg(

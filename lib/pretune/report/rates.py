@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from pretune import records
+from pretune import measures, records
 from pretune.plan.cells import Plan
 from pretune.study.config import Study
 from pretune.tasks.registry import REGISTRY, RESERVE
@@ -23,7 +23,7 @@ def table(plan: Plan) -> pd.DataFrame:
     Raises LookupError where nothing was measured on the reserved rows.
     """
     study, rows = plan.study, records.load(plan, where={"split": RESERVE})
-    rows = records.scored(rows[rows["seed"] == 0], study.protocol.normalisation)
+    rows = measures.scored(rows[rows["seed"] == 0], study.protocol.normalisation)
     found = rows.groupby(["recipe", "step"])["score"].mean().unstack()
     lines = []
     for recipe in study.recipes:

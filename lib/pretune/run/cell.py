@@ -18,6 +18,7 @@ from contextlib import contextmanager
 import torch
 
 from pretune import paths, records, storage
+from pretune.measures.base import Subject
 from pretune.models import loading, memory, scoring, training, tuned
 from pretune.plan.cells import Cell, Model
 from pretune.run.prepare import Report
@@ -46,15 +47,15 @@ def run_cell(
     if model.recipe != "base":
         with _timed(seconds, "tune"), storage.lock(model.key):
             network, tuning = _tuned(study, model, network, tokenizer, report)
-    seen = Seen()
+    seen, subject = Seen(), Subject(network, tokenizer, model.checkpoint, model.recipe != "base")
     with _timed(seconds, "score"):
         for done, probe in enumerate(cell.probes):
             report(f"{model.name}: {probe.dataset}", 0.5 + 0.5 * done / len(cell.probes))
-            look(study, model, network, tokenizer, probe, seen)
+            look(study, model, subject, probe, seen)
     tokens = {"tune": tuning["training"][-1][1] if tuning["training"] else 0, "score": seen.tokens}
     about = _provenance(network, tokenizer, study, model)
     about |= {"seconds": seconds, "tokens": tokens, "left_out": seen.left_out} | tuning
-    records.write_record(records.record_folder(study, model), seen.rows, seen.texts, about)
+    records.write_record(records.record_folder(study, model), seen.tables, seen.texts, about)
     return seconds, tokens
 
 

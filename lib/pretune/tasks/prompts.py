@@ -66,6 +66,26 @@ def split(tokenizer, prompt: str, completion: str) -> Request:
     return Request(np.array(coded["input_ids"], dtype=np.int32), int(np.argmax(ends > len(prompt))))
 
 
+def requests(tokenizer, prefix: str, items: list[Example]) -> list[list[Request]]:
+    """For every item one sequence a completion, each after `prefix` and the item's prompt."""
+    found = []
+    for item in items:
+        found.append([split(tokenizer, prefix + item.prompt, choice) for choice in item.choices])
+    return found
+
+
+def lengths(item: Example, several: list[Request]) -> dict[str, list[int]]:
+    """Tokens and characters of the completions of an item, as measures record them."""
+    tokens = [len(one.ids) - one.start for one in several]
+    characters = [len(choice.strip()) for choice in item.choices]
+    return {"choice_tokens": tokens, "choice_characters": characters}
+
+
+def ids_of(tokenizer, text: str, begins: bool = True) -> np.ndarray:
+    """Tokens of `text`; where it `begins` a sequence, with whatever the tokenizer puts first."""
+    return np.array(tokenizer(text, add_special_tokens=begins)["input_ids"], dtype=np.int32)
+
+
 def training_row(tokenizer, example: Example) -> Row:
     """Prompt, completion and end token as a training row that counts completion and end."""
     return chat_row(tokenizer, [(example.prompt, example.completion)])

@@ -12,6 +12,8 @@ from typing import Literal
 from pretune.tasks import chat, choice, question, sentence_pairs, summary
 from pretune.tasks.example import Example
 
+# what gives the score of a dataset, by its metric
+OWN_MEASURES = {"accuracy": "choices", "rouge_l": "generation", "nats": "text_loss"}
 # stands for a split: the tenth of the train split that learning rates are chosen on
 RESERVE = "train reserve"
 
@@ -56,6 +58,11 @@ class Dataset:
         if self.metric == "rouge_l":
             return "generation"
         return "classification" if self.labels else "choices"
+
+    @property
+    def measure(self) -> str:
+        """The measure that gives its score."""
+        return OWN_MEASURES[self.metric]
 
     @property
     def folder(self) -> str:

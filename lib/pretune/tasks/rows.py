@@ -11,34 +11,33 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-from datasets import Dataset as Table
-from datasets import disable_progress_bars
-from datasets.exceptions import DatasetGenerationError
 from pyarrow import ArrowException
-from rouge_score.rouge_scorer import RougeScorer
 
 from pretune import paths, storage
 from pretune.tasks.chat import Turns
 from pretune.tasks.example import Example, RowError
 from pretune.tasks.registry import REGISTRY, RESERVE, Dataset
 
-disable_progress_bars()
 # what it logs is raised too
 logging.getLogger("datasets.packaged_modules").setLevel(logging.CRITICAL)
-_rouge = RougeScorer(["rougeL"])
 
 
 @cache
-def read(folder: Path, dataset: Dataset, split: str) -> Table:
+def read(folder: Path, dataset: Dataset, split: str) -> Sequence[dict]:
     """All usable rows of a split of FOLDER/<dataset>/<split>.jsonl or .parquet. Raises RowError
     when there are none, and for a file that is not what its name says or holds text that is not
     Unicode.
     """
+    from datasets import Dataset as Table  # it takes a second to load
+    from datasets import disable_progress_bars
+    from datasets.exceptions import DatasetGenerationError
+
+    disable_progress_bars()
     split = dataset.train if split == RESERVE else split
     stem, cache_dir = folder / dataset.folder / split, str(paths.CACHE / "arrow")
     file, reader = Path(f"{stem}.parquet"), Table.from_parquet
@@ -115,7 +114,14 @@ def shots(
 
 def rouge_l(output: str, gold: str) -> float:
     """F measure of the longest common subsequence of words, no stemming (Lin 2004), in [0, 1]."""
-    return float(_rouge.score(gold, output)["rougeL"].fmeasure)
+    return float(_rouge().score(gold, output)["rougeL"].fmeasure)
+
+
+@cache
+def _rouge():
+    from rouge_score.rouge_scorer import RougeScorer  # it takes a second to load
+
+    return RougeScorer(["rougeL"])
 
 
 @cache
@@ -130,7 +136,7 @@ def frequent_output(folder: Path, name: str) -> str:
 def baseline(folder: Path, dataset: Dataset, items: list[Example]) -> list[float]:
     """What the best answer without a skill scores on each item (`b` of the claims).
 
-    Classification: always the most frequent label. Choices: chance, which `records.scored`
+    Classification: always the most frequent label. Choices: chance, which `measures.choices`
     raises to what a model's answers without the question score. Generation: always the training
     set's most frequent output, or the source's first sentence, whichever has the larger mean.
     Text has none (NaN).

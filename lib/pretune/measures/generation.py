@@ -1,0 +1,60 @@
+"""Generated text: ROUGE-L against the right one, and the likelihood of that forced on the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+import pyarrow as pa
+
+from pretune.measures import choices
+from pretune.measures.base import Asked, Measure, Measured, Subject
+from pretune.tasks import prompts, rows
+
+
+class Generation(Measure):
+    name = "generation"
+    columns = choices.LIKELIHOODS | {
+        "rouge_l": pa.float64(),
+        "length": pa.int32(),  # generated tokens
+        "stop": pa.string(),  # newline, end or length
+    }
+
+    def rows(self, subject: Subject, asked: Asked) -> Iterator[Measured]:
+        requests = prompts.requests(subject.tokenizer, asked.prefix, asked.examples)
+        outputs = _generate(subject, asked, [request[0] for request in requests])
+        blanks = choices.blank_likelihoods(subject, asked)
+        for item, request, output, blank in zip(
+            asked.examples, requests, outputs, blanks, strict=True
+        ):
+            values = {"log_likelihood": [output.gold], "blank_log_likelihood": blank}
+            values |= prompts.lengths(item, request)
+            values |= {"rouge_l": rows.rouge_l(output.text, item.completion)}
+            values |= {"length": output.length, "stop": output.stop}
+            yield Measured(values, output.text, sum(len(one.ids) for one in request))
+
+    def score(self, rows: pd.DataFrame, normalisation: str) -> pd.DataFrame:
+        score, baseline = (rows[name].to_numpy() for name in ("rouge_l", "baseline"))
+        return pd.DataFrame({"prediction": -1, "score": score, "baseline": baseline})
+
+
+def _generate(subject: Subject, asked: Asked, requests: list[prompts.Request]) -> list:
+    """Outputs after the tokens before each completion, or, as published, after the prompt with a
+    space at its end.
+    """
+    from pretune.models import scoring
+
+    starts = [one.ids[: one.start] for one in requests]
+    golds = [one.ids[one.start :] for one in requests]
+    if asked.protocol.prompt_end == "space":
+        texts = [f"{asked.prefix}{item.prompt} " for item in asked.examples]
+        starts = [prompts.ids_of(subject.tokenizer, text) for text in texts]
+        answers = [item.completion.strip() for item in asked.examples]
+        golds = [prompts.ids_of(subject.tokenizer, text, begins=False) for text in answers]
+    newline = asked.protocol.stop == "newline"
+    return scoring.generate(
+        subject.network, subject.tokenizer, starts, asked.new_tokens, golds, newline=newline
+    )
+
+
+MEASURE = Generation()
