@@ -19,10 +19,10 @@ import torch  # noqa: E402
 from filelock import FileLock  # noqa: E402
 
 from pretune.models import pretraining  # noqa: E402
+from pretune.recipes.pretrain import Architecture  # noqa: E402
 from pretune.report.open import open_plan  # noqa: E402
 from pretune.sources.microworld.text import documents  # noqa: E402
 from pretune.sources.microworld.world import make_world  # noqa: E402
-from pretune.study import config  # noqa: E402
 from pretune.study.load import load_study  # noqa: E402
 
 torch.set_num_threads(1)
@@ -68,9 +68,7 @@ def model(tokenizer):
     """An untrained model, anew for each test; its weights are widened so that its outputs
     differ.
     """
-    shape = config.Architecture(
-        layers=2, width=32, heads=2, intermediate=64, context=256, vocabulary=512
-    )
+    shape = Architecture(layers=2, width=32, heads=2, intermediate=64, context=256, vocabulary=512)
     network = pretraining.new_model(shape, tokenizer, seed=0).eval()
     with torch.no_grad():
         for weight in network.parameters():

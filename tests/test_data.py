@@ -18,9 +18,10 @@ from pretune.errors import StudyError
 from pretune.models.checkpoint import Checkpoint
 from pretune.plan import costs, lengths
 from pretune.plan.cells import Model
+from pretune.recipes.sft import Sft
 from pretune.run import cell, fetch, prepare, validate
 from pretune.sources import checkpoints, datasets, hub
-from pretune.study import config
+from pretune.study.config import PROTOCOLS
 from pretune.study.load import load_study
 from pretune.tasks import rows
 from pretune.tasks.registry import REGISTRY
@@ -330,9 +331,7 @@ def test_rows_that_are_only_tuned_on_are_checked_too(tmp_path, monkeypatch):
     (tmp_path / "rows" / "alpaca" / "train.jsonl").write_text(
         json.dumps({"instruction": "Say yes.", "output": " "}) + "\n"
     )
-    own = own.model_copy(
-        update={"recipes": own.recipes | {"instruct": config.Recipe(dataset="alpaca")}}
-    )
+    own = own.model_copy(update={"recipes": own.recipes | {"instruct": Sft(dataset="alpaca")}})
     with pytest.raises(StudyError, match="^alpaca: row 0 of train: .*empty or missing$"):
         prepare.prepare_data(own)
 
@@ -345,7 +344,7 @@ def test_the_data_are_checked_again_when_they_or_what_is_asked_of_them_change(
     own = study(tmp_path, local(tmp_path, some[:100], some[100:]))
     prepare.prepare_data(own)
     assert datasets.are_ready(own)
-    published = own.model_copy(update={"protocol": config.PROTOCOLS["published"]})
+    published = own.model_copy(update={"protocol": PROTOCOLS["published"]})
     assert not datasets.are_ready(published)
     os.utime(tmp_path / "rows" / "mnli" / "train.jsonl", (1, 1))
     assert not datasets.are_ready(own)

@@ -1,10 +1,15 @@
-"""What is added as a file of its own, and nothing else changed: a finding, a measure."""
+"""What is added as a file of its own, and nothing else changed: a finding, a measure, a kind of
+recipe.
+"""
 
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections import Counter
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -67,6 +72,39 @@ class Toy(Measure):
 
 MEASURE = Toy()
 '''
+KIND = '''
+"""A toy: what a dataset teaches is made unlikely, down to a floor."""
+
+from typing import Literal
+
+import torch
+
+from pretune.recipes.sft import Sft
+
+
+class Unlearn(Sft):
+    method: Literal["unlearn"] = "unlearn"
+    floor: float = -20.0
+    passes = 4.0
+
+    def loss(self, likelihood):
+        return torch.nn.functional.softplus(likelihood - self.floor)
+
+
+KIND = Unlearn
+'''
+KEYS = """
+import sys
+
+from pretune.plan import costs
+from pretune.report.open import open_plan
+from pretune.study.load import load_study
+
+for own in sys.argv[1:]:
+    plan = open_plan(load_study("smoke", (own,)))
+    (cell,) = (one for one in plan.cells if one.model.name == "step-40.unlearn.0")
+    print(cell.model.key, costs.cell_cost(plan, cell).flops)
+"""
 PAGE = """
 # %% [markdown]
 # # 99. Toy: does tuning on MNLI change MNLI?
@@ -139,6 +177,38 @@ def test_a_measure_is_a_module_with_a_table_of_its_own(smoke, house):
     assert set(made) == {"base", "mnli"}
     apart = {recipe: pd.read_parquet(file)["apart"] for recipe, file in made.items()}
     assert apart["base"].eq(0).all() and apart["mnli"].gt(0).all() and len(apart["mnli"]) == 12
+
+
+def test_a_kind_of_recipe_is_a_module(smoke, house, tmp_path):
+    """It is read from YAML, strictly, keyed apart, counted in the plan, and trained by its own
+    loss.
+    """
+    (house / "lib" / "pretune" / "recipes" / "unlearn.py").write_text(KIND.lstrip())
+    outputs, environment = house / "outputs", os.environ | {"PYTHONPATH": str(house / "lib")}
+    shutil.copytree(OUTPUTS / "cache", outputs / "cache")
+    shutil.copytree(OUTPUTS / "smoke" / "records", outputs / "smoke" / "records")
+    own = "recipes.unlearn={method: unlearn, dataset: mnli, learning_rate: 0.003"
+    words = ("smoke", "--set", "findings=[05_domain_forgetting]", "--set")
+    wrong = run_pretune("plan", *words, f"{own}, flor: 3}}", environment=environment)
+    assert (
+        wrong.returncode == 2 and "unlearn.flor: unknown key; did you mean floor?" in wrong.stderr
+    )
+    done = run_pretune("run", *words, own + "}", "--only", "step-40", "--no-notebooks",
+                       outputs=outputs, environment=environment)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    likely = {}
+    for recipe in ("base", "mnli", "unlearn"):
+        (file,) = (outputs / "smoke" / "records").glob(f"step-40.{recipe}.0.*/*/choices.parquet")
+        rows = pd.read_parquet(file).query("dataset == 'mnli' and format == 'default'")
+        likely[recipe] = np.mean(
+            [one[gold] for one, gold in rows[["log_likelihood", "gold"]].values]
+        )
+    assert likely["mnli"] > likely["base"] > likely["unlearn"] + 1
+    asked = [own.replace("unlearn, ", "sft, ") + "}", own + "}", own + ", floor: -30}"]
+    said = subprocess.run([sys.executable, "-c", KEYS, *asked], env=environment, text=True,
+                          capture_output=True, check=True).stdout.split()  # fmt: skip
+    keys, flops = said[::2], [float(one) for one in said[1::2]]
+    assert len(set(keys)) == 3 and flops[1] == flops[2] > flops[0]
 
 
 def test_a_study_that_names_no_findings_has_those_with_something_to_look_at(house):

@@ -14,10 +14,12 @@ from conftest import plan_of
 from pretune import paths
 from pretune.study.load import load_study
 
+# What the keys of adapters are made of is what peft calls it, since adapters are kept as adapters:
+# 70 of the 348 models have another key than before, every probe has its own.
 KEYS = {  # study: digests of the keys of its models and of its probes, and how many there are
-    "smoke": ("f2570a69fffa80ac", 25, "670cd6d383aef323", 320),
-    "quick": ("05175367dc5d28da", 45, "90c16a241a2650a1", 935),
-    "microworld": ("bc1ce34966325586", 278, "deca05fd8c2acfe8", 6209),
+    "smoke": ("eb54aea84c2af390", 25, "1aa0860f51267ec7", 320),
+    "quick": ("2dd6dd2b412b6846", 45, "44847dacb7a35509", 935),
+    "microworld": ("1437f395e8e694fa", 278, "963fc97096e5e7e8", 6209),
 }
 
 

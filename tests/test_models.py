@@ -15,8 +15,8 @@ from pretune.errors import Damaged
 from pretune.models import checkpoint, loading, training, tuned
 from pretune.models.checkpoint import Checkpoint
 from pretune.plan.cells import Model
+from pretune.recipes.optimisation import Tuning
 from pretune.run import cell
-from pretune.study import config
 from pretune.study.load import load_study
 from pretune.tasks import prompts
 from small_models import small
@@ -81,17 +81,19 @@ def test_a_damaged_checkpoint_is_named_and_set_aside(kept, tmp_path, how):
 @pytest.mark.parametrize("how", WAYS)
 def test_a_damaged_tuned_model_is_named_and_set_aside(model, tmp_path, monkeypatch, caplog, how):
     monkeypatch.setattr(tuned, "TUNED", tmp_path / "tuned")
-    tuned.keep_tuned("key", model, {"training": []}, 1.0)
-    before = tuned.load_tuned("key")
+    tuned.keep_tuned("key", model.save_pretrained, {"training": []}, 1.0)
+    before = tuned.load_tuned("key", model, None)
     assert all(
         torch.equal(one, other)
         for one, other in zip(before.parameters(), model.parameters(), strict=True)
     )
     damage(tmp_path / "tuned" / "key", how, tmp_path)
-    assert tuned.load_tuned("key") is None
+    assert tuned.load_tuned("key", model, None) is None
     assert "key: " in caplog.text and "set aside, to be tuned again" in caplog.text
-    tuned.keep_tuned("key", model, {"training": []}, 1.0)
-    assert tuned.load_tuned("key") is not None and tuned.tuning_of("key") == {"training": []}
+    tuned.keep_tuned("key", model.save_pretrained, {"training": []}, 1.0)
+    assert tuned.load_tuned("key", model, None) is not None and tuned.tuning_of("key") == {
+        "training": []
+    }
 
 
 @pytest.mark.parametrize("how", ["link", "index"])
@@ -158,7 +160,7 @@ def tuned_weights(point, torch_seed):
     training.train(
         network,
         rows,
-        config.Tuning(learning_rate=1e-3, batch_size=8, examples=1, precision="float32"),
+        Tuning(learning_rate=1e-3, batch_size=8, examples=1, precision="float32"),
         0,
     )
     return torch.cat([weight.detach().flatten() for weight in network.parameters()])

@@ -5,10 +5,11 @@ import pytest
 from conftest import plan_of
 from pretune import paths
 from pretune.errors import StudyError
-from pretune.models import pretraining, tuned
+from pretune.models import adapters, pretraining
 from pretune.plan import costs, lengths
+from pretune.recipes.pretrain import Architecture
+from pretune.recipes.trainable import Lora
 from pretune.sources import datasets, found
-from pretune.study import config
 from pretune.study.load import load_study
 from pretune.tasks.registry import RESERVE
 
@@ -299,22 +300,21 @@ def test_the_disk_holds_a_state_for_each_process_that_trains(on_the_hub, tokeniz
         2 * 24e-9 * costs.parameters(plan_of(study))
     )
     written, kept = costs.tuned_gb(plan_of(study))
-    assert (
-        written == pytest.approx(5 * 9 * 3 * 4e-9 * costs.parameters(plan_of(study)))
-        and kept == 100
-    )
-    adapters = on_the_hub(
-        "olmo-1b", OLMO, "recipes={base: {}, xsum: {dataset: xsum, lora: {rank: 16}}}"
-    )
-    assert 0 < costs.states_gb(plan_of(adapters)) < 0.02 * costs.states_gb(plan_of(study))
+    # seven recipes train all weights, two adapters, each at five checkpoints with three seeds
+    adapter = Lora(r=16).weights(costs.architecture(plan_of(study)))
+    each = 7 * costs.parameters(plan_of(study)) + 2 * adapter
+    assert written == pytest.approx(5 * 3 * 4e-9 * each) and kept == 100
+    recipe = "{dataset: xsum, trainable: {peft_type: LORA, r: 16}}"
+    small = on_the_hub("olmo-1b", OLMO, f"recipes={{base: {{}}, xsum: {recipe}}}")
+    assert 0 < costs.states_gb(plan_of(small)) < 0.02 * costs.states_gb(plan_of(study))
 
 
 def test_adapters_are_counted_as_they_are_made(tokenizer):
     study = load_study("smoke")
     network = pretraining.new_model(study.checkpoints.pretraining.architecture, tokenizer, 0)
-    with tuned.adapted(network, config.Lora(rank=8), 0) as trained:
-        counted = sum(weight.numel() for weight in trained.parameters() if weight.requires_grad)
-    assert costs._adapters(plan_of(study), config.Lora(rank=8)) == counted
+    with adapters.part(network, Lora(), 0) as part:
+        counted = sum(weight.numel() for weight in part.model.parameters() if weight.requires_grad)
+    assert Lora().weights(costs.architecture(plan_of(study))) == counted
 
 
 def test_configurations_by_other_names_are_read_and_what_is_not_there_is_named(on_the_hub):
@@ -326,7 +326,7 @@ def test_configurations_by_other_names_are_read_and_what_is_not_there_is_named(o
         "n_positions": 1024,
         "vocab_size": 50257,
     }
-    assert costs.architecture(plan_of(on_the_hub("olmo-1b", gpt2))) == config.Architecture(
+    assert costs.architecture(plan_of(on_the_hub("olmo-1b", gpt2))) == Architecture(
         layers=12, width=768, heads=12, intermediate=3072, context=1024, vocabulary=50257
     )
     with pytest.raises(

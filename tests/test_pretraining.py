@@ -12,15 +12,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from pretune.errors import Damaged
 from pretune.models import checkpoint, loading, pretraining, training
 from pretune.models.checkpoint import Checkpoint
+from pretune.recipes.pretrain import Architecture, Pretraining
 from pretune.sources import corpus
 from pretune.sources.microworld.text import documents
-from pretune.study import config
 
-SETTINGS = config.Pretraining(
+SETTINGS = Pretraining(
     learning_rate=3e-3,
     batch_size=4,
     length=64,
-    architecture=config.Architecture(
+    architecture=Architecture(
         layers=1, width=32, heads=2, intermediate=64, context=64, vocabulary=400
     ),
 )

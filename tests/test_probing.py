@@ -20,12 +20,13 @@ from pretune.measures.base import Subject
 from pretune.models import pretraining
 from pretune.models.checkpoint import Checkpoint
 from pretune.plan.cells import Model, Probe
+from pretune.recipes import sft
+from pretune.recipes.pretrain import Architecture
 from pretune.run import cell, prepare
 from pretune.run import probe as probes
 from pretune.sources import datasets
 from pretune.sources.microworld.text import documents
 from pretune.sources.microworld.world import make_world
-from pretune.study import config
 from pretune.study.load import load_study
 from pretune.tasks import prompts, rows
 from pretune.tasks.example import RowError
@@ -87,9 +88,7 @@ def test_random_weights_are_never_better_than_no_skill(usual_tokenizer, dataset)
     """On every set with given answers. By characters long words win where all tokens are alike,
     which is far more than chance on HellaSwag.
     """
-    shape = config.Architecture(
-        layers=2, width=32, heads=2, intermediate=64, context=256, vocabulary=1024
-    )
+    shape = Architecture(layers=2, width=32, heads=2, intermediate=64, context=256, vocabulary=1024)
     world, found = "checkpoints.world={seed: 2, people: 60, towns: 24, countries: 8}", []
     for seed in range(3):
         network = pretraining.new_model(shape, usual_tokenizer, seed).eval()
@@ -279,7 +278,7 @@ def test_rows_longer_than_max_length_are_passed_over_and_counted_or_cut(tokenize
     assert none == [] and long and len(made) == 48 and max(len(row.ids) for row in made) < longest
     order = rows.chosen(folder(), REGISTRY["xsum"], "train", 48 + len(long), 0)
     assert set(long) <= set(order) and [
-        len(prompts.row_of(folder(), REGISTRY["xsum"], index, tokenizer).ids)
+        len(sft.row_of(folder(), REGISTRY["xsum"], index, tokenizer).ids)
         for index in order
         if index not in long
     ] == [len(row.ids) for row in made]

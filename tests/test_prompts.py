@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pretune.recipes import sft
 from pretune.tasks import chat, prompts
 from pretune.tasks.example import Example, HiddenLabel, RowError
 from pretune.tasks.registry import REGISTRY
@@ -21,7 +22,7 @@ def test_the_completion_is_exactly_the_target(tokenizer, prompt, completion):
 
 def test_training_counts_the_completion_and_the_end_token_by_token(tokenizer):
     example = Example("Where is Lorn?\nAnswer:", (" Avaria", " Belonia"), 1, "N/A")
-    row = prompts.training_row(tokenizer, example)
+    row = sft.training_row(tokenizer, example)
     counted = [tokenizer.decode([token]) for token in row.ids[row.counted]]
     assert "".join(counted[:-1]) == " Belonia" and counted[-1] == tokenizer.eos_token
     assert tokenizer.decode(row.ids[~row.counted]) == example.prompt
@@ -35,7 +36,7 @@ def test_a_conversation_counts_every_answer_and_its_end_and_nothing_else(tokeniz
         ("assistant", "Welcome."),
     )
     turns = chat.turns({"messages": [{"role": role, "content": text} for role, text in said]})
-    row, end = prompts.chat_row(tokenizer, turns), tokenizer.eos_token
+    row, end = sft.chat_row(tokenizer, turns), tokenizer.eos_token
     assert tokenizer.decode(row.ids[row.counted]) == f"In Avaria.{end}Welcome.{end}"
     assert tokenizer.decode(row.ids) == (
         "<|user|>\nWhere is Lorn?\n<|assistant|>\nIn "

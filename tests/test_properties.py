@@ -17,6 +17,7 @@ from pretune.analysis import claims, statistics
 from pretune.errors import StudyError
 from pretune.models import checkpoint
 from pretune.plan.cells import Model
+from pretune.recipes import sft
 from pretune.records import store
 from pretune.sources import revisions
 from pretune.study.load import load_study
@@ -123,7 +124,7 @@ def test_of_any_row_the_completion_span_is_exactly_the_target(
     asked = prompts.split(tokenizer, f"{before}\n{example.prompt}", example.completion)
     assert tokenizer.decode(asked.ids[asked.start :]) == example.completion
     assert tokenizer.decode(asked.ids[: asked.start]) == f"{before}\n{example.prompt}"
-    row = prompts.training_row(tokenizer, example)
+    row = sft.training_row(tokenizer, example)
     assert (
         tokenizer.decode(row.ids[row.counted][:-1]) == example.completion
         and row.ids[-1] == tokenizer.eos_token_id

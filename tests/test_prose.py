@@ -85,7 +85,7 @@ def test_tuned_sets_that_claim_2b_compares_have_equally_many_examples():
         single = [
             name
             for name, how in study.recipes.items()
-            if how.dataset and how.dataset != "tulu_v2" and not how.lora
+            if how.dataset and how.dataset != "tulu_v2" and not how.trainable
         ]
         assert len({study.tuning_of(name).examples for name in single}) <= 1, file.stem
 

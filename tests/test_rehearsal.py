@@ -16,8 +16,8 @@ import pytest
 from conftest import run_pretune
 from local_hub import LocalHub
 from pretune.models import pretraining
+from pretune.recipes.pretrain import Architecture, Pretraining
 from pretune.sources import corpus
-from pretune.study import config
 
 BRANCHES = {  # branch to the optimizer step of the small run that stands behind it
     "step1000-tokens4B": 60,
@@ -27,11 +27,11 @@ BRANCHES = {  # branch to the optimizer step of the small run that stands behind
     "step738000-tokens3095B": 690,
     "step738020-tokens3095B": 700,
 }
-SMALL = config.Pretraining(
+SMALL = Pretraining(
     learning_rate=3e-3,
     batch_size=8,
     warmup=0.05,
-    architecture=config.Architecture(
+    architecture=Architecture(
         layers=4, width=128, heads=4, intermediate=384, context=1024, vocabulary=4096
     ),
 )

@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from pretune.models import training, tuned
+from pretune.models import adapters, training, tuned
 from pretune.models.training import Row, TrainingFailed
-from pretune.study.config import Lora, Tuning
+from pretune.recipes.optimisation import Tuning
+from pretune.recipes.trainable import Lora
 
 SETTINGS = Tuning(learning_rate=1e-3, batch_size=8, examples=1, epochs=3, precision="float32")
 
@@ -161,7 +162,7 @@ def computes_twice(model):
     return any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
 
 
-@pytest.mark.parametrize("lora", [None, Lora(rank=4)], ids=["all weights", "adapters"])
+@pytest.mark.parametrize("lora", [None, Lora(r=4)], ids=["all weights", "adapters"])
 def test_where_no_row_fits_activations_are_computed_twice_and_the_weights_are_the_same(
     model, monkeypatch, caplog, lora
 ):
@@ -169,8 +170,8 @@ def test_where_no_row_fits_activations_are_computed_twice_and_the_weights_are_th
     spared.model.layers[0].mlp.register_forward_pre_hook(
         lambda *_: calls.append(computes_twice(spared))
     )
-    with tuned.adapted(whole, lora, 0) as trained:
-        log = training.train(trained, some_rows(), SETTINGS, 0)
+    with adapters.part(whole, lora, 0) as part:
+        log = training.train(part.model, some_rows(), SETTINGS, 0)
 
     def fits_when_little_is_kept(rows, device):
         if not computes_twice(spared):
@@ -180,8 +181,8 @@ def test_where_no_row_fits_activations_are_computed_twice_and_the_weights_are_th
         return real(rows, device)
 
     monkeypatch.setattr(training, "collate", fits_when_little_is_kept)
-    with tuned.adapted(spared, lora, 0) as trained:
-        again = training.train(trained, some_rows(), SETTINGS, 0)
+    with adapters.part(spared, lora, 0) as part:
+        again = training.train(part.model, some_rows(), SETTINGS, 0)
     assert "gradient checkpointing is switched on" in caplog.text and not computes_twice(spared)
     assert not spared.get_input_embeddings()._forward_hooks
     # each row once forward, once again for its gradient, in three epochs
@@ -307,10 +308,10 @@ def test_schedules():
 
 def adapted_weights(model, seed, rate=1e-2):
     trained = copy.deepcopy(model)
-    with tuned.adapted(trained, Lora(rank=4), seed) as inner:
-        names = [name for name, weight in inner.named_parameters() if weight.requires_grad]
+    with adapters.part(trained, Lora(r=4), seed) as part:
+        names = [name for name, weight in part.model.named_parameters() if weight.requires_grad]
         training.train(
-            inner, some_rows(), SETTINGS.model_copy(update={"learning_rate": rate}), seed
+            part.model, some_rows(), SETTINGS.model_copy(update={"learning_rate": rate}), seed
         )
     return trained, names
 
@@ -334,3 +335,52 @@ def test_lora_trains_adapters_only_and_merges_them_into_an_ordinary_model(model)
 def test_adapters_follow_their_seed(model):
     one, again, other = (weights(adapted_weights(model, seed)[0]) for seed in (0, 0, 1))
     assert torch.equal(one, again) and not torch.equal(one, other)
+
+
+@pytest.mark.parametrize("trainable", [None, Lora(r=4), "layers.1.mlp"], ids=str)
+def test_what_was_trained_is_kept_as_it_is_and_gives_the_same_model_to_the_byte(
+    model, tmp_path, monkeypatch, trainable
+):
+    monkeypatch.setattr(tuned, "TUNED", tmp_path)
+    trained = copy.deepcopy(model)
+    with adapters.part(trained, trainable, 0) as part:
+        training.train(part.model, some_rows(), SETTINGS, 0)
+        tuned.keep_tuned("key", part.save, {}, 1.0)
+    assert not torch.equal(weights(trained), weights(model))
+    (file,) = (tmp_path / "key").glob("*.safetensors")
+    part = {None: 1.0}.get(trainable, 0.6)
+    assert file.stat().st_size < 4 * part * len(weights(model)) + 10_000
+    again = tuned.load_tuned("key", copy.deepcopy(model), trainable)
+    assert torch.equal(weights(again), weights(trained))
+    assert type(again) is type(model) and not again.training
+
+
+def test_only_weights_whose_names_match_are_trained(model):
+    trained = copy.deepcopy(model)
+    with adapters.part(trained, r"layers\.1\.|lm_head", 0) as part:
+        training.train(part.model, some_rows(), SETTINGS, 0)
+    before, after = dict(model.named_parameters()), dict(trained.named_parameters())
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {name for name in before if "layers.1." in name}
+    assert all(weight.requires_grad for weight in trained.parameters())
+    named = r"'norm'.*model.layers.N.mlp.up_proj.weight"
+    with pytest.raises(adapters.NothingToTrain, match=named), adapters.part(trained, "norm", 0):
+        pass
+
+
+def test_a_loss_of_rows_is_followed_as_autograd_would(model, monkeypatch):
+    """The gradient of any function of the rows' log-likelihoods, a piece of the head at a time."""
+    rows, device = some_rows()[:7], next(model.parameters()).device
+    loss = lambda likelihood: torch.nn.functional.softplus(likelihood + 5)  # noqa: E731
+    ids, counted, attention = training.collate(rows, device)
+    logits = model(ids, attention_mask=attention).logits[:, :-1].log_softmax(-1)
+    chosen = logits.gather(-1, ids[:, 1:, None])[..., 0].where(counted[:, 1:], 0.0)
+    value = loss(chosen.sum(1)).mean()
+    value.backward()
+    expected = [weight.grad.clone() for weight in model.parameters()]
+    model.zero_grad()
+    monkeypatch.setitem(training.HEAD_ENTRIES, "cpu", 3 * 512)
+    found = training._accumulate(model, rows, "float32", 3, device, loss)
+    assert found == pytest.approx(value.item(), rel=1e-5)
+    for weight, wanted in zip(model.parameters(), expected, strict=True):
+        assert torch.allclose(weight.grad, wanted, rtol=1e-3, atol=1e-5)

@@ -9,13 +9,20 @@ from __future__ import annotations
 
 import difflib
 import json
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, Tag, ValidationError
 
 from pretune.errors import StudyError
+
+Rate = Annotated[float, Field(gt=0, le=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 
 
 class Frozen(BaseModel):
@@ -76,16 +83,11 @@ def explain(file: str, error: ValidationError, root: type[BaseModel]) -> str:
     missing one.
     """
     first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-    place = [
-        str(part)
-        for part in first["loc"]
-        if part not in ("microworld", "corpus", "folder", "hub", "tables", "[key]")
-        or part == first["loc"][-1]
-    ]
+    model, place = _at(root, first["loc"])
     key, value = ".".join(place) or "the whole", first["input"]
     told = json.dumps(value, ensure_ascii=False) if not isinstance(value, dict) else "{...}"
     if first["type"] == "extra_forbidden":
-        allowed = keys(_model_at(root, first["loc"][:-1]))
+        allowed = keys(model)
         near = difflib.get_close_matches(place[-1], allowed, 1)
         hint = f"did you mean {near[0]}? " if near else ""
         return f"{file}: {key}: unknown key; {hint}allowed: {', '.join(allowed)}"
@@ -102,28 +104,44 @@ def explain(file: str, error: ValidationError, root: type[BaseModel]) -> str:
     return f"{file}: {key}: {told} is refused; {message[0].lower()}{message[1:]}{hint}"
 
 
-def _model_at(root: type[BaseModel], loc: tuple) -> type[BaseModel]:
-    """The model whose key is at `loc`, by the path pydantic reports (a union's tag is part of
-    it).
+def _at(root: type[BaseModel], loc: tuple) -> tuple[Any, list[str]]:
+    """The innermost model on the path that pydantic reports, and the path as a file has it: a tag
+    that says which type of a union was read stands in no file.
     """
-    model: Any = root
+    model, inner, place = root, root, []
     for part in loc:
-        if isinstance(model, type) and issubclass(model, BaseModel) and part in model.model_fields:
-            model = model.model_fields[part].annotation
-        else:  # a union's tag or a mapping's key
-            options = [
-                one
-                for one in getattr(model, "__args__", ())
-                if isinstance(one, type) and issubclass(one, BaseModel)
-            ]
-            tagged = [
-                one
-                for one in options
-                if "source" in one.model_fields
-                and part in one.model_fields["source"].annotation.__args__
-            ]
-            model = (tagged or options)[-1]
-    return model
+        options = _options(inner)
+        tagged = [one for tag, one in options if tag == part]
+        if tagged and len(options) > 1:
+            inner = tagged[0]
+        else:
+            place.append(str(part))
+            inside = [_inside(part, one) for _, one in options]
+            inner = next((one for one in inside if one), None)
+        model = next((one for _, one in _options(inner) if hasattr(one, "model_fields")), model)
+    return model, place
+
+
+def _options(kind: Any, tag: str = "") -> list[tuple[str, Any]]:
+    """The types that a type stands for, those of a union one by one, each with its tag: as it is
+    given, or the one word that one of its keys may hold.
+    """
+    if get_origin(kind) is Annotated:
+        said = [one.tag for one in get_args(kind)[1:] if isinstance(one, Tag)]
+        return _options(get_args(kind)[0], *said)
+    if get_origin(kind) in (Union, UnionType):
+        return list(chain.from_iterable(map(_options, get_args(kind))))
+    fields = getattr(kind, "model_fields", {}).values()
+    words = [get_args(one.annotation) for one in fields if get_origin(one.annotation) is Literal]
+    single = next((one[0] for one in words if len(one) == 1), "")
+    return [(tag or single, kind)]
+
+
+def _inside(part: object, kind: Any) -> Any:
+    """The type of what stands in `kind` under the key or number `part`."""
+    if part in getattr(kind, "model_fields", {}):
+        return kind.model_fields[part].annotation
+    return get_args(kind)[-1] if get_origin(kind) in (dict, tuple) and part != "[key]" else None
 
 
 def keys(model: type[BaseModel]) -> list[str]:

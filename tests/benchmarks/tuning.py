@@ -20,8 +20,8 @@ from trl import SFTConfig, SFTTrainer
 from benchmarks import setting
 from benchmarks.setting import Result
 from pretune.models import training
-from pretune.study.config import Tuning
-from pretune.tasks import prompts
+from pretune.recipes import sft
+from pretune.recipes.optimisation import Tuning
 
 BATCH, COUNT = 8, {"1 M": 64, "30 M": 32}
 BAR = {"1 M": 1.5, "30 M": 1.1}
@@ -31,7 +31,7 @@ SETTINGS = Tuning(examples=1, learning_rate=1e-4, batch_size=BATCH, warmup=0.0, 
 def rows(tokenizer, count: int) -> list[training.Row]:
     """Examples of MNLI in the order in which they are trained on."""
     _, items = setting.items("mnli", count, 0)
-    made = [prompts.training_row(tokenizer, item) for item in items]
+    made = [sft.training_row(tokenizer, item) for item in items]
     return [made[i] for batch in training.batch_order(count, SETTINGS, 0) for i in batch]
 
 

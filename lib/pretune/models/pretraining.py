@@ -23,7 +23,7 @@ from transformers import OlmoConfig, OlmoForCausalLM, PreTrainedTokenizerFast
 from pretune import storage
 from pretune.models import training
 from pretune.models.checkpoint import describe, weights_checksum
-from pretune.study.config import Architecture, Pretraining
+from pretune.recipes.pretrain import Architecture, Pretraining
 
 END, PAD = "<|endoftext|>", "<|padding|>"
 TOKENIZER_DOCUMENTS = 4000  # the first so many documents train the tokenizer

@@ -34,7 +34,7 @@ from torch.nn.functional import cross_entropy
 
 from pretune import storage
 from pretune.models import memory
-from pretune.study.config import Optimisation
+from pretune.recipes.optimisation import Optimisation
 from pretune.tasks.prompts import Row
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,10 @@ STATE_EVERY = 60.0  # seconds between two saved states of a running training, at
 WRITING = 0.05
 # logits held at a time: what the C library keeps for reuse; a gigabyte
 HEAD_ENTRIES = {"cpu": 2**23, "cuda": 2**28}
+
+
+# from the log-likelihoods of rows (rows,), in nats, to the loss of each (rows,)
+Loss = Callable[[torch.Tensor], torch.Tensor]
 
 
 class TrainingFailed(RuntimeError):
@@ -125,8 +129,10 @@ def train(
     state: Path | None = None,
     state_every: float = STATE_EVERY,
     after_step: Callable[[Step], None] = lambda _: None,
+    loss: Loss | None = None,
 ) -> list[Step]:
-    """Train `model` in place on `rows` and return the log.
+    """Train `model` in place on `rows` and return the log; `loss` in place of minus the mean
+    log-likelihood of the tokens that count.
 
     `state` is a file that is written every `state_every` seconds, or more seldom where that
     takes long (0: after every step), continued from when it belongs to this very training, and
@@ -153,11 +159,11 @@ def train(
             batch = [rows[i] for i in order[number]]
             rate = settings.learning_rate * rate_share(number, len(order), settings)
             try:
-                loss, micro = _gradients(model, batch, settings.precision, micro, device)
+                value, micro = _gradients(model, batch, settings.precision, micro, device, loss)
             except TrainingFailed as error:
                 raise TrainingFailed(f"{error} at step {number + 1} of {len(order)}") from error
             tokens = (steps[-1].tokens if steps else 0) + sum(len(row.ids) for row in batch)
-            steps.append(Step(number + 1, tokens, loss, rate))
+            steps.append(Step(number + 1, tokens, value, rate))
             _check_loss(steps)
             _apply(optimizer, rate, settings.clip)
             after_step(steps[-1])
@@ -184,13 +190,15 @@ def _in_training(model) -> Iterator[None]:
         model.eval()
 
 
-def _gradients(model, batch: list[Row], precision: str, micro: int, device) -> tuple[float, int]:
+def _gradients(
+    model, batch: list[Row], precision: str, micro: int, device, loss: Loss | None
+) -> tuple[float, int]:
     """Loss of the batch, its gradient in the parameters, and the micro-batch that fitted the
     memory.
     """
     while True:
         try:
-            return _accumulate(model, batch, precision, micro, device), micro
+            return _accumulate(model, batch, precision, micro, device, loss), micro
         except RuntimeError as error:
             if not memory.ran_out(error):
                 raise
@@ -240,17 +248,22 @@ def _compute_twice(model, whether: bool) -> None:
             model.disable_input_require_grads()
 
 
-def _accumulate(model, batch: list[Row], precision: str, micro: int, device) -> float:
+def _accumulate(
+    model, batch: list[Row], precision: str, micro: int, device, loss: Loss | None
+) -> float:
     total = sum(int(row.counted.sum()) for row in batch)
-    ordered, loss = sorted(batch, key=lambda row: len(row.ids)), 0.0
+    ordered, value = sorted(batch, key=lambda row: len(row.ids)), 0.0
     for start in range(0, len(ordered), micro):
         ids, counted, attention = collate(ordered[start : start + micro], device)
         with autocast(precision, device):
             hidden = counted_hidden(model, ids, counted, attention)
-        leaf = hidden.detach().requires_grad_()
-        loss += _head(model.get_output_embeddings(), leaf, ids[counted], total, precision)
+        leaf, head = hidden.detach().requires_grad_(), model.get_output_embeddings()
+        if loss is None:
+            value += _head(head, leaf, ids[counted], total, precision)
+        else:
+            value += _by_row(head, leaf, ids[counted], counted, precision, loss, len(batch))
         hidden.backward(leaf.grad)
-    return loss
+    return value
 
 
 def _head(head, hidden: torch.Tensor, targets: torch.Tensor, total: int, precision: str) -> float:
@@ -265,6 +278,41 @@ def _head(head, hidden: torch.Tensor, targets: torch.Tensor, total: int, precisi
         part.backward()
         parts.append(part.detach())
     return torch.stack(parts).sum().item()
+
+
+def _by_row(
+    head,
+    hidden: torch.Tensor,
+    targets: torch.Tensor,
+    counted: torch.Tensor,
+    precision: str,
+    loss: Loss,
+    batch: int,
+) -> float:
+    """What `loss` makes of the log-likelihoods of rows, over the size of the batch, with its
+    gradient in `hidden` and in the head: that in a row's log-likelihood weighs the row's tokens.
+    """
+    owners, rows = counted.nonzero()[:, 0], counted.shape[0]
+    with torch.no_grad():
+        tokens = torch.cat([one for one, _ in _pieces(head, hidden, targets, precision)])
+    likelihood = tokens.new_zeros(rows).index_add(0, owners, -tokens).requires_grad_()
+    value = loss(likelihood).sum() / batch
+    weights, done = -torch.autograd.grad(value, likelihood)[0][owners], 0
+    for minus, size in _pieces(head, hidden, targets, precision):
+        (minus * weights[done : done + size]).sum().backward()
+        done += size
+    return value.item()
+
+
+def _pieces(
+    head, hidden: torch.Tensor, targets: torch.Tensor, precision: str
+) -> Iterator[tuple[torch.Tensor, int]]:
+    """Minus the log-likelihood of `targets`, a piece at a time, and how many they are."""
+    size = max(1, HEAD_ENTRIES[hidden.device.type] // head.weight.shape[0])
+    for piece, wanted in zip(hidden.split(size), targets.split(size), strict=True):
+        with autocast(precision, hidden.device):
+            logits = head(piece)
+        yield cross_entropy(logits.float(), wanted, reduction="none"), len(wanted)
 
 
 def collate(rows: list[Row], device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:

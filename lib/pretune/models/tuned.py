@@ -1,6 +1,7 @@
-"""Tuned weights, kept under the key of their model in a cache of bounded size.
+"""What was trained of tuned models, kept under their keys in a cache of bounded size.
 
-So a new probe need not train again; those that were not used for longest make room for others.
+So a new probe need not train again; those that were not used for longest make room for others. Of
+adapters and of some weights only those are kept, and put into the untuned model again.
 """
 
 from __future__ import annotations
@@ -8,47 +9,24 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from pathlib import Path
 
 import torch
-from peft import LoraConfig, get_peft_model
 
 from pretune import paths, storage
-from pretune.models import checkpoint
+from pretune.models import adapters, checkpoint
 from pretune.models.checkpoint import ABOUT
-from pretune.models.loading import load_weights
-from pretune.study.config import Lora
+from pretune.recipes.trainable import Trainable
 
 log = logging.getLogger(__name__)
 TUNED = paths.CACHE / "tuned"
+NOTES = "training.json"
 
 
-@contextmanager
-def adapted(model, lora: Lora | None, seed: int) -> Iterator[torch.nn.Module]:
-    """`model` to train in place: all of it, or adapters on every linear layer that are merged
-    into it at the end.
-    """
-    if lora is None:
-        yield model
-        return
-    torch.manual_seed(seed)
-    config = LoraConfig(
-        r=lora.rank, lora_alpha=lora.alpha, target_modules="all-linear", task_type="CAUSAL_LM"
-    )
-    with warnings.catch_warnings():
-        # peft asks transformers by a name that is to go
-        warnings.simplefilter("ignore", FutureWarning)
-        adapters = get_peft_model(model, config)
-    yield adapters.get_base_model()
-    adapters.merge_and_unload()
-    model.requires_grad_(True)
-
-
-def load_tuned(key: str) -> torch.nn.Module | None:
-    """The tuned model kept under `key`, None if it is not there. One that is damaged is named
-    and set aside.
+def load_tuned(key: str, model, trainable: Trainable) -> torch.nn.Module | None:
+    """The tuned model kept under `key`, made from the untuned one, which is then no longer that;
+    None if it is not there. One that is damaged is named and set aside.
     """
     folder = TUNED / key
     if not folder.is_dir():
@@ -58,23 +36,24 @@ def load_tuned(key: str) -> torch.nn.Module | None:
         storage.set_aside(folder)
         return None
     (folder / ABOUT).touch()  # the oldest use is evicted first
-    return load_weights(folder)
+    return adapters.restored(model, trainable, folder)
 
 
-def keep_tuned(key: str, model: torch.nn.Module, about: dict, max_gb: float) -> None:
-    """Keep tuned weights and what there is to say `about` their training, and evict the longest
-    unused ones beyond `max_gb`.
+def keep_tuned(key: str, save: Callable[[Path], None], about: dict, max_gb: float) -> None:
+    """Keep what `save` writes of a tuned model and what there is to say `about` its training, and
+    evict the longest unused ones beyond `max_gb`.
     """
     with storage.whole(TUNED / key) as partial:
-        model.save_pretrained(partial)
-        (partial / "training.json").write_text(json.dumps(about))
+        partial.mkdir()
+        save(partial)
+        (partial / NOTES).write_text(json.dumps(about))
         checkpoint.describe(partial, checkpoint.weights_checksum(partial))
     _evict(max_gb)
 
 
 def tuning_of(key: str) -> dict:
     """What was kept to say about a tuned model."""
-    return json.loads((TUNED / key / "training.json").read_text())
+    return json.loads((TUNED / key / NOTES).read_text())
 
 
 def _evict(max_gb: float) -> None:

@@ -180,8 +180,8 @@ def _models(study: Study, point: Checkpoint, recipe: str, data: str) -> Iterator
     if recipe == "base":
         yield Model(point, recipe, 0, short_hash(point.revision, "base"))
         return
-    tuning, how = study.tuning_of(recipe).determining(), study.recipe(recipe)
-    made = [TRAINING_VERSION, point.revision, how.dataset, how.lora and how.lora.model_dump()]
+    tuning = study.tuning_of(recipe).determining()
+    made = [TRAINING_VERSION, point.revision, *study.recipe(recipe).determining()]
     for seed in range(study.tuning.seeds if recipe in study.recipes else 1):
         key = short_hash(*made, tuning, seed, data, study.protocol.too_long)
         yield Model(point, recipe, seed, key)

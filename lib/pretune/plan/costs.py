@@ -14,7 +14,10 @@ from operator import add
 
 from pretune.plan import lengths
 from pretune.plan.cells import Cell, Plan
-from pretune.study.config import Architecture, Found, Hub, Lora, Saved
+from pretune.recipes.base import Recipe
+from pretune.recipes.pretrain import Architecture
+from pretune.recipes.trainable import Lora
+from pretune.study.config import Found, Hub, Saved
 from pretune.tasks.registry import REGISTRY
 
 # bfloat16 operations per second, dense, as their maker states
@@ -98,10 +101,11 @@ def cell_cost(plan: Plan, cell: Cell) -> Cost:
     completion.
     """
     study, shape, parts = plan.study, architecture(plan), [Cost(0, 0, 0.0, CELL_SECONDS)]
-    tuning = study.tuning_of(cell.model.recipe)
-    if study.recipe(cell.model.recipe).dataset:
+    tuning, recipe = study.tuning_of(cell.model.recipe), study.recipe(cell.model.recipe)
+    if recipe.method != "none":
         one = lengths.row(study, cell.model.recipe, shape.context)
-        parts.append(_cost(shape, tuning.examples * tuning.epochs * one, 0, one))
+        tokens = tuning.examples * tuning.epochs * one
+        parts.append(_cost(shape, tokens, 0, one, recipe.passes))
     for probe in cell.probes:
         one = lengths.item(study, probe.dataset)
         extra = probe.new_tokens if REGISTRY[probe.dataset].kind == "generation" else one // 2
@@ -162,9 +166,12 @@ def checkpoints_gb(plan: Plan) -> float:
 
 
 def tuned_gb(plan: Plan) -> tuple[float, float]:
-    """Tuned weights in float32: what is written of them in all, and what the cache keeps."""
-    tuned = {cell.model.key for cell in plan.cells if cell.model.recipe != "base"}
-    written = 4e-9 * parameters(plan) * len(tuned)
+    """What is trained of tuned models, in float32: what is written in all, and what the cache
+    keeps.
+    """
+    shape, written = architecture(plan), 0.0
+    for name in {cell.model.key: cell.model.recipe for cell in plan.cells}.values():
+        written += 4e-9 * _trained(plan.study.recipe(name), shape) * (name != "base")
     return written, min(written, plan.study.cache.max_gb)
 
 
@@ -172,9 +179,9 @@ def states_gb(plan: Plan, jobs: int = 1) -> float:
     """States of running trainings, one a process: 12 bytes a trained weight, and as much while
     one takes the last one's place.
     """
-    whole, recipes = parameters(plan), plan.study.recipes.values()
-    trained = [_adapters(plan, one.lora) if one.lora else whole for one in recipes if one.dataset]
-    trained += [whole] * isinstance(plan.study.checkpoints, Saved)
+    shape, recipes = architecture(plan), plan.study.recipes.values()
+    trained = [_trained(one, shape) for one in recipes if one.method != "none"]
+    trained += [_size(shape)] * isinstance(plan.study.checkpoints, Saved)
     return 2 * 12e-9 * max(trained, default=0) * jobs
 
 
@@ -189,9 +196,9 @@ def _trainings(plan: Plan) -> list[tuple[int, int, int]]:
     """Of everything that is trained: bytes a weight, rows of a batch, tokens of the longest row."""
     study, context, found = plan.study, architecture(plan).context, []
     for name, recipe in study.recipes.items():
-        if recipe.dataset:
-            longest = lengths.longest(study, name, context)
-            found.append((4 if recipe.lora else 16, study.tuning_of(name).batch_size, longest))
+        if recipe.method != "none":
+            longest, rows = lengths.longest(study, name, context), study.tuning_of(name).batch_size
+            found.append((4 if isinstance(recipe.trainable, Lora) else 16, rows, longest))
     saved = study.checkpoints
     if isinstance(saved, Saved):
         found.append((16, saved.pretraining.batch_size, saved.pretraining.length))
@@ -205,10 +212,10 @@ def _activations(shape: Architecture, tokens: int) -> int:
     return tokens * shape.layers * 24 * shape.width + 3 * min(tokens * shape.vocabulary, LOGITS)
 
 
-def _adapters(plan: Plan, lora: Lora) -> int:
-    """Weights of adapters on every linear layer of the blocks."""
-    shape = architecture(plan)
-    return lora.rank * shape.layers * (4 * 2 * shape.width + 3 * (shape.width + shape.intermediate))
+def _trained(recipe: Recipe, shape: Architecture) -> int:
+    """Weights that a recipe trains, at most: how many have a name is not known beforehand."""
+    part = recipe.trainable
+    return part.weights(shape) if isinstance(part, Lora) else _size(shape)
 
 
 def _sum(parts: list[Cost]) -> Cost:
@@ -218,8 +225,12 @@ def _sum(parts: list[Cost]) -> Cost:
     return found
 
 
-def _cost(shape: Architecture, trained: int, scored: int, length: int) -> Cost:
-    """Cost of so many tokens in rows of `length`."""
+def _cost(
+    shape: Architecture, trained: int, scored: int, length: int, passes: float = Recipe.passes
+) -> Cost:
+    """Cost of so many tokens in rows of `length`; one that is trained takes so many forward
+    `passes`.
+    """
     forward = 2 * _size(shape) + 2 * shape.layers * shape.width * length
-    train, score = 3 * forward * trained, forward * scored
+    train, score = passes * forward * trained, forward * scored
     return Cost(trained, scored, train + score, train / RATES["train"] + score / RATES["score"])

@@ -19,15 +19,14 @@ import torch
 
 from pretune import paths, records, storage
 from pretune.measures.base import Subject
-from pretune.models import loading, memory, scoring, training, tuned
+from pretune.models import adapters, loading, memory, scoring, training, tuned
 from pretune.plan.cells import Cell, Model
+from pretune.recipes.base import TrainingRows
 from pretune.run.prepare import Report
 from pretune.run.probe import Seen, look
 from pretune.sources import datasets
 from pretune.storage import short_hash
 from pretune.study.config import Study
-from pretune.tasks import prompts, rows
-from pretune.tasks.registry import REGISTRY
 
 
 @memory.all_handed_back()
@@ -65,58 +64,42 @@ def _tuned(
     """The model after its recipe, from the cache or by training; its training log and the rows
     that were passed over.
     """
-    kept = tuned.load_tuned(model.key)
+    recipe, settings = study.recipe(model.recipe), study.tuning_of(model.recipe)
+    kept = tuned.load_tuned(model.key, network, recipe.trainable)
     if kept is not None:
         return kept, tuned.tuning_of(model.key)
-    settings, lora = study.tuning_of(model.recipe), study.recipe(model.recipe).lora
-    examples, long = _training_rows(study, model, network.config.max_position_embeddings, tokenizer)
-    total = settings.epochs * -(-len(examples) // settings.batch_size)
-    with tuned.adapted(network, lora, model.seed) as trained:
+    rows, long = _training_rows(study, model, network.config.max_position_embeddings, tokenizer)
+    total = settings.epochs * -(-len(rows) // settings.batch_size)
+
+    def after(step: training.Step) -> None:
+        report(f"{model.name}: tuning, loss {step.loss:.2f}", 0.5 * step.step / total)
+
+    with adapters.part(network, recipe.trainable, model.seed) as part:
+        state = tuned.TUNED / f"{model.key}.running.safetensors"
         log = training.train(
-            trained,
-            examples,
-            settings,
-            model.seed,
-            tuned.TUNED / f"{model.key}.running.safetensors",
-            after_step=lambda step: report(
-                f"{model.name}: tuning, loss {step.loss:.2f}", 0.5 * step.step / total
-            ),
+            part.model, rows, settings, model.seed, state, after_step=after, loss=recipe.loss
         )
-    lines = [[step.step, step.tokens, step.loss, step.learning_rate] for step in log]
-    about = {"training": lines, "passed_over": long}
-    tuned.keep_tuned(model.key, network, about, study.cache.max_gb)
+        lines = [[step.step, step.tokens, step.loss, step.learning_rate] for step in log]
+        about = {"training": lines, "passed_over": long}
+        tuned.keep_tuned(model.key, part.save, about, study.cache.max_gb)
     return network, about
 
 
-def _training_rows(
-    study: Study, model: Model, context: int, tokenizer
-) -> tuple[list[training.Row], list[int]]:
-    """The recipe's training subset for the model's seed, and the numbers of rows passed over
-    because they exceed the context or the recipe's `max_length`.
-
-    The published protocol cuts those instead.
+def _training_rows(study: Study, model: Model, context: int, tokenizer) -> TrainingRows:
+    """The recipe's training rows for the model's seed, none longer than the context and its
+    `max_length`: what is is passed over, or cut by the published protocol. Raises StudyError.
     """
-    folder, dataset = datasets.data_folder(study), REGISTRY[study.recipe(model.recipe).dataset]
-    settings, cut = study.tuning_of(model.recipe), study.protocol.too_long == "flag"
-    wanted, longest = settings.examples, min(context, settings.max_length or context)
-    kept, long = [], []
-    for index in rows.chosen(
-        folder, dataset, dataset.train, len(rows.read(folder, dataset, dataset.train)), model.seed
-    ):
-        if len(kept) == wanted:
-            return kept, long
-        row = prompts.row_of(folder, dataset, index, tokenizer)
-        if len(row.ids) > longest and not cut:
-            long.append(index)
-        else:
-            kept.append(training.Row(row.ids[:longest], row.counted[:longest]))
-    if len(kept) == wanted:
-        return kept, long
+    recipe, settings = study.recipe(model.recipe), study.tuning_of(model.recipe)
+    folder, cut = datasets.data_folder(study), study.protocol.too_long == "flag"
+    longest = min(context, settings.max_length or context)
+    made = recipe.rows(folder, tokenizer, settings, model.seed, longest, cut)
+    if len(made.rows) == settings.examples:
+        return made
     raise study.refuse(
         f"recipes.{model.recipe}.examples",
-        wanted,
-        f"the {dataset.train} split of {dataset.name} has {len(kept)} rows that fit {longest} "
-        "tokens beside those reserved to choose rates on",
+        settings.examples,
+        f"{recipe.dataset} has {len(made.rows)} rows that fit {longest} tokens beside those "
+        "reserved to choose rates on",
     )
 
 

@@ -20,6 +20,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from pretune.errors import RunError, StudyError
 from pretune.plan import lengths
+from pretune.recipes import sft
 from pretune.sources import checkpoints, datasets, hub
 from pretune.sources.datasets import evaluation_split
 from pretune.sources.found import pinned
@@ -236,7 +237,7 @@ def _row_lengths(study: Study, dataset: Dataset, tokenizer) -> dict[str, int]:
         return {}
     folder = datasets.data_folder(study)
     indices = rows.chosen(folder, dataset, dataset.train, max(counts), 0)
-    sizes = [len(prompts.row_of(folder, dataset, index, tokenizer).ids) for index in indices]
+    sizes = [len(sft.row_of(folder, dataset, index, tokenizer).ids) for index in indices]
     return {"row": int(np.median(sizes)), "longest": max(sizes)}
 
 

@@ -22,64 +22,11 @@ from pydantic import (
 )
 
 from pretune.errors import StudyError
-from pretune.strict import Frozen
-
-Rate = Annotated[float, Field(gt=0, le=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Decay = Annotated[float, Field(ge=0, lt=1)]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
-
-
-class Optimisation(Frozen):
-    """AdamW on batches of rows."""
-
-    learning_rate: Rate  # peak
-    epochs: PositiveInt = 1
-    batch_size: PositiveInt  # rows per optimizer step
-    schedule: Literal["linear", "cosine"] = "linear"  # to 0, or to a tenth of the peak
-    warmup: Share = 0.03  # share of all steps
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    # Of the means of gradients and of their squares. The usual .999 of the second is a memory of a
-    # thousand steps, which is more than most recipes here take and longer than any warm-up; .95 (of
-    # twenty) is what pre-training of such models uses.
-    betas: tuple[Decay, Decay] = (0.9, 0.95)
-    clip: PositiveFloat | None = 1.0  # largest gradient norm; null for none
-    # auto: bfloat16 autocast where the hardware has it
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-
-    def determining(self) -> dict[str, object]:
-        """What determines the weights that come out, for keys. A setting that was fixed once
-        counts where it is changed, so that what was made before it was a setting keeps its key.
-        """
-        fixed = {
-            name: field.default
-            for name, field in type(self).model_fields.items()
-            if name in ("betas", "max_length")
-        }
-        return {
-            name: value
-            for name, value in self.model_dump(exclude={"seeds"}).items()
-            if name not in fixed or value != fixed[name]
-        }
-
-
-class Architecture(Frozen):
-    """An OLMo transformer (weightless layer norms, SwiGLU, rotary positions, tied embeddings)."""
-
-    layers: PositiveInt = 4
-    width: PositiveInt = 128
-    heads: PositiveInt = 4
-    intermediate: PositiveInt = 384  # inner width of the feed-forward blocks
-    context: PositiveInt = 512  # tokens
-    vocabulary: Annotated[int, Field(ge=300)] = 1024  # entries of the byte-level BPE
-
-    @model_validator(mode="after")
-    def _divides(self):
-        if self.width % (2 * self.heads):
-            raise ValueError(
-                f"width {self.width} must be a multiple of twice the heads ({2 * self.heads})"
-            )
-        return self
+from pretune.recipes import AnyRecipe, Recipe
+from pretune.recipes.base import Grid
+from pretune.recipes.optimisation import Tuning
+from pretune.recipes.pretrain import Pretraining
+from pretune.strict import Frozen, Name
 
 
 class World(Frozen):
@@ -90,19 +37,6 @@ class World(Frozen):
     towns: Annotated[int, Field(ge=8, le=47)] = 40
     countries: Annotated[int, Field(ge=4, le=16)] = 8
     side: Literal[0, 1] = 0  # worlds of two sides share no name, no fact and no rule
-
-
-class Pretraining(Optimisation):
-    """A run from scratch. Batches are `batch_size` rows of `length` tokens; `epochs` stays 1,
-    the text is endless.
-    """
-
-    run: NonNegativeInt = 0  # seed of initialisation and of the order of text
-    length: PositiveInt = 256  # tokens per row
-    schedule: Literal["linear", "cosine"] = "cosine"
-    weight_decay: Annotated[float, Field(ge=0)] = 0.1
-    epochs: Literal[1] = 1
-    architecture: Architecture = Architecture()
 
 
 class Points(Frozen):
@@ -245,52 +179,6 @@ class ReleasedData(Frozen):
     source: Literal["tables"]
 
 
-class Tuning(Optimisation):
-    """What every recipe does unless it says otherwise."""
-
-    seeds: PositiveInt = 1  # each with its own training subset, order and shot draw
-    examples: PositiveInt  # training rows drawn from the train split
-    # tokens of the longest row that is tuned on; null: what the context holds
-    max_length: PositiveInt | None = None
-    warmup: Share = 0.03
-
-
-class Lora(Frozen):
-    """Low-rank adapters on every linear layer (Hu et al., arXiv 2106.09685), merged into the
-    weights after tuning.
-    """
-
-    rank: PositiveInt = 8
-    alpha: PositiveFloat = 16.0
-
-
-class Grid(Frozen):
-    """Values that a recipe is tuned with, one axis at a time. Along the first, rates are chosen."""
-
-    learning_rate: Annotated[tuple[Rate, ...], Field(min_length=2)] | None = None
-    examples: Annotated[tuple[PositiveInt, ...], Field(min_length=2)] | None = None
-
-    @model_validator(mode="after")
-    def _has_an_axis(self):
-        if not any(getattr(self, axis) for axis in Grid.model_fields):
-            raise ValueError(f"a grid needs values of {' or '.join(Grid.model_fields)}")
-        return self
-
-
-class Recipe(Frozen):
-    """What is done to a checkpoint: nothing, or tuning on one dataset. What is null is taken
-    from `tuning`.
-    """
-
-    dataset: Name | None = None
-    lora: Lora | None = None  # null: all weights are tuned
-    grid: Grid | None = None  # its own, in place of the study's
-    examples: PositiveInt | None = None
-    learning_rate: Rate | None = None
-    epochs: PositiveInt | None = None
-    batch_size: PositiveInt | None = None
-
-
 class StudyGrid(Grid):
     """The grid of all recipes. `pretune run STUDY --sweep` runs its rates and shows the table."""
 
@@ -385,7 +273,7 @@ class Study(Frozen):
         MicroworldData | FolderData | HubData | ReleasedData, Field(discriminator="source")
     ]
     tables: str | None = None  # folder or address of released score tables, for `source: tables`
-    recipes: Annotated[dict[Name, Recipe], Field(min_length=1)]
+    recipes: Annotated[dict[Name, AnyRecipe], Field(min_length=1)]
     tuning: Tuning
     grid: StudyGrid | None = None
     probing: Probing
@@ -398,8 +286,10 @@ class Study(Frozen):
 
     @model_validator(mode="after")
     def _has_base(self):
-        if [name for name, recipe in self.recipes.items() if recipe.dataset is None] != ["base"]:
-            raise ValueError("recipes must hold `base: {}`, and a dataset for every other recipe")
+        if [name for name, one in self.recipes.items() if one.method == "none"] != ["base"]:
+            raise ValueError(
+                "recipes must hold `base: {}`, and something to train for every other recipe"
+            )
         return self
 
     @model_validator(mode="after")
@@ -426,12 +316,12 @@ class Study(Frozen):
         return self.recipes[name if name in self.recipes else self.variants[name].recipe]
 
     def is_beside(self, name: str) -> bool:
-        """Whether a recipe tunes adapters beside another that tunes all weights on the same
-        dataset, to be compared with it.
+        """Whether a recipe trains some weights or adapters beside another that trains all on the
+        same dataset, to be compared with it.
         """
         own = self.recipe(name)
-        return own.lora is not None and any(
-            one.dataset == own.dataset and one.lora is None for one in self.recipes.values()
+        return own.trainable is not None and any(
+            one.dataset == own.dataset and one.trainable is None for one in self.recipes.values()
         )
 
     def tuning_of(self, name: str) -> Tuning:
@@ -443,7 +333,7 @@ class Study(Frozen):
 
     def grid_of(self, recipe: str, axis: str) -> tuple[float, ...]:
         """The values along `axis` that a recipe is tuned with; none for base and without a grid."""
-        if self.grid is None or self.recipes[recipe].dataset is None:
+        if self.grid is None or self.recipes[recipe].method == "none":
             return ()
         return getattr(self.recipes[recipe].grid or self.grid, axis) or ()
 
@@ -468,9 +358,7 @@ class Study(Frozen):
         return {one: recipe if one == used else Variant(recipe, axis, one).name for one in values}
 
     def _tuning(self, recipe: str, changed: Mapping[str, float] = MappingProxyType({})) -> Tuning:
-        own = self.recipes[recipe].model_dump(
-            exclude_none=True, exclude={"dataset", "lora", "grid"}
-        )
+        own = self.recipes[recipe].model_dump(exclude_none=True, include=set(Tuning.model_fields))
         return self.tuning.model_copy(update={**own, **changed})
 
     def refuse(self, key: str, value: object, allowed: str) -> StudyError:

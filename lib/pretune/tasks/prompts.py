@@ -10,14 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 
-from pretune.tasks import rows
-from pretune.tasks.chat import Turns
 from pretune.tasks.example import Example
-from pretune.tasks.registry import Dataset
 
 KEPT = 2**15  # sequences that are not tokenised anew
 FITTING = 0.95  # share of items that must fit the context before a number of shots is used
@@ -84,31 +80,6 @@ def lengths(item: Example, several: list[Request]) -> dict[str, list[int]]:
 def ids_of(tokenizer, text: str, begins: bool = True) -> np.ndarray:
     """Tokens of `text`; where it `begins` a sequence, with whatever the tokenizer puts first."""
     return np.array(tokenizer(text, add_special_tokens=begins)["input_ids"], dtype=np.int32)
-
-
-def training_row(tokenizer, example: Example) -> Row:
-    """Prompt, completion and end token as a training row that counts completion and end."""
-    return chat_row(tokenizer, [(example.prompt, example.completion)])
-
-
-def chat_row(tokenizer, turns: Turns) -> Row:
-    """A conversation as a training row that counts every answer and the end token after it."""
-    parts = [
-        split(tokenizer, ("\n" if number else "") + prompt, answer)
-        for number, (prompt, answer) in enumerate(turns)
-    ]
-    ids = [np.append(part.ids, tokenizer.eos_token_id) for part in parts]
-    counted = [np.arange(len(one)) >= part.start for one, part in zip(ids, parts, strict=True)]
-    return Row(np.concatenate(ids), np.concatenate(counted))
-
-
-def row_of(folder: Path, dataset: Dataset, index: int, tokenizer) -> Row:
-    """A row of the train split as a training row. Raises RowError."""
-    if dataset.turns:
-        return chat_row(tokenizer, rows.conversations(folder, dataset, [index])[0])
-    return training_row(
-        tokenizer, rows.examples(folder, dataset, dataset.train, "default", [index])[0]
-    )
 
 
 def lay_out(

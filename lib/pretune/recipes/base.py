@@ -1,0 +1,90 @@
+"""What a recipe is: what is done to a checkpoint, as YAML may say it and as it is done.
+
+The kinds are the other modules of this room; a kind says which rows are trained on, and by which
+loss where that is not the likelihood of what counts. What is trained (`trainable`) and how long
+(`tuning`) is independent of it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, NamedTuple
+
+from pydantic import Field, PositiveInt, model_validator
+
+from pretune.recipes.optimisation import Tuning
+from pretune.recipes.trainable import Trainable
+from pretune.strict import Frozen, Name, Rate
+from pretune.tasks.prompts import Row
+
+
+class Grid(Frozen):
+    """Values that a recipe is tuned with, one axis at a time. Along the first, rates are chosen."""
+
+    learning_rate: Annotated[tuple[Rate, ...], Field(min_length=2)] | None = None
+    examples: Annotated[tuple[PositiveInt, ...], Field(min_length=2)] | None = None
+
+    @model_validator(mode="after")
+    def _has_an_axis(self):
+        if not any(getattr(self, axis) for axis in Grid.model_fields):
+            raise ValueError(f"a grid needs values of {' or '.join(Grid.model_fields)}")
+        return self
+
+
+class TrainingRows(NamedTuple):
+    """Rows to train on, and the numbers of those that were passed over because they are longer
+    than what is allowed.
+    """
+
+    rows: list[Row]
+    passed_over: list[int]
+
+
+class Recipe(Frozen, ABC):
+    """What is done to a checkpoint. What is null is taken from `tuning`."""
+
+    method: str
+    dataset: Name | None = None
+    trainable: Trainable = None  # null: all weights
+    grid: Grid | None = None  # its own, in place of the study's
+    examples: PositiveInt | None = None
+    learning_rate: Rate | None = None
+    epochs: PositiveInt | None = None
+    batch_size: PositiveInt | None = None
+
+    # what a trained token costs, in forward passes: one, and two for its gradient
+    passes: ClassVar[float] = 3.0
+    # from the summed log-likelihoods of what counts in each row (rows,), in nats, to the losses
+    # of these rows (rows,); None: the mean of minus log-likelihood over all tokens that count
+    loss: ClassVar[Callable | None] = None
+
+    @abstractmethod
+    def rows(
+        self, folder: Path, tokenizer, settings: Tuning, seed: int, longest: int, cut: bool
+    ) -> TrainingRows:
+        """`settings.examples` rows (fewer where there are no more) of at most `longest` tokens,
+        from the data in `folder`; longer ones are cut, or passed over. Raises RowError.
+        """
+
+    def determining(self) -> list[object]:
+        """What determines the weights that come out beside `tuning`, for keys."""
+        own = self.model_dump(exclude=set(Recipe.model_fields) - {"method"})
+        trainable = self.model_dump(include={"trainable"})["trainable"]
+        return [self.dataset, trainable, *([own] if own != {"method": "sft"} else [])]
+
+
+class Untouched(Recipe):
+    """The checkpoint as it is."""
+
+    method: Literal["none"] = "none"
+
+    @model_validator(mode="after")
+    def _says_nothing(self):
+        if said := set(self.model_dump(exclude_none=True)) - {"method"}:
+            raise ValueError(f"base is not trained, and {', '.join(sorted(said))} must be left out")
+        return self
+
+    def rows(self, *_) -> TrainingRows:
+        return TrainingRows([], [])

@@ -1,0 +1,42 @@
+"""Pre-training from scratch: the shape of the model, and how it is trained."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from pretune.recipes.optimisation import Optimisation
+from pretune.strict import Frozen
+
+
+class Architecture(Frozen):
+    """An OLMo transformer (weightless layer norms, SwiGLU, rotary positions, tied embeddings)."""
+
+    layers: PositiveInt = 4
+    width: PositiveInt = 128
+    heads: PositiveInt = 4
+    intermediate: PositiveInt = 384  # inner width of the feed-forward blocks
+    context: PositiveInt = 512  # tokens
+    vocabulary: Annotated[int, Field(ge=300)] = 1024  # entries of the byte-level BPE
+
+    @model_validator(mode="after")
+    def _divides(self):
+        if self.width % (2 * self.heads):
+            raise ValueError(
+                f"width {self.width} must be a multiple of twice the heads ({2 * self.heads})"
+            )
+        return self
+
+
+class Pretraining(Optimisation):
+    """A run from scratch. Batches are `batch_size` rows of `length` tokens; `epochs` stays 1,
+    the text is endless.
+    """
+
+    run: NonNegativeInt = 0  # seed of initialisation and of the order of text
+    length: PositiveInt = 256  # tokens per row
+    schedule: Literal["linear", "cosine"] = "cosine"
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    epochs: Literal[1] = 1
+    architecture: Architecture = Architecture()
