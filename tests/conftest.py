@@ -26,6 +26,10 @@ from pretune.sources.microworld.world import make_world  # noqa: E402
 from pretune.study.load import load_study  # noqa: E402
 
 torch.set_num_threads(1)
+if worker := os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw"):
+    # one processor for each: studies run in one process then, and do not load torch twice
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[int(worker) % len(cores)]})
 ROOT = Path(__file__).resolve().parents[1]
 REAL_ROWS = Path(os.environ.get("PRETUNE_REAL_ROWS", ROOT.parent / "shared" / "data"))
 # tokenizer, branch names

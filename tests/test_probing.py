@@ -55,6 +55,11 @@ def seen(model, tokenizer, dataset, *overrides, **changes):
     return SimpleNamespace(rows=next(iter(found.tables.values())), **vars(found))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def prepared():
+    prepare.prepare_data(load_study("smoke"))
+
+
 def folder():
     return datasets.data_folder(load_study("smoke"))
 
