@@ -7,12 +7,11 @@ checkpoint. Spreads are those of the published microworld study (outputs/referen
 """
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from pretune.analysis import contrasts, statistics
 from pretune.analysis.claims import judge
-from pretune.analysis.contrasts import Term
+from pretune.analysis.contrasts import Table, Term
 
 LATE = (680, 690, 700)
 EARLY = 50
@@ -39,7 +38,9 @@ class Simulated:
                     )
                     chance = level + skill[:, None] + tuned * seed * (1.0 if step in LATE else 0.3)
                     right = draw.random((items, seeds)) < chance
-                    self._tables[str(dataset), recipe, step] = pd.DataFrame(right.astype(float))
+                    self._tables[str(dataset), recipe, step] = Table(
+                        np.arange(items), np.arange(seeds), right.astype(float)
+                    )
 
     def table(self, term, step):
         return self._tables[term.dataset, term.recipe, step]

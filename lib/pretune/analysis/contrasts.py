@@ -49,6 +49,23 @@ def joined(parts: Iterable[Sequence[Term]]) -> list[Term]:
     return list(chain.from_iterable(parts))
 
 
+@dataclass(frozen=True)
+class Table:
+    """Scores of one dataset and model at a checkpoint: `values` (items, units), by the row numbers
+    of `items` and by `units`, seeds or (of base) draws of examples, both rising.
+    """
+
+    items: np.ndarray
+    units: np.ndarray
+    values: np.ndarray
+
+    def at(self, items: np.ndarray, units: list[int]) -> np.ndarray:
+        """Units by items, of those asked for; what no unit enters stands beside every one."""
+        rows = np.searchsorted(self.items, items)
+        columns = [0] * len(units) if EVERY in self.units else np.searchsorted(self.units, units)
+        return self.values[np.ix_(rows, columns)].T
+
+
 class Scores:
     """Scored rows, ready to be asked for the mean of a term. `late` and `steps` are checkpoints, in
     order.
@@ -67,24 +84,40 @@ class Scores:
         self.late = tuple(sorted(rows.loc[rows["late"], "step"].unique()))
         self.early = min((step for step in self.steps if step > 0), default=None)
         self._places = self.rows.groupby(["dataset", "recipe", "format", "step"]).indices
-        self._known: dict[tuple, pd.DataFrame] = {}
+        self._known: dict[tuple, Table] = {}
 
-    def table(self, term: Term, step: int) -> pd.DataFrame:
-        """One line per item and one column per seed (of base: per shot draw). Raises LookupError
-        where nothing was measured.
-        """
+    def table(self, term: Term, step: int) -> Table:
+        """What was measured for a term at a checkpoint. Raises LookupError where nothing was."""
         key = (term.dataset, term.recipe, term.format, step, term.shots, term.column)
         if key not in self._known:
-            part = self.rows.iloc[self._places.get(key[:4], [])]
-            part = part if term.shots is None else part[part["shots_asked"] == term.shots]
-            if part.empty:
+            places = self._places.get(key[:4], np.array([], dtype=int))
+            if term.shots is not None:
+                places = places[self._column("shots_asked")[places] == term.shots]
+            if not len(places):
                 raise LookupError(
                     f"no rows of {term.dataset} after {term.recipe} at step {step} ({term.format})"
                 )
-            values = part.set_index(["item", "unit"])[term.column]
-            values = values.groupby(level=["item", "unit"]).mean() if self.several else values
-            self._known[key] = values.unstack("unit").dropna()
+            self._known[key] = self._pivoted(places, term.column)
         return self._known[key]
+
+    def _pivoted(self, places: np.ndarray, column: str) -> Table:
+        """Those rows by item and unit, the mean of a run's; items that a unit lacks are left out.
+        Raises ValueError where rows of one item and unit differ in more than a run's seed.
+        """
+        items, row = np.unique(self._column("item")[places], return_inverse=True)
+        units, unit = np.unique(self._column("unit")[places], return_inverse=True)
+        values = np.zeros((2, len(items), len(units)))
+        np.add.at(values[0], (row, unit), self._column(column)[places])
+        np.add.at(values[1], (row, unit), 1)
+        if values[1].max() > 1 and not self.several:
+            raise ValueError("several rows of one item and seed: say of which number of examples")
+        with np.errstate(invalid="ignore"):
+            means = values[0] / values[1]
+        whole = ~np.isnan(means).any(1)
+        return Table(items[whole], units, means[whole])
+
+    def _column(self, name: str) -> np.ndarray:
+        return self.rows[name].to_numpy()
 
 
 def _units(rows: pd.DataFrame) -> np.ndarray:
@@ -151,14 +184,14 @@ def _seeds(scores: Scores, terms: Sequence[Term]) -> list[int]:
     a seed that another has.
     """
     tables = chain.from_iterable(_tables(scores, term) for term in terms)
-    found = [set(table.columns) for table in tables]
+    found = [set(table.units.tolist()) for table in tables]
     found = [units for units in found if units != {EVERY}] or [{EVERY}]
     if any(units != found[0] for units in found):
         raise LookupError(f"not every part of the effect has the seeds {sorted(set.union(*found))}")
     return sorted(found[0])
 
 
-def _tables(scores: Scores, term: Term) -> list[pd.DataFrame]:
+def _tables(scores: Scores, term: Term) -> list[Table]:
     """The tables of a term, one a checkpoint. Raises LookupError."""
     return [scores.table(term, step) for step in term.steps or scores.late]
 
@@ -177,24 +210,18 @@ def _summed(scores: Scores, terms: Sequence[Term], units: list[int]) -> np.ndarr
     tables = [_tables(scores, term) for term in terms]
     if not all(tables):
         raise LookupError("no late checkpoint was measured")
-    items = reduce(_shared, (table.index for table in chain.from_iterable(tables)))
+    items = reduce(_shared, (table.items for table in chain.from_iterable(tables)))
     if not len(items):
         raise LookupError(f"{terms[0].dataset}: no item was scored for every part of the effect")
     total = 0.0
     for term, some in zip(terms, tables, strict=True):
         for table in some:
-            total += _values(table, items, units) * (term.weight / len(some))
+            total += table.at(items, units) * (term.weight / len(some))
     return total
 
 
-def _shared(one: pd.Index, other: pd.Index) -> pd.Index:
-    return one if one.equals(other) else one.intersection(other)
-
-
-def _values(table: pd.DataFrame, items: pd.Index, units: list[int]) -> np.ndarray:
-    """Seeds by items; what no seed enters stands beside every seed."""
-    table = table if table.index.equals(items) else table.loc[items]
-    return table[[EVERY] * len(units) if EVERY in table else units].to_numpy().T
+def _shared(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return one if np.array_equal(one, other) else np.intersect1d(one, other, assume_unique=True)
 
 
 def _known_variance(scores: Scores, terms: Sequence[Term]) -> float:
@@ -212,7 +239,7 @@ def _known_variance(scores: Scores, terms: Sequence[Term]) -> float:
 
 def _only(scores: Scores, term: Term) -> float:
     """Of summaries: the one value of a term at its first checkpoint."""
-    return scores.table(term, (term.steps or scores.late)[0]).to_numpy().item()
+    return scores.table(term, (term.steps or scores.late)[0]).values.item()
 
 
 def _noise(scores: Scores, terms: Sequence[Term], units: list[int]) -> float:

@@ -46,7 +46,7 @@ class Estimate:
 
     def reach(self, level: float = LEVEL) -> float:
         """How far the interval that covers with probability `level` reaches to either side."""
-        wide, pair = scipy.stats.t.ppf((1 + level) / 2, (self.freedom, 1.0))
+        wide, pair = scipy.special.stdtrit((self.freedom, 1.0), (1 + level) / 2)
         return float(np.sqrt(wide**2 * self.variance + pair**2 * self.pair))
 
     def beyond(self, distance: float) -> float:
@@ -124,7 +124,7 @@ def share(successes: int, n: int) -> Estimate:
     """A share with Wilson's interval, which stays sensible near 0 and 1."""
     low, high = scipy.stats.binomtest(successes, n).proportion_ci(LEVEL, method="wilson")
     value, freedom = successes / n, max(n - 1, 1)
-    deviation = max(value - low, high - value) / scipy.stats.t.ppf((1 + LEVEL) / 2, freedom)
+    deviation = max(value - low, high - value) / scipy.special.stdtrit(freedom, (1 + LEVEL) / 2)
     return Estimate(value, low, high, deviation**2, freedom, n)
 
 
