@@ -26,10 +26,10 @@ from pretune.sources.microworld.world import make_world  # noqa: E402
 from pretune.study.load import load_study  # noqa: E402
 
 torch.set_num_threads(1)
+CORES = sorted(os.sched_getaffinity(0))
 if worker := os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw"):
     # one processor for each: studies run in one process then, and do not load torch twice
-    cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {cores[int(worker) % len(cores)]})
+    os.sched_setaffinity(0, {CORES[int(worker) % len(CORES)]})
 ROOT = Path(__file__).resolve().parents[1]
 REAL_ROWS = Path(os.environ.get("PRETUNE_REAL_ROWS", ROOT.parent / "shared" / "data"))
 # tokenizer, branch names
@@ -107,7 +107,10 @@ def smoke():
         if shared.is_dir():
             shutil.copytree(shared, OUTPUTS, dirs_exist_ok=True)
         else:
-            done = run_pretune("run", "smoke", timeout=300)
+            # on all processors: the other workers wait for it
+            done = run_pretune(
+                "run", "smoke", timeout=300, preexec_fn=lambda: os.sched_setaffinity(0, CORES)
+            )
             assert done.returncode == 0, done.stderr
             shutil.copytree(OUTPUTS, shared)
             atexit.register(shutil.rmtree, shared, ignore_errors=True)
