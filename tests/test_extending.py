@@ -12,6 +12,7 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from conftest import OUTPUTS, ROOT, run_pretune
 from pretune import paths
@@ -209,6 +210,37 @@ def test_a_kind_of_recipe_is_a_module(smoke, house, tmp_path):
                           capture_output=True, check=True).stdout.split()  # fmt: skip
     keys, flops = said[::2], [float(one) for one in said[1::2]]
     assert len(set(keys)) == 3 and flops[1] == flops[2] > flops[0]
+
+
+def test_a_study_of_several_models_is_read_by_their_names(smoke, house, tmp_path):
+    """Each has its own checkpoints, is made by itself and counted in the plan; rows say which it
+    is, and a finding about one model is refused.
+    """
+    toy = TOY.replace("CLAIMS =", 'MODELS = "several"\nCLAIMS =')
+    (house / "lib" / "pretune" / "findings" / "toy.py").write_text(toy.lstrip())
+    (house / "notebooks" / "99_toy.py").write_text(PAGE.lstrip())
+    outputs, environment = house / "outputs", os.environ | {"PYTHONPATH": str(house / "lib")}
+    shutil.copytree(OUTPUTS / "cache", outputs / "cache")
+    run_pretune(module="pretune.report.pairing", environment=environment)
+    small = yaml.safe_load((ROOT / "params" / "smoke.yaml").read_text())
+    source = small["checkpoints"]
+    own = source["pretraining"] | {"architecture": {"layers": 1, "width": 32, "heads": 2}}
+    small["checkpoints"] = {"small": source | {"pretraining": own}, "large": source}
+    small["recipes"] = {"base": {}, "mnli": {"dataset": "mnli"}}
+    small["findings"] = []
+    (house / "params" / "two.yaml").write_text(json.dumps(small))
+    planned = run_pretune("plan", "two", environment=environment, outputs=outputs)
+    assert "20 cells" in planned.stdout and "small-step-20.mnli.0" in planned.stdout, planned.stderr
+    words = ("run", "two", "--no-notebooks")
+    done = run_pretune(*words, environment=environment, outputs=outputs)
+    assert done.returncode == 0, done.stderr
+    files = (outputs / "two" / "records").glob("*.mnli.*/*/choices.parquet")
+    rows = pd.concat(pd.read_parquet(file) for file in files)
+    assert set(rows["model"]) == {"small", "large"}
+    assert set(rows["checkpoint"].str.split("-").str[0]) == {"small", "large"}
+    of_one = run_pretune("plan", "two", "--set", "findings=[01_dataset_dichotomy]",
+                         environment=environment, outputs=outputs)  # fmt: skip
+    assert of_one.returncode == 2 and "about one model, and the study has several" in of_one.stderr
 
 
 def test_a_study_that_names_no_findings_has_those_with_something_to_look_at(house):

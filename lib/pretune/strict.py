@@ -122,19 +122,19 @@ def _at(root: type[BaseModel], loc: tuple) -> tuple[Any, list[str]]:
     return model, place
 
 
-def _options(kind: Any, tag: str = "") -> list[tuple[str, Any]]:
+def _options(kind: Any) -> list[tuple[str, Any]]:
     """The types that a type stands for, those of a union one by one, each with its tag: as it is
     given, or the one word that one of its keys may hold.
     """
     if get_origin(kind) is Annotated:
         said = [one.tag for one in get_args(kind)[1:] if isinstance(one, Tag)]
-        return _options(get_args(kind)[0], *said)
+        return [(said[0], get_args(kind)[0])] if said else _options(get_args(kind)[0])
     if get_origin(kind) in (Union, UnionType):
         return list(chain.from_iterable(map(_options, get_args(kind))))
     fields = getattr(kind, "model_fields", {}).values()
     words = [get_args(one.annotation) for one in fields if get_origin(one.annotation) is Literal]
     single = next((one[0] for one in words if len(one) == 1), "")
-    return [(tag or single, kind)]
+    return [(single, kind)]
 
 
 def _inside(part: object, kind: Any) -> Any:

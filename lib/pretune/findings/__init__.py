@@ -6,6 +6,7 @@ The module of `notebooks/NN_name.py` is `pretune.findings.name`. It holds
 - `needs(study, recipe)`: what it looks at after a recipe, or after a variant of one;
 - `verdicts(results)`, in the order of `CLAIMS`; `differences(results)` from the reference study;
 - `checkpoint_answer(results)`, unless `CHECKPOINTS = "all"` says that there is no page of one;
+- `MODELS = "several"` where it can compare the models of a study;
 - `OF = "tables"` where it is about released tables only.
 """
 
@@ -42,3 +43,8 @@ def is_of_all(finding: ModuleType) -> bool:
 def is_of_tables(finding: ModuleType) -> bool:
     """Whether it is about released tables only."""
     return getattr(finding, "OF", "") == "tables"
+
+
+def compares_models(finding: ModuleType) -> bool:
+    """Whether it may look at a study of several models."""
+    return getattr(finding, "MODELS", "one") == "several"

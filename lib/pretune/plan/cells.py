@@ -7,7 +7,7 @@ It is made once from what was listed before, and handed down to whoever measures
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 
 from pretune import measures
@@ -97,7 +97,8 @@ class Plan:
     checkpoints: tuple[Checkpoint, ...]
     cells: tuple[Cell, ...]
     needs: Mapping[str, Needs]  # of each finding of the study
-    config: Mapping | None = None  # of the models, where they were not made here
+    # of models that were not made here
+    configs: Mapping[str, Mapping] = field(default_factory=dict)
 
     def of(self, finding: str | None = None, only: tuple[str, ...] = ()) -> Plan:
         """What one finding looks at, or what the checkpoints named in `only` are for.
@@ -132,7 +133,7 @@ def make(
     checkpoints: tuple[Checkpoint, ...],
     data: str,
     needs: Mapping[str, Needs],
-    config: Mapping | None = None,
+    configs: Mapping[str, Mapping],
 ) -> Plan:
     """The plan of `study` over `checkpoints`, on datasets that `data` pins.
 
@@ -146,7 +147,7 @@ def make(
                 probes = tuple(_probes(study, model, data, needs))
                 if probes:
                     found.append(Cell(model, probes))
-    return Plan(study, checkpoints, tuple(found), needs, config)
+    return Plan(study, checkpoints, tuple(found), needs, configs)
 
 
 def _narrowed(kept: list[Cell], study: Study, needs: Mapping[str, Needs]) -> tuple[Cell, ...]:

@@ -9,7 +9,7 @@ from pretune.errors import StudyError
 from pretune.models.checkpoint import Checkpoint
 from pretune.sources import corpus, datasets
 from pretune.study.config import Corpus, Saved, Study
-from pretune.tasks.registry import REGISTRY, Dataset
+from pretune.tasks.registry import REGISTRY, has
 
 
 def check_names(study: Study) -> None:
@@ -17,19 +17,23 @@ def check_names(study: Study) -> None:
     asked = {f"recipes.{name}.dataset": r.dataset for name, r in study.recipes.items() if r.dataset}
     asked |= {f"probing.datasets.{i}": name for i, name in enumerate(study.probing.datasets)}
     for key, name in asked.items():
-        there = [one for one, dataset in REGISTRY.items() if _has(study, dataset)]
+        there = [one for one, dataset in REGISTRY.items() if has(study.datasets.source, dataset)]
         tuned = key.startswith("recipes")
         allowed = [one for one in there if (REGISTRY[one].kind == "chat") <= tuned]
         if name not in allowed:
             raise study.refuse(key, name, f"allowed datasets: {', '.join(allowed)}")
-    for part in ("checkpoints", "datasets"):
-        folder = getattr(getattr(study, part), "folder", None)
-        if folder is not None and not Path(folder).is_dir():
-            raise study.refuse(f"{part}.folder", folder, "it must be an existing folder")
-    saved = study.checkpoints
-    if isinstance(saved, Corpus) and not corpus.texts(Path(saved.folder)):
-        needed = f"it must hold {', '.join(corpus.TEXTS)}"
-        raise study.refuse("checkpoints.folder", saved.folder, needed)
+    for model, source in study.models.items():
+        _check_folder(study, f"checkpoints.{model}".rstrip("."), source)
+        if isinstance(source, Corpus) and not corpus.texts(Path(source.folder)):
+            needed = f"it must hold {', '.join(corpus.TEXTS)}"
+            raise study.refuse("checkpoints.folder", source.folder, needed)
+    _check_folder(study, "datasets", study.datasets)
+
+
+def _check_folder(study: Study, key: str, source: object) -> None:
+    folder = getattr(source, "folder", None)
+    if folder is not None and not Path(folder).is_dir():
+        raise study.refuse(f"{key}.folder", folder, "it must be an existing folder")
 
 
 def check_files(study: Study) -> None:
@@ -39,11 +43,11 @@ def check_files(study: Study) -> None:
     """
     if lines := datasets.refused(study):
         raise StudyError("\n".join(lines))
-    if isinstance(study.checkpoints, Saved):
-        length = study.checkpoints.pretraining.length
-        if length > study.checkpoints.pretraining.architecture.context:
+    for source in study.models.values():
+        made = source.pretraining if isinstance(source, Saved) else None
+        if made and made.length > made.architecture.context:
             key, most = "checkpoints.pretraining.length", "pretraining.architecture.context"
-            raise study.refuse(key, length, f"it must not exceed checkpoints.{most}")
+            raise study.refuse(key, made.length, f"it must not exceed checkpoints.{most}")
 
 
 def check_grid(study: Study, points: Iterable[Checkpoint]) -> None:
@@ -59,10 +63,3 @@ def check_grid(study: Study, points: Iterable[Checkpoint]) -> None:
         if grid and used not in grid:
             allowed = f"its grid has {', '.join(f'{rate:g}' for rate in grid)}"
             raise study.refuse(f"recipes.{name}.learning_rate", used, allowed)
-
-
-def _has(study: Study, dataset: Dataset) -> bool:
-    """Whether the source of a study's datasets has this one."""
-    if study.datasets.source == "microworld":
-        return bool(dataset.microworld)
-    return bool(dataset.hub[0]) or study.datasets.source != "hub"

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass
+from itertools import chain
 from operator import add
 
+from pretune.models.checkpoint import Checkpoint
 from pretune.plan import lengths
 from pretune.plan.cells import Cell, Plan
 from pretune.recipes.base import Recipe
@@ -52,18 +54,18 @@ class Cost:
     seconds: float
 
 
-def architecture(plan: Plan) -> Architecture:
-    """Layers and widths of the study's model: as given, or as its configuration has them."""
-    study = plan.study
-    if not isinstance(study.checkpoints, Found):
-        return study.checkpoints.pretraining.architecture
-    shape = {part: _first(plan.config, names) for part, names in NAMES.items()}
+def architecture(plan: Plan, model: str = "") -> Architecture:
+    """Layers and widths of a model of the study: as given, or as its configuration has them."""
+    study, source = plan.study, plan.study.models[model]
+    if not isinstance(source, Found):
+        return source.pretraining.architecture
+    shape = {part: _first(plan.configs[model], names) for part, names in NAMES.items()}
     # where it is left out
     shape["intermediate"] = shape["intermediate"] or 4 * (shape["width"] or 0)
     if lacking := [part for part, value in shape.items() if not value]:
         raise study.refuse(
             "checkpoints",
-            study.checkpoints.source,
+            source.source,
             f"the configuration of its models says nothing of {', '.join(lacking)} by a name that "
             f"is known: {', '.join(NAMES[lacking[0]])}",
         )
@@ -76,8 +78,8 @@ def _first(config: Mapping, names: Iterable[str]) -> int | None:
 
 
 def parameters(plan: Plan) -> int:
-    """Weights of the model, embeddings counted once."""
-    return _size(architecture(plan))
+    """Weights of the (largest) model, embeddings counted once."""
+    return max(_size(architecture(plan, model)) for model in plan.study.models)
 
 
 def _size(shape: Architecture) -> int:
@@ -85,22 +87,27 @@ def _size(shape: Architecture) -> int:
     return shape.vocabulary * shape.width + shape.layers * block
 
 
-def preparation(plan: Plan) -> Cost:
-    """Pre-training, or fetching, of what is missing of the checkpoints."""
-    saved = plan.study.checkpoints
-    if all(point.exists() for point in plan.checkpoints):
+def preparation(plan: Plan, model: str = "") -> Cost:
+    """Pre-training, or fetching, of what is missing of a model's checkpoints."""
+    saved, points = plan.study.models[model], _points(plan, model)
+    if all(point.exists() for point in points):
         return Cost(0, 0, 0.0, 0.0)
     if isinstance(saved, Found):
-        seconds = download_gb(plan) * 1e9 / NETWORK + len(plan.checkpoints) * CELL_SECONDS
+        seconds = _download_gb(plan, model) * 1e9 / NETWORK + len(points) * CELL_SECONDS
         return Cost(0, 0, 0.0, seconds)
-    return _cost(architecture(plan), saved.tokens, 0, saved.pretraining.length)
+    return _cost(architecture(plan, model), saved.tokens, 0, saved.pretraining.length)
+
+
+def _points(plan: Plan, model: str) -> list[Checkpoint]:
+    return [point for point in plan.checkpoints if point.model == model]
 
 
 def cell_cost(plan: Plan, cell: Cell) -> Cost:
     """Tuning and scoring of one cell. An item is read once for itself and once for each
     completion.
     """
-    study, shape, parts = plan.study, architecture(plan), [Cost(0, 0, 0.0, CELL_SECONDS)]
+    study, parts = plan.study, [Cost(0, 0, 0.0, CELL_SECONDS)]
+    shape = architecture(plan, cell.model.checkpoint.model)
     tuning, recipe = study.tuning_of(cell.model.recipe), study.recipe(cell.model.recipe)
     if recipe.method != "none":
         one = lengths.row(study, cell.model.recipe, shape.context)
@@ -120,18 +127,23 @@ def gpu_hours(cost: Cost, gpu: str) -> float:
 
 def download_gb(plan: Plan) -> float:
     """Checkpoints that are still to be fetched from the Hub."""
-    if not isinstance(plan.study.checkpoints, Hub):
+    return sum(_download_gb(plan, model) for model in plan.study.models)
+
+
+def _download_gb(plan: Plan, model: str) -> float:
+    if not isinstance(plan.study.models[model], Hub):
         return 0.0
     from pretune.sources import found
 
-    lacking = {point.revision for point in plan.checkpoints if not point.exists()}
-    there = found.pinned(plan.study)["checkpoints"]
+    lacking = {point.revision for point in _points(plan, model) if not point.exists()}
+    there = found.pinned(plan.study.of(model))["checkpoints"]
     return sum(one["bytes"] for one in there if one["commit"] in lacking) / 1e9
 
 
 def total(plan: Plan, work: list[Cell]) -> Cost:
     """Preparation and all of `work`."""
-    return _sum([preparation(plan), *(cell_cost(plan, cell) for cell in work)])
+    made = [preparation(plan, model) for model in plan.study.models]
+    return _sum([*made, *(cell_cost(plan, cell) for cell in work)])
 
 
 def memory_gb(plan: Plan, rows: int | None = None) -> float:
@@ -141,37 +153,47 @@ def memory_gb(plan: Plan, rows: int | None = None) -> float:
     With `rows`, what it comes down to when memory runs out: so many rows of a batch, or items
     with their shots, at a time.
     """
-    study, shape, size = plan.study, architecture(plan), parameters(plan)
+    return PROCESS_GB + max(_bytes(plan, model, rows) for model in plan.study.models) / 1e9
+
+
+def _bytes(plan: Plan, model: str, rows: int | None) -> float:
+    study, shape = plan.study, architecture(plan, model)
     training = [
-        each * size + 4 * _activations(shape, min(batch, rows or batch) * length)
-        for each, batch, length in _trainings(plan)
+        each * _size(shape) + 4 * _activations(shape, min(batch, rows or batch) * length)
+        for each, batch, length in _trainings(plan, model)
     ]
     item = max(lengths.item(study, name) for name in study.probing.datasets)
     one = min(shape.context, (study.probing.shots + 1) * item)
     read = SCORED_TOKENS if rows is None else min(SCORED_TOKENS, rows * one)
-    return PROCESS_GB + max([*training, 4 * size + 40 * read * shape.layers * shape.width]) / 1e9
+    return max([*training, 4 * _size(shape) + 40 * read * shape.layers * shape.width])
 
 
 def longest_batch(plan: Plan) -> tuple[int, int]:
     """Rows and tokens a row of the largest batch that is trained on; (0, 0) where nothing is."""
-    batches = [(batch, length) for _, batch, length in _trainings(plan)]
+    trainings = chain.from_iterable(_trainings(plan, model) for model in plan.study.models)
+    batches = [(batch, length) for _, batch, length in trainings]
     return max(batches, key=lambda one: one[0] * one[1], default=(0, 0))
 
 
 def checkpoints_gb(plan: Plan) -> float:
     """Checkpoints in float32; those of the Hub come and go within the cache."""
-    size, here = 4e-9 * parameters(plan), len(plan.checkpoints)
-    made = {"hub": min(here * size, max(size, plan.study.cache.max_gb)), "folder": 0.0}
-    return made.get(plan.study.checkpoints.source, here * size)
+    made, fetched = 0.0, 0.0
+    for model, source in plan.study.models.items():
+        there = 4e-9 * _size(architecture(plan, model)) * len(_points(plan, model))
+        made += there * isinstance(source, Saved)
+        fetched += there * isinstance(source, Hub)
+    largest = 4e-9 * parameters(plan)
+    return made + min(fetched, max(largest, plan.study.cache.max_gb))
 
 
 def tuned_gb(plan: Plan) -> tuple[float, float]:
     """What is trained of tuned models, in float32: what is written in all, and what the cache
     keeps.
     """
-    shape, written = architecture(plan), 0.0
-    for name in {cell.model.key: cell.model.recipe for cell in plan.cells}.values():
-        written += 4e-9 * _trained(plan.study.recipe(name), shape) * (name != "base")
+    written, models = 0.0, {cell.model.key: cell.model for cell in plan.cells}
+    for one in models.values():
+        shape = architecture(plan, one.checkpoint.model)
+        written += 4e-9 * _trained(plan.study.recipe(one.recipe), shape) * (one.recipe != "base")
     return written, min(written, plan.study.cache.max_gb)
 
 
@@ -179,10 +201,12 @@ def states_gb(plan: Plan, jobs: int = 1) -> float:
     """States of running trainings, one a process: 12 bytes a trained weight, and as much while
     one takes the last one's place.
     """
-    shape, recipes = architecture(plan), plan.study.recipes.values()
-    trained = [_trained(one, shape) for one in recipes if one.method != "none"]
-    trained += [_size(shape)] * isinstance(plan.study.checkpoints, Saved)
-    return 2 * 12e-9 * max(trained, default=0) * jobs
+    trained = [0]
+    for model, source in plan.study.models.items():
+        shape, recipes = architecture(plan, model), plan.study.recipes.values()
+        trained += [_trained(one, shape) for one in recipes if one.method != "none"]
+        trained += [_size(shape)] * isinstance(source, Saved)
+    return 2 * 12e-9 * max(trained) * jobs
 
 
 def disk_gb(plan: Plan, jobs: int = 1) -> float:
@@ -192,14 +216,14 @@ def disk_gb(plan: Plan, jobs: int = 1) -> float:
     return checkpoints_gb(plan) + tuned_gb(plan)[1] + states_gb(plan, jobs)
 
 
-def _trainings(plan: Plan) -> list[tuple[int, int, int]]:
-    """Of everything that is trained: bytes a weight, rows of a batch, tokens of the longest row."""
-    study, context, found = plan.study, architecture(plan).context, []
+def _trainings(plan: Plan, model: str) -> list[tuple[int, int, int]]:
+    """Of all that is trained of a model: bytes a weight, rows of a batch, tokens of the longest."""
+    study, context, found = plan.study, architecture(plan, model).context, []
     for name, recipe in study.recipes.items():
         if recipe.method != "none":
             longest, rows = lengths.longest(study, name, context), study.tuning_of(name).batch_size
             found.append((4 if isinstance(recipe.trainable, Lora) else 16, rows, longest))
-    saved = study.checkpoints
+    saved = study.models[model]
     if isinstance(saved, Saved):
         found.append((16, saved.pretraining.batch_size, saved.pretraining.length))
     return found

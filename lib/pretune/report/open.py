@@ -26,9 +26,9 @@ def open_plan(study: Study) -> Plan:
     needs = {name: findings.find(name).needs for name in _findings(study)}
     study = study.model_copy(update={"findings": tuple(needs)})
     check.check_files(study)
-    points, config = checkpoints.listed(study)
+    points, configs = checkpoints.listed(study)
     check.check_grid(study, points)
-    return cells.make(study, points, datasets.data_key(study), needs, config)
+    return cells.make(study, points, datasets.data_key(study), needs, configs)
 
 
 def _findings(study: Study) -> list[str]:
@@ -40,6 +40,9 @@ def _findings(study: Study) -> list[str]:
         if findings.is_of_tables(findings.find(name)) and not study.tables:
             why = "it is about released tables: a study with `tables`"
             raise study.refuse("findings", name, why)
+        if len(study.models) > 1 and not findings.compares_models(findings.find(name)):
+            why = "it is about one model, and the study has several (checkpoints)"
+            raise study.refuse("findings", name, why)
     return list(study.findings) or [name for name in findings.names() if _applies(study, name)]
 
 
@@ -47,6 +50,8 @@ def _applies(study: Study, name: str) -> bool:
     """Whether a finding has something to look at after some recipe."""
     finding = findings.find(name)
     if findings.is_of_tables(finding) and not study.tables:
+        return False
+    if len(study.models) > 1 and not findings.compares_models(finding):
         return False
     return any(finding.needs(study, recipe) for recipe in study.recipes if recipe != "base")
 

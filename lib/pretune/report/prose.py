@@ -88,7 +88,7 @@ def intervals(page: Results) -> str:
             "degree of freedom."
         )
     else:
-        several = len(getattr(page.study.checkpoints, "runs", ("",))) > 1
+        several = page.study.runs > 1
         replicates = "pre-training runs" if several else "seeds and shot draws"
         how = (
             "Intervals join the spread over items, which are the same for all models, over "
@@ -169,8 +169,9 @@ def _mixture(study: Study) -> str:
 
 def seen(page: Results) -> str:
     """Whether what is asked for stood in the pre-training text."""
-    if page.study.datasets.source == "microworld" and page.study.checkpoints.source == "microworld":
-        same = page.study.datasets.world == page.study.checkpoints.world
+    data, sources = page.study.datasets, page.study.models.values()
+    if {data.source, *(one.source for one in sources)} == {"microworld"}:
+        same = all(one.world == data.world for one in sources)
         return (
             "Every fact that is asked for stood in the pre-training text, in other words; no "
             "document of the text did."
@@ -182,7 +183,7 @@ def seen(page: Results) -> str:
 
 def limits(page: Results, *more: str) -> str:
     """What the page does not show, for what kind of study it is, and `more`."""
-    study, runs = page.study, len(getattr(page.study.checkpoints, "runs", ("",)))
+    study, runs = page.study, page.study.runs
     said = []
     if study.datasets.source == "microworld":
         said.append(
@@ -205,7 +206,7 @@ def limits(page: Results, *more: str) -> str:
         said.append(
             f"{runs} pre-training runs of one family are few, and say nothing of other families."
         )
-    if study.checkpoints.late == 2:
+    if any(one.late == 2 for one in study.models.values()):
         said.append(
             "Two neighbouring checkpoints say little about the noise between checkpoints: it has "
             "one degree of freedom, and intervals are wide for it."

@@ -35,7 +35,7 @@ def fetch_checkpoint(study: Study, point: Checkpoint) -> None:
     Raises HubError, CheckpointError, and RunError for a folder that is gone or holds other
     weights than when it was pinned.
     """
-    folder = point.folder if study.checkpoints.source == "folder" else _downloaded(study, point)
+    folder = point.folder if point.apart else _downloaded(study, point)
     if not folder.is_dir():
         raise RunError(f"{point.name}: {folder} is gone; put it back, or take it out of the study")
     checksum = loading.check(folder, point)

@@ -48,9 +48,10 @@ def fetch_data(study: Study, report: Report = lambda phase, share: None) -> None
 def prepare_checkpoint(
     study: Study, point: Checkpoint, report: Report = lambda phase, share: None
 ) -> None:
-    """Fetch a checkpoint that is not there, or pre-train, which makes all of them."""
+    """Fetch a checkpoint that is not there, or pre-train, which makes all of its model."""
+    study = study.of(point.model)
     found = isinstance(study.checkpoints, Found)
-    with storage.lock(point.revision if found else checkpoints.run_folder(study).name):
+    with storage.lock(point.revision if found else checkpoints.run_folder(study.checkpoints).name):
         if found and not point.exists():
             report(f"fetching {point.name}", 0.0)
             fetch.fetch_checkpoint(study, point)
@@ -73,7 +74,7 @@ def _pretrain(study: Study, report: Report) -> None:
         text,
         saved.steps,
         saved.pretraining,
-        checkpoints.run_folder(study),
+        checkpoints.run_folder(saved),
         lambda step: report(
             f"pre-training, step {step.step} of {total}, loss {step.loss:.2f}", step.step / total
         ),

@@ -38,7 +38,7 @@ from pretune.plan.cells import Cell, Plan
 from pretune.run import status
 from pretune.run.progress import Progress
 from pretune.sources import datasets
-from pretune.study.config import Saved, Study
+from pretune.study.config import Hub, Saved, Study
 
 log = logging.getLogger(__name__)
 DATA = "datasets"
@@ -159,7 +159,7 @@ class _Pool:
     def __init__(self, plan: Plan, work: list[Cell], jobs: int, outcome: Outcome):
         self.plan, self.study, self.waiting, self.outcome = plan, plan.study, list(work), outcome
         # beside the cells, which make room for the next by being done
-        self.fetches = self.study.checkpoints.source == "hub"
+        self.fetches = any(isinstance(one, Hub) for one in self.study.models.values())
         self.jobs = jobs + self.fetches
         self.running: dict[Future, str] = {}
         self.cells = {cell.model.name: cell for cell in work}
@@ -176,9 +176,9 @@ class _Pool:
         seconds |= {cell.model.name: costs.cell_cost(plan, cell).seconds for cell in work}
         self.progress = Progress(seconds, "parts")
         # once: a folder of checkpoints may be filled while they are measured
-        self.seconds = self._preparing_seconds()
+        self.seconds = {model: self._preparing_seconds(model) for model in self.study.models}
         for point in self._missing():
-            self.progress.add(self._preparation(point), self.seconds)
+            self.progress.add(self._preparation(point), self.seconds[point.model])
         self.context = multiprocessing.get_context("spawn")
         self._start()
 
@@ -277,7 +277,7 @@ class _Pool:
         self.running[self.pool.submit(_prepare, self.study, point, name)] = name
         self.making = point
         self.begun[name] += 1
-        self.progress.add(name, self.seconds)
+        self.progress.add(name, self.seconds[point.model])
 
     def _missing(self) -> list[Checkpoint]:
         """The checkpoints that cells wait for and that are not there, in the order of the cells."""
@@ -291,19 +291,26 @@ class _Pool:
         """The name of the job that makes or fetches a checkpoint; pre-training makes all of
         them.
         """
-        return PREPARE if isinstance(self.study.checkpoints, Saved) else f"{PREPARE} {point.name}"
+        made_at_once = isinstance(self.study.models[point.model], Saved)
+        return f"{PREPARE} {point.model if made_at_once else point.name}".rstrip()
 
-    def _preparing_seconds(self) -> float:
+    def _made_with(self, point: Checkpoint) -> list[Checkpoint]:
+        """The missing checkpoints that one preparation makes: pre-training all of a model."""
+        name = self._preparation(point)
+        return [one for one in self._missing() if self._preparation(one) == name] or [point]
+
+    def _preparing_seconds(self, model: str) -> float:
         """What one preparation is expected to take."""
-        made_at_once = isinstance(self.study.checkpoints, Saved)
-        several = 1 if made_at_once else len(self.plan.checkpoints)
-        return costs.preparation(self.plan).seconds / several
+        points = [point for point in self.plan.checkpoints if point.model == model]
+        several = 1 if isinstance(self.study.models[model], Saved) else len(points)
+        return costs.preparation(self.plan, model).seconds / several
 
     def _lack(self, point: Checkpoint) -> str:
         """Why there is no room for a checkpoint of the Hub; empty where there is."""
         from pretune.sources import cache
 
-        return cache.make(self.study, point, self._needed()) if self.fetches else ""
+        fetched = isinstance(self.study.models[point.model], Hub)
+        return cache.make(self.study, point, self._needed()) if fetched else ""
 
     def _needed(self) -> set[str]:
         """The commits that cells still wait for or work on."""
@@ -359,7 +366,7 @@ class _Pool:
             self.begun[name] = 0
             self.out.add(name)
         elif error is not None:
-            self._give_up(self._missing() if name == PREPARE else [point], _reason(error))
+            self._give_up(self._made_with(point), _reason(error))
 
     def _give_up(self, several: list[Checkpoint], why: str) -> None:
         """Fail the cells that wait for checkpoints which cannot be had; the others go on."""
@@ -447,7 +454,8 @@ def _prepare(study: Study, point: Checkpoint, name: str) -> dict:
 
     start = time.perf_counter()
     prepare.prepare_checkpoint(study, point, _reporter(name))
-    read = {"prepare": study.checkpoints.tokens} if isinstance(study.checkpoints, Saved) else {}
+    source = study.models[point.model]
+    read = {"prepare": source.tokens} if isinstance(source, Saved) else {}
     return _done({"prepare": time.perf_counter() - start}, read)
 
 

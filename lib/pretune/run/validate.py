@@ -35,12 +35,13 @@ TWICE = 0.01  # share of items that may stand in the train split too
 
 
 def tokenizer_of(study: Study, folder: str | None):
-    """Tokenizer and context of the study's model, or of one in `folder`.
+    """Tokenizer and context of the study's (first) model, or of one in `folder`.
 
     Raises RunError where the model is not made yet, StudyError where `folder` holds none.
     """
-    if folder is None and isinstance(study.checkpoints, Hub):
-        first = pinned(study)["checkpoints"][0]
+    model = next(iter(study.models))
+    if folder is None and isinstance(study.models[model], Hub):
+        first = pinned(study.of(model))["checkpoints"][0]
         folder = hub.small(first["repo"], first["commit"], "tokenizers", hub.TOKENIZER)
     elif folder is None:
         there = (point.folder for point in checkpoints.checkpoints(study) if point.folder.is_dir())

@@ -8,36 +8,49 @@ found there are held against the checksum written beside them.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from pretune import paths
 from pretune.models.checkpoint import Checkpoint
 from pretune.sources.microworld import world
 from pretune.storage import listing, short_hash
-from pretune.study.config import Corpus, Hub, Local, Released, Study
+from pretune.study.config import Corpus, Hub, Local, Released, Saved, Study
 
 RELEASED_TOKENS = 2048 * 2048  # per optimizer step of OLMo-1B
 PRETRAINING_VERSION = 1  # raise by hand when the same settings would give other weights
 
 
-def listed(study: Study) -> tuple[tuple[Checkpoint, ...], dict | None]:
-    """The checkpoints of `study`, and the configuration of their models where it was found."""
-    if not isinstance(study.checkpoints, Hub | Local):
-        return checkpoints(study), None
-    from pretune.sources import found  # the client of the Hub takes a while to load
+def listed(study: Study) -> tuple[tuple[Checkpoint, ...], dict[str, dict]]:
+    """The checkpoints of `study`, model after model, in the order of their steps; and by model the
+    configuration, where it was found.
+    """
+    points, configs = [], {}
+    for model, source in study.models.items():
+        if isinstance(source, Hub | Local):
+            from pretune.sources import found  # the client of the Hub takes a while to load
 
-    pinned = found.pinned(study)
-    return _found(study.checkpoints, pinned["checkpoints"]), pinned["config"]
+            pinned = found.pinned(study.of(model))
+            own, configs[model] = _found(source, pinned["checkpoints"]), pinned["config"]
+        else:
+            own = _released(source) if isinstance(source, Released) else _saved(source)
+        points += [_of_model(one, model) for one in own]
+    return tuple(points), configs
 
 
 def checkpoints(study: Study) -> tuple[Checkpoint, ...]:
-    """All checkpoints of `study`, in the order of their steps."""
-    saved = study.checkpoints
-    if isinstance(saved, Released):
-        return _released(saved)
-    if isinstance(saved, Hub | Local):
-        return listed(study)[0]
-    run = run_folder(study)
+    """All checkpoints of `study`."""
+    return listed(study)[0]
+
+
+def _of_model(point: Checkpoint, model: str) -> Checkpoint:
+    """The same, saying in its name of which of several models it is."""
+    return replace(point, model=model, name=f"{model}-{point.name}") if model else point
+
+
+def _saved(saved: Saved) -> tuple[Checkpoint, ...]:
+    """Those of a run that is made here."""
+    run = run_folder(saved)
     per_step = saved.pretraining.batch_size * saved.pretraining.length
     late = saved.steps[-saved.late :]
     return tuple(
@@ -113,11 +126,8 @@ def _released(points: Released) -> tuple[Checkpoint, ...]:
     )
 
 
-def run_folder(study: Study) -> Path:
-    """Where the pre-training run of `study` leaves its checkpoints; studies with the same run
-    share it.
-    """
-    saved = study.checkpoints
+def run_folder(saved: Saved) -> Path:
+    """Where a pre-training run leaves its checkpoints; studies with the same run share it."""
     if isinstance(saved, Corpus):
         source = ["corpus", str(Path(saved.folder).resolve()), *listing(Path(saved.folder))]
     else:

@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 
 
 def pinned(study: Study) -> dict:
-    """`checkpoints`, each with run, name, step, tokens, stage, repo, commit and bytes, and the
-    `config` of the model.
+    """Of a study of one model: `checkpoints`, each with run, name, step, tokens, stage, repo,
+    commit and bytes, and the `config` of the model.
 
     Raises HubError, and StudyError for a checkpoint that is not there or cannot be one.
     """
@@ -84,7 +84,8 @@ def _refuse_twins(source: Hub | Local, found: list[dict]) -> None:
 
 
 def _file(study: Study) -> Path:
-    return paths.study_folder(study.name) / "checkpoints.json"
+    name = f"checkpoints.{study.model}.json" if study.model else "checkpoints.json"
+    return paths.study_folder(study.name) / name
 
 
 def _asked(study: Study) -> dict:
@@ -103,7 +104,8 @@ def _held(study: Study) -> FileLock:
 
 def entry_of(study: Study, point: Checkpoint) -> dict:
     """What is pinned of a checkpoint."""
-    return next(one for one in pinned(study)["checkpoints"] if one["commit"] == point.revision)
+    there = pinned(study.of(point.model))["checkpoints"]
+    return next(one for one in there if one["commit"] == point.revision)
 
 
 def chosen(source: Hub | Local, run: str) -> list[tuple[Revision, tuple[str, str]]]:
@@ -209,6 +211,7 @@ def remember(study: Study, point: Checkpoint, checksum: str) -> None:
     """Write down the weights of a checkpoint. Raises HubError where another checkpoint of the
     study has the same.
     """
+    study = study.of(point.model)
     with _held(study):
         kept = _kept(study)
         for one in kept["checkpoints"]:
@@ -225,6 +228,7 @@ def remember(study: Study, point: Checkpoint, checksum: str) -> None:
 
 def forget(study: Study, point: Checkpoint) -> None:
     """Take back what is pinned of a folder: it is read anew when the study asks next."""
+    study = study.of(point.model)
     with _held(study):
         kept = _kept(study)
         kept["checkpoints"] = [

@@ -13,10 +13,12 @@ from types import MappingProxyType
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import (
+    Discriminator,
     Field,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    Tag,
     field_validator,
     model_validator,
 )
@@ -203,7 +205,7 @@ class Variant(NamedTuple):
 class Probing(Frozen):
     """How models are looked at."""
 
-    datasets: Annotated[tuple[Name, ...], Field(min_length=1)]
+    datasets: Annotated[tuple[Name, ...], Field(min_length=1)]  # left out: all of the source
     # examples before the question; lowered for a dataset whose prompts do not fit
     shots: NonNegativeInt = 4
     items: PositiveInt = 1000  # evaluation items per dataset, the same for all models
@@ -261,13 +263,31 @@ class Cache(Frozen):
     max_gb: PositiveFloat = 4.0  # tuned weights kept, so that a new probe need not train again
 
 
+def _how_many(value: object) -> str:
+    """Whether what stands at `checkpoints` is one source, or one for each of several models."""
+    inside = value.values() if isinstance(value, dict) and "source" not in value else ()
+    return "several" if any(isinstance(one, dict | Frozen) for one in inside) else "one"
+
+
+Source = Microworld | Corpus | Hub | Local | Released
+AnyCheckpoints = Annotated[
+    Annotated[Annotated[Source, Field(discriminator="source")], Tag("one")]
+    | Annotated[
+        Annotated[
+            dict[Name, Annotated[Source, Field(discriminator="source")]], Field(min_length=2)
+        ],
+        Tag("several"),
+    ],
+    Discriminator(_how_many),
+]
+
+
 class Study(Frozen):
     """One file under `params/`, resolved."""
 
     title: str
-    checkpoints: Annotated[
-        Microworld | Corpus | Hub | Local | Released, Field(discriminator="source")
-    ]
+    # one source, or several by the names of their models: {small: {...}, large: {...}}
+    checkpoints: AnyCheckpoints
     # or: as checkpoints
     datasets: Annotated[
         MicroworldData | FolderData | HubData | ReleasedData, Field(discriminator="source")
@@ -283,6 +303,7 @@ class Study(Frozen):
     cache: Cache = Cache()
     name: str = Field(default="", exclude=True)  # the file's name without ending
     file: str = Field(default="", exclude=True)
+    model: str = Field(default="", exclude=True)  # which of several it was narrowed to
 
     @model_validator(mode="after")
     def _has_base(self):
@@ -294,9 +315,8 @@ class Study(Frozen):
 
     @model_validator(mode="after")
     def _has_tables_where_it_needs_them(self):
-        if (self.checkpoints.source == "tables", self.datasets.source == "tables") != (
-            self.tables is not None,
-        ) * 2:
+        sources = {one.source for one in (*self.models.values(), self.datasets)}
+        if ("tables" in sources) != (self.tables is not None) or {"tables"} < sources:
             raise ValueError(
                 "checkpoints and datasets with `source: tables` and `tables: FOLDER or address` "
                 "go together"
@@ -308,8 +328,23 @@ class Study(Frozen):
         """Pre-training runs where there are several, else seeds of tuning: what a verdict needs
         three of.
         """
-        runs = len(getattr(self.checkpoints, "runs", ("",)))
-        return runs if runs > 1 else self.tuning.seeds
+        return self.runs if self.runs > 1 else self.tuning.seeds
+
+    @property
+    def runs(self) -> int:
+        """Pre-training runs of a model."""
+        return max(len(getattr(one, "runs", ("",))) for one in self.models.values())
+
+    @property
+    def models(self) -> dict[str, Source]:
+        """Where the checkpoints of each model come from; one that is alone has no name."""
+        if isinstance(self.checkpoints, dict):
+            return self.checkpoints
+        return {self.model: self.checkpoints}
+
+    def of(self, model: str) -> Study:
+        """The same with the checkpoints of one model only."""
+        return self.model_copy(update={"checkpoints": self.models[model], "model": model})
 
     def recipe(self, name: str) -> Recipe:
         """The recipe `name`, or the one that `name` is a variant of."""

@@ -15,6 +15,7 @@ from pretune import paths
 from pretune.errors import StudyError
 from pretune.strict import explain, keys, override, read_yaml
 from pretune.study.config import PROTOCOLS, Study
+from pretune.tasks.registry import of_source
 
 
 def load_study(study: str, overrides: tuple[str, ...] = ()) -> Study:
@@ -41,11 +42,7 @@ def load_study(study: str, overrides: tuple[str, ...] = ()) -> Study:
     for text in overrides:
         override(raw, text)
         _name_protocol(raw)
-    if "datasets" not in raw and isinstance(raw.get("checkpoints"), dict):
-        same = {
-            key: value for key, value in raw["checkpoints"].items() if key in ("source", "world")
-        }
-        raw |= {"datasets": same} if same.get("source") in ("microworld", "tables", "hub") else {}
+    _fill_datasets(raw)
     try:
         return Study.model_validate_json(
             json.dumps({**raw, "name": file.stem, "file": shown}, default=str)
@@ -57,6 +54,21 @@ def load_study(study: str, overrides: tuple[str, ...] = ()) -> Study:
 def resolved(study: Study) -> str:
     """Every value of the study, defaults included, as YAML."""
     return yaml.safe_dump(json.loads(study.model_dump_json()), sort_keys=False, allow_unicode=True)
+
+
+def _fill_datasets(raw: dict) -> None:
+    """Where a file says nothing of datasets, they come from where the checkpoints do (of several
+    models, those of the first), and all of that source are scored.
+    """
+    points = raw.get("checkpoints")
+    if isinstance(points, dict) and "source" not in points:
+        points = next(iter(points.values()), None)
+    if "datasets" not in raw and isinstance(points, dict):
+        same = {key: value for key, value in points.items() if key in ("source", "world")}
+        raw |= {"datasets": same} if same.get("source") in ("microworld", "tables", "hub") else {}
+    probing, data = raw.get("probing"), raw.get("datasets")
+    if isinstance(probing, dict) and isinstance(data, dict) and "datasets" not in probing:
+        raw["probing"] = probing | {"datasets": of_source(data.get("source"))}
 
 
 def _name_protocol(raw: dict) -> None:

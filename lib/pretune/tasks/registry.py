@@ -361,3 +361,15 @@ REGISTRY = {
         ),
     )
 }
+
+
+def has(source: str, dataset: Dataset) -> bool:
+    """Whether a source of datasets (`microworld`, `hub`, `folder`, `tables`) has this one."""
+    if source == "microworld":
+        return bool(dataset.microworld)
+    return bool(dataset.hub[0]) or source != "hub"
+
+
+def of_source(source: str) -> list[str]:
+    """The datasets of a source that can be scored."""
+    return [name for name, one in REGISTRY.items() if has(source, one) and one.kind != "chat"]
