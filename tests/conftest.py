@@ -3,12 +3,18 @@ once.
 """
 
 import atexit
+import io
+import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import Future
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from types import SimpleNamespace
 
 OUTPUTS = Path(tempfile.mkdtemp(prefix="pretune-tests-"))
 atexit.register(shutil.rmtree, OUTPUTS, ignore_errors=True)
@@ -18,12 +24,15 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from filelock import FileLock  # noqa: E402
 
+from pretune import cli, paths  # noqa: E402
 from pretune.models import pretraining  # noqa: E402
 from pretune.recipes.pretrain import Architecture  # noqa: E402
 from pretune.report.open import open_plan  # noqa: E402
+from pretune.run import queue, work  # noqa: E402
 from pretune.sources.microworld.text import documents  # noqa: E402
 from pretune.sources.microworld.world import make_world  # noqa: E402
 from pretune.study.load import load_study  # noqa: E402
+from pretune.tasks import rows  # noqa: E402
 
 torch.set_num_threads(1)
 CORES = sorted(os.sched_getaffinity(0))
@@ -49,6 +58,57 @@ def run_pretune(
     return subprocess.run(
         command, capture_output=True, text=True, env=environment, check=False, **options
     )
+
+
+class Here:
+    """An executor that does each job at once and in the process of the tests, where torch is
+    loaded already: for tests of what is done, and not of processes.
+    """
+
+    def __init__(self, jobs: int):
+        self.jobs, self.heard = jobs, []
+        work.say = self.heard.append
+
+    def submit(self, job, *arguments) -> Future:
+        future = Future()
+        try:
+            future.set_result(job(*arguments))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    def said(self):
+        heard, self.heard[:] = list(self.heard), []
+        return heard
+
+    def abandon(self):
+        """Nothing is at work."""
+
+    close = abandon
+
+
+def run_here(*words: str, outputs: Path = OUTPUTS) -> SimpleNamespace:
+    """`pretune ...` without processes of its own, its kernels excepted; exit code and what it
+    said.
+    """
+    said, told, root = io.StringIO(), io.StringIO(), logging.getLogger()
+    handler = logging.StreamHandler(told)
+    interrupt = signal.getsignal(signal.SIGINT)
+    rows.read.cache_clear()
+    rows.frequent_output.cache_clear()
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setattr(paths, "OUTPUTS", outputs)
+        changed.setattr(paths, "CACHE", outputs / "cache")
+        changed.setattr(queue, "Processes", Here)
+        changed.setenv("PRETUNE_OUTPUTS", str(outputs))  # for kernels
+        root.addHandler(handler)
+        try:
+            with redirect_stdout(said), redirect_stderr(told):
+                code = cli.main(list(words))
+        finally:
+            root.removeHandler(handler)
+            signal.signal(signal.SIGINT, interrupt)
+    return SimpleNamespace(returncode=code, stdout=said.getvalue(), stderr=told.getvalue())
 
 
 def plan_of(study, overrides=()):

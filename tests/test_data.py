@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from conftest import OUTPUTS, plan_of, run_pretune
+from conftest import OUTPUTS, plan_of, run_here, run_pretune
 from local_hub import LocalHub, mnli, write_parquet
 from pretune import paths
 from pretune.errors import StudyError
@@ -181,7 +181,7 @@ def test_a_run_on_hidden_labels_ends_in_one_line_and_scores_nothing(tmp_path):
     study(
         tmp_path, local(tmp_path, map(mnli, range(100)), [mnli(number, -1) for number in range(40)])
     )
-    done = run_pretune(
+    done = run_here(
         "run", str(tmp_path / "own.yaml"), "--no-notebooks", outputs=tmp_path / "outputs"
     )
     assert (
@@ -285,7 +285,7 @@ def test_what_a_folder_of_datasets_lacks_is_refused_by_name_before_anything_else
     own["recipes"]["instruct"] = {"dataset": "alpaca"}
     (tmp_path / "own.yaml").write_text(json.dumps(own))
     for words in (("plan",), ("run", "--no-notebooks"), ("status",)):
-        done = run_pretune(
+        done = run_here(
             words[0], str(tmp_path / "own.yaml"), *words[1:], outputs=tmp_path / "outputs"
         )
         lines = done.stderr.splitlines()
@@ -309,7 +309,7 @@ def test_a_fault_of_the_data_ends_a_run_whose_checkpoints_are_all_there(smoke, t
     folder.mkdir()
     for split in ("train", "validation"):
         (folder / f"{split}.jsonl").write_text(json.dumps({"text": "too short"}) + "\n")
-    done = run_pretune("run", str(tmp_path / "own.yaml"), outputs=tmp_path / "outputs")
+    done = run_here("run", str(tmp_path / "own.yaml"), outputs=tmp_path / "outputs")
     told = [line for line in done.stderr.splitlines() if line.startswith("pretune: ")]
     assert (
         done.returncode == 2 and "failed" not in done.stderr and "Traceback" not in done.stderr
@@ -375,7 +375,7 @@ def test_data_prints_its_table_and_then_every_fault(smoke, tmp_path):
     ):
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
     model = str(checkpoints.checkpoints(smoke)[0].folder)
-    done = run_pretune(
+    done = run_here(
         "data", str(tmp_path / "own.yaml"), "--tokenizer", model, outputs=tmp_path / "outputs"
     )
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
@@ -388,7 +388,7 @@ def test_data_prints_its_table_and_then_every_fault(smoke, tmp_path):
     assert "--- rte, default" in done.stdout
     assert [line.split(":")[1].strip() for line in done.stderr.splitlines()] == ["mnli", "wikitext"]
     study(tmp_path, local(tmp_path, map(mnli, range(100)), []), datasets=["nothing"])
-    done = run_pretune(
+    done = run_here(
         "data", str(tmp_path / "own.yaml"), "--tokenizer", model, outputs=tmp_path / "outputs"
     )
     assert done.returncode == 2 and "'nothing' is refused; allowed datasets: " in done.stderr
@@ -398,11 +398,11 @@ def test_the_survey_prints_what_fits_and_a_prompt_in_every_format(smoke, tmp_pat
     data = local(tmp_path, map(mnli, range(100)), map(mnli, range(100, 140)))
     study(tmp_path, data, shots=2)
     model = str(checkpoints.checkpoints(smoke)[0].folder)
-    done = run_pretune(
+    done = run_here(
         "data", str(tmp_path / "own.yaml"), "--tokenizer", model, outputs=tmp_path / "outputs"
     )
     assert done.returncode == 0, done.stderr
-    early = run_pretune("data", str(tmp_path / "own.yaml"), outputs=tmp_path / "outputs")
+    early = run_here("data", str(tmp_path / "own.yaml"), outputs=tmp_path / "outputs")
     assert early.returncode == 1 and "or give one: --tokenizer FOLDER" in early.stderr
     line = next(line for line in done.stdout.splitlines() if line.strip().startswith("mnli"))
     assert "validation_matched" in line and "100%" in line

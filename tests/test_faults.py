@@ -19,9 +19,10 @@ import pandas as pd
 import psutil
 import pytest
 
-from conftest import OUTPUTS, ROOT, plan_of, run_pretune
+from conftest import OUTPUTS, ROOT, plan_of, run_here, run_pretune
 from pretune import measures, paths, records
-from pretune.run import queue, status
+from pretune.run import local, queue, status
+from pretune.run.outcome import Outcome
 from pretune.study.load import load_study
 from running import WHO, gone, record_count, rows_in, sabotaged, start, wait_until
 
@@ -62,6 +63,10 @@ def expected():
     return records.load(plan_of(load_study("smoke"))).sort_values(WHO, ignore_index=True)
 
 
+def rerun(outputs, *words):
+    return run_here("run", "smoke", *words, outputs=outputs)
+
+
 def run(outputs, *words, **options):
     return run_pretune("run", "smoke", *words, outputs=outputs, timeout=240, **options)
 
@@ -97,7 +102,7 @@ def test_a_worker_that_is_killed_with_nothing_to_do_is_replaced(smoke, here, mon
                 raise BrokenProcessPool
             return super().submit(*asked)
 
-    monkeypatch.setattr(queue, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(local, "ProcessPoolExecutor", Pool)
     assert queue.measure(plan_of(smoke).of(only=("step-36",))).failed == {} and killed
     assert not status.missing(plan_of(smoke).of(only=("step-36",)))
 
@@ -130,7 +135,7 @@ def test_a_checkpoint_without_its_notes_is_made_again(smoke, copied, monkeypatch
     drop(copied, "step-36.base.*")
     [notes] = (copied / "cache" / "pretrained").glob("*/step-36/checkpoint.json")
     notes.unlink()
-    done = run(copied, "--only", "step-36", "--no-notebooks")
+    done = rerun(copied, "--only", "step-36", "--no-notebooks")
     assert done.returncode == 0, done.stderr
     pd.testing.assert_frame_equal(expected(), rows_in(copied, smoke, monkeypatch))
 
@@ -140,10 +145,8 @@ def test_a_suspect_that_waits_for_its_checkpoint_does_not_stop_the_others(smoke,
     drop(here, "step-36.base.*", "step-38.base.*")
     [folder] = (here / "cache" / "pretrained").glob("*/step-36")
     shutil.rmtree(folder)
-    monkeypatch.setattr(
-        queue, "ProcessPoolExecutor", lambda *_: SimpleNamespace(submit=lambda *_: Future())
-    )
-    pool = queue._Pool(plan_of(smoke), status.missing(plan_of(smoke)), 2, queue.Outcome())
+    monkeypatch.setattr(queue, "Processes", lambda *_: SimpleNamespace(submit=lambda *_: Future()))
+    pool = queue._Queue(plan_of(smoke), status.missing(plan_of(smoke)), 2, Outcome())
     pool.suspects.add("step-36.base.0")
     pool._submit()
     assert set(pool.running.values()) == {"prepare", "step-38.base.0"}
@@ -176,7 +179,9 @@ def test_a_cell_that_kills_its_process_fails_and_the_others_and_the_pages_go_on(
 
 
 def test_a_loss_that_runs_away_fails_with_step_and_values_and_leaves_a_hole(copied):
-    done = run(copied, "--only", "step-36", "--set", "recipes.xsum.learning_rate=1.0", "--set", ONE)
+    done = rerun(
+        copied, "--only", "step-36", "--set", "recipes.xsum.learning_rate=1.0", "--set", ONE
+    )
     # said, and listed
     assert (
         done.returncode == 1
@@ -233,7 +238,7 @@ def test_what_is_damaged_in_the_cache_is_named_set_aside_and_made_again(smoke, c
     flip(folder / "model.safetensors")
     model = next(cell.model for cell in plan_of(smoke).cells if cell.model.name == "step-38.mnli.0")
     flip(copied / "cache" / "tuned" / model.key / "model.safetensors")
-    done = run(copied, "--no-notebooks")
+    done = rerun(copied, "--no-notebooks")
     assert done.returncode == 0, done.stderr
     assert "step-36: a file is not what was written: set aside, to be made again" in done.stderr
     assert (

@@ -20,13 +20,14 @@ import yaml
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
-from conftest import plan_of, run_pretune
+from conftest import plan_of, run_here, run_pretune
 from local_hub import LocalHub, mnli, write_parquet
 from pretune import paths, records
 from pretune.errors import HubError, Outage, RunError, StudyError
 from pretune.models import loading
 from pretune.models.checkpoint import weights_checksum
 from pretune.run import fetch, queue, status, validate
+from pretune.run.outcome import alone
 from pretune.sources import cache, found, hub
 from pretune.sources.checkpoints import checkpoints
 from pretune.study import config
@@ -161,7 +162,7 @@ def smaller(own, share):
 def test_what_another_run_at_work_needs_stays_until_it_ends(crowded):
     first, second, third = checkpoints(crowded)
     other = crowded.model_copy(update={"name": "other"})
-    with queue.alone(paths.study_folder("other")):
+    with alone(paths.study_folder("other")):
         cache.claim(other, {first.revision, second.revision})
         assert "cannot be removed" in cache.make(crowded, third, {third.revision})
         assert (
@@ -196,7 +197,7 @@ def test_what_another_run_is_fetching_stays_and_takes_no_room(crowded):
     """Else two runs could wait for each other."""
     first, second, third = checkpoints(crowded)
     partial = first.folder.rename(first.folder.with_name(f"{first.folder.name}.partial"))
-    with queue.alone(paths.study_folder("other")):
+    with alone(paths.study_folder("other")):
         cache.claim(crowded.model_copy(update={"name": "other"}), {first.revision})
         assert (
             cache.make(smaller(crowded, 0.9), third, {second.revision, third.revision}) == ""
@@ -336,16 +337,15 @@ def test_a_study_on_the_hub_gives_the_rows_of_the_same_checkpoints_made_here(
     with LocalHub({REPO: branches}) as server:
         monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
         monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
-        plan = run_pretune("plan", str(file), outputs=tmp_path / "outputs")
+        plan = run_here("plan", str(file), outputs=tmp_path / "outputs")
         assert plan.returncode == 0 and "139,264 parameters" in plan.stdout, plan.stderr
-        done = run_pretune(
+        done = run_here(
             "run",
             str(file),
             "--jobs",
             "1",
             "--no-notebooks",
             outputs=tmp_path / "outputs",
-            timeout=200,
         )
         assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "outputs" / "cache" / "hub").glob("*/*"))) == 1
@@ -394,7 +394,7 @@ def test_two_branches_with_the_same_weights_are_refused(smoke, tmp_path, monkeyp
     with LocalHub({REPO: {"step20": made[1].folder, "step30": copy}}) as server:
         monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
         monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
-        done = run_pretune("run", str(file), "--no-notebooks", outputs=tmp_path / "outputs")
+        done = run_here("run", str(file), "--no-notebooks", outputs=tmp_path / "outputs")
     assert done.returncode == 1 and "step-30 has the very weights of step 20" in done.stderr
 
 
@@ -452,16 +452,8 @@ def of_smoke(smoke, tmp_path, monkeypatch):
         yield server
 
 
-def run_own(file, tmp_path, *words, **options):
-    return run_pretune(
-        "run",
-        str(file),
-        "--no-notebooks",
-        *words,
-        outputs=tmp_path / "outputs",
-        timeout=90,
-        **options,
-    )
+def run_own(file, tmp_path, *words):
+    return run_here("run", str(file), "--no-notebooks", *words, outputs=tmp_path / "outputs")
 
 
 def measured(tmp_path):
@@ -519,7 +511,11 @@ def test_after_an_outage_it_is_fetched_again_as_long_as_there_is_other_work(of_s
     of_smoke.trouble = trouble
     file = own_study(tmp_path, ON_HUB, recipes={"base": {}, "mnli": {"dataset": "mnli"}})
     there = outputs / "cache" / "hub" / "lab--tiny-olmo" / commits["step20"]
-    done = run_own(file, tmp_path, environment=sabotaged(IMPATIENT.format(there=str(there))))
+    done = run_pretune(
+        *("run", str(file), "--no-notebooks"),
+        outputs=tmp_path / "outputs",
+        environment=sabotaged(IMPATIENT.format(there=str(there))),
+    )
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert re.search(
         "step-20: lab/tiny-olmo: .*500.*; it is fetched again while there is other work",
@@ -604,7 +600,7 @@ def test_a_run_waits_for_room_that_another_run_holds(of_smoke, tmp_path, monkeyp
     own = load_study(str(file))
     first = checkpoints(own)[0]
     fetch.fetch_checkpoint(own, first)
-    with queue.alone(paths.study_folder("other")):
+    with alone(paths.study_folder("other")):
         cache.claim(own.model_copy(update={"name": "other"}), {first.revision})
         process = start(
             tmp_path / "outputs", "run", str(file), "--no-notebooks", "--only", "step-20"
@@ -638,9 +634,7 @@ def test_a_folder_of_checkpoints_is_a_study_and_stays_as_it_is(smoke, tmp_path, 
         )
     before = sorted(str(path) for path in mine.rglob("*"))
     file = own_study(tmp_path, {"source": "folder", "folder": str(mine), "steps": "all", "late": 1})
-    done = run_pretune(
-        "run", str(file), "--no-notebooks", outputs=tmp_path / "outputs", timeout=200
-    )
+    done = run_here("run", str(file), "--no-notebooks", outputs=tmp_path / "outputs")
     assert done.returncode == 0 and sorted(str(path) for path in mine.rglob("*")) == before, (
         done.stderr
     )
@@ -653,14 +647,13 @@ def test_a_folder_of_checkpoints_is_a_study_and_stays_as_it_is(smoke, tmp_path, 
     content[-1] ^= 1
     weights.write_bytes(content)
     shutil.rmtree(tmp_path / "outputs" / "own" / "records")
-    done = run_pretune(
+    done = run_here(
         "run",
         str(file),
         "--no-notebooks",
         "--only",
         "step-38",
         outputs=tmp_path / "outputs",
-        timeout=200,
     )
     assert done.returncode == 1 and "its weights are not those that were checked" in done.stderr
 
@@ -764,7 +757,7 @@ def test_a_folder_that_is_gone_when_it_is_looked_at_is_named(made, tmp_path):
 def test_two_folders_with_the_same_weights_are_refused(smoke, tmp_path):
     file = own_study(tmp_path, copies(checkpoints(smoke), tmp_path / "mine", 20, 36))
     shutil.copy(tmp_path / "mine" / "step20" / "model.safetensors", tmp_path / "mine" / "step36")
-    done = run_pretune("plan", str(file), outputs=tmp_path / "outputs")
+    done = run_here("plan", str(file), outputs=tmp_path / "outputs")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert (
         f"{str(tmp_path / 'mine')!r} is refused; step20 and step36 hold the same weights"
@@ -791,7 +784,7 @@ def test_the_shape_of_a_model_is_read_by_the_names_of_its_family(smoke, tmp_path
         "vocab_size": 512,
     }
     (tmp_path / "mine" / "step20" / "config.json").write_text(json.dumps(shape))
-    done = run_pretune("plan", str(file), outputs=tmp_path / "outputs")
+    done = run_here("plan", str(file), outputs=tmp_path / "outputs")
     assert done.returncode == 0 and f"{512 * 64 + 3 * 16 * 64**2:,} parameters" in done.stdout, (
         done.stderr
     )
@@ -800,14 +793,14 @@ def test_the_shape_of_a_model_is_read_by_the_names_of_its_family(smoke, tmp_path
 def test_a_model_whose_shape_is_not_told_is_refused(smoke, tmp_path):
     file = own_study(tmp_path, copies(checkpoints(smoke), tmp_path / "mine", 20, 36))
     (tmp_path / "mine" / "step20" / "config.json").write_text('{"model_type": "gpt2"}')
-    done = run_pretune("plan", str(file), outputs=tmp_path / "outputs")
+    done = run_here("plan", str(file), outputs=tmp_path / "outputs")
     assert (
         done.returncode == 2
         and "says nothing of layers, width, heads, " in done.stderr
         and done.stderr.count("\n") == 1
     )
     (tmp_path / "mine" / "step20" / "config.json").unlink()
-    done = run_pretune("plan", str(file), outputs=tmp_path / "outputs")
+    done = run_here("plan", str(file), outputs=tmp_path / "outputs")
     assert (
         done.returncode == 2
         and "step20: its config.json cannot be read" in done.stderr
@@ -869,7 +862,7 @@ def test_what_a_repository_has_is_listed_with_gaps(served, tmp_path):
     served.commits[REPO] |= {
         f"step{step}-tokens{step // 10}B": "0" * 40 for step in (40, 50, 60, 5000, 5010)
     }
-    done = run_pretune("checkpoints", REPO)
+    done = run_here("checkpoints", REPO)
     assert (
         done.returncode == 0 and "pre-training: 8 checkpoints, steps 10 to 5,010" in done.stdout
     ), done.stderr
@@ -877,7 +870,7 @@ def test_what_a_repository_has_is_listed_with_gaps(served, tmp_path):
         "gap: nothing between steps 60 and 5,000" in done.stdout
         and "no points of a run: main" in done.stdout
     )
-    wrong = run_pretune("checkpoints", "lab/none")
+    wrong = run_here("checkpoints", "lab/none")
     assert wrong.returncode == 1 and "lab/none" in wrong.stderr and "Traceback" not in wrong.stderr
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from pretune import paths
 from pretune.errors import Damaged
 from pretune.models import checkpoint, loading, training, tuned
 from pretune.models.checkpoint import Checkpoint
@@ -80,7 +81,7 @@ def test_a_damaged_checkpoint_is_named_and_set_aside(kept, tmp_path, how):
 
 @pytest.mark.parametrize("how", WAYS)
 def test_a_damaged_tuned_model_is_named_and_set_aside(model, tmp_path, monkeypatch, caplog, how):
-    monkeypatch.setattr(tuned, "TUNED", tmp_path / "tuned")
+    monkeypatch.setattr(paths, "CACHE", tmp_path)
     tuned.keep_tuned("key", model.save_pretrained, {"training": []}, 1.0)
     before = tuned.load_tuned("key", model, None)
     assert all(

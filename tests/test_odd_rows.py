@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 import yaml
 
-from conftest import plan_of, run_pretune
+from conftest import plan_of, run_here, run_pretune
 from pretune import paths, records
 from pretune.study.load import load_study
 from pretune.tasks import rows
@@ -142,14 +142,13 @@ def test_an_empty_text_is_refused_with_its_row(odd_study, tmp_path):
     lines = file.read_text().splitlines()
     lines[1] = json.dumps(pair(1, ODD["nothing but spaces"]))
     file.write_text("\n".join(lines))
-    done = run_pretune(
+    done = run_here(
         "run",
         str(odd_study),
         "--only",
         "step-20",
         "--no-notebooks",
         outputs=tmp_path / "outputs",
-        timeout=300,
     )
     assert (
         done.returncode == 2 and "mnli: row 1 of" in done.stderr and "Traceback" not in done.stderr

@@ -15,7 +15,7 @@ import psutil
 import pytest
 from nbclient import NotebookClient
 
-from conftest import OUTPUTS, ROOT, plan_of, run_pretune
+from conftest import OUTPUTS, ROOT, plan_of, run_here, run_pretune
 from pretune import measures, paths, records
 from pretune.report import pages, site
 from pretune.report.open import summary
@@ -49,13 +49,13 @@ def test_the_run_leaves_every_row_and_says_what_it_took(smoke):
 
 
 def test_status_for_people_and_programs(smoke):
-    state = json.loads(run_pretune("status", "smoke", "--json").stdout)
+    state = json.loads(run_here("status", "smoke", "--json").stdout)
     assert state["study"] == "smoke" and state["checkpoints"] == [
         f"step-{step}" for step in (0, 20, 36, 38, 40)
     ]
     assert state["cells"] == {"total": 25, "done": 25, "missing": []}
     assert state["pages"] == {"total": 31, "done": 31, "stale": []}
-    assert "25 of 25 cells done" in run_pretune("status", "smoke").stdout
+    assert "25 of 25 cells done" in run_here("status", "smoke").stdout
 
 
 def test_nothing_to_do_takes_at_most_five_seconds_and_touches_nothing(smoke):
@@ -154,9 +154,7 @@ def test_ctrl_c_stops_soon_says_how_to_go_on_and_leaves_no_process(tmp_path):
 
 def test_a_cell_that_fails_is_listed_and_the_others_go_on(tmp_path):
     wrong = ("--set", "recipes.mnli.examples=5000", "--set", "recipes.xsum.learning_rate=2.0e-4")
-    done = run_pretune(
-        "run", "smoke", "--only", "step-0", "--no-notebooks", *wrong, outputs=tmp_path
-    )
+    done = run_here("run", "smoke", "--only", "step-0", "--no-notebooks", *wrong, outputs=tmp_path)
     assert done.returncode == 1
     assert (
         "step-0.mnli.0 failed" in done.stderr
@@ -164,7 +162,7 @@ def test_a_cell_that_fails_is_listed_and_the_others_go_on(tmp_path):
         and "1800 rows" in done.stderr
     )
     state = json.loads(
-        run_pretune(
+        run_here(
             "status", str(tmp_path / "smoke" / "smoke.yaml"), "--json", outputs=tmp_path
         ).stdout
     )
@@ -273,7 +271,7 @@ def figures_of(book):
 
 def test_a_sweep_prints_and_keeps_its_table_and_names_the_better_rates(tmp_path, monkeypatch):
     grid = "grid={learning_rate: [1.0e-6, 1.0e-3], steps: [20, 40]}"
-    done = run_pretune(
+    done = run_here(
         "run",
         "smoke",
         "--sweep",
@@ -295,8 +293,8 @@ def test_a_sweep_prints_and_keeps_its_table_and_names_the_better_rates(tmp_path,
     rows = rows_in(tmp_path, study, monkeypatch)
     assert set(rows["split"]) == {"train reserve"} and summary(plan_of(study)).empty
     # the study as it is has no grid
-    assert run_pretune("run", "smoke", "--sweep", outputs=tmp_path).returncode == 2
-    both = run_pretune("run", "smoke", "--sweep", "--only", "step-20", outputs=tmp_path)
+    assert run_here("run", "smoke", "--sweep", outputs=tmp_path).returncode == 2
+    both = run_here("run", "smoke", "--sweep", "--only", "step-20", outputs=tmp_path)
     assert both.returncode == 2 and "--sweep takes no --only" in both.stderr
 
 
@@ -309,9 +307,7 @@ def test_the_published_protocol_runs_and_marks_what_it_lets_pass(tmp_path, monke
         "--set",
         "recipes={base: {}}",
     )
-    done = run_pretune(
-        "run", "smoke", *words, "--only", "step-0", "--no-notebooks", outputs=tmp_path
-    )
+    done = run_here("run", "smoke", *words, "--only", "step-0", "--no-notebooks", outputs=tmp_path)
     assert done.returncode == 0, done.stderr
     study = load_study(str(tmp_path / "smoke" / "smoke.yaml"))
     rows = rows_in(tmp_path, study, monkeypatch)
@@ -333,7 +329,7 @@ def test_checkpoints_from_a_corpus_of_ones_own(tmp_path, world):
         f"  source: corpus\n  folder: {tmp_path / 'text'}",
     ) + "datasets: {source: microworld, world: {seed: 1, people: 16, towns: 12, countries: 4}}\n"
     (tmp_path / "mine.yaml").write_text(study)
-    done = run_pretune(
+    done = run_here(
         "run",
         str(tmp_path / "mine.yaml"),
         "--only",
@@ -353,7 +349,7 @@ def test_checkpoints_from_a_corpus_of_ones_own(tmp_path, world):
     }
     for place, why in refused.items():
         (tmp_path / "mine.yaml").write_text(study.replace(str(tmp_path / "text"), place))
-        done = run_pretune("run", str(tmp_path / "mine.yaml"), outputs=tmp_path / "out")
+        done = run_here("run", str(tmp_path / "mine.yaml"), outputs=tmp_path / "out")
         assert (
             done.returncode == 2
             and f"checkpoints.folder: {place!r} is refused; {why}" in done.stderr

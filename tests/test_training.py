@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from pretune import paths
 from pretune.models import adapters, training, tuned
 from pretune.models.training import Row, TrainingFailed
 from pretune.recipes.optimisation import Tuning
@@ -341,13 +342,13 @@ def test_adapters_follow_their_seed(model):
 def test_what_was_trained_is_kept_as_it_is_and_gives_the_same_model_to_the_byte(
     model, tmp_path, monkeypatch, trainable
 ):
-    monkeypatch.setattr(tuned, "TUNED", tmp_path)
+    monkeypatch.setattr(paths, "CACHE", tmp_path)
     trained = copy.deepcopy(model)
     with adapters.part(trained, trainable, 0) as part:
         training.train(part.model, some_rows(), SETTINGS, 0)
         tuned.keep_tuned("key", part.save, {}, 1.0)
     assert not torch.equal(weights(trained), weights(model))
-    (file,) = (tmp_path / "key").glob("*.safetensors")
+    (file,) = (tmp_path / "tuned" / "key").glob("*.safetensors")
     part = {None: 1.0}.get(trainable, 0.6)
     assert file.stat().st_size < 4 * part * len(weights(model)) + 10_000
     again = tuned.load_tuned("key", copy.deepcopy(model), trainable)

@@ -24,6 +24,8 @@ from pretune.plan.cells import Plan
 from pretune.plan.check import check_names
 from pretune.report.open import open_plan
 from pretune.run import queue, status
+from pretune.run.local import default_jobs
+from pretune.run.outcome import alone, write_run
 from pretune.study.config import Study
 from pretune.study.load import load_study, resolved
 
@@ -181,7 +183,7 @@ def _plan(given: argparse.Namespace) -> int:
     for cell in lacking:
         cost = costs.cell_cost(plan, cell)
         print(f"  {cell.model.name:<24} {len(cell.probes):>3} probes  {cost.seconds:>7.1f} s")
-    print(_expected(plan, costs.total(plan, lacking), queue.default_jobs()))
+    print(_expected(plan, costs.total(plan, lacking), default_jobs()))
     return 0
 
 
@@ -230,11 +232,11 @@ def _run(given: argparse.Namespace) -> int:
     wall["measure"] = time.perf_counter() - start
     failed, made = dict(outcome.failed), 0
     if not given.no_notebooks:
-        failed_pages, made = _pages(plan, only, jobs or queue.default_jobs(), wall)
+        failed_pages, made = _pages(plan, only, jobs or default_jobs(), wall)
         failed |= failed_pages
     wall["total"] = time.perf_counter() - start
     if outcome.seconds or made:
-        queue.write_run(plan.study, outcome, wall)
+        write_run(plan.study, outcome, wall)
     return _told(failed)
 
 
@@ -264,7 +266,7 @@ def _report(given: argparse.Namespace) -> int:
             f"{len(lacking)} cells are missing, the first is {lacking[0].model.name}; pretune run "
             f"{given.study}"
         )
-    failed, _ = _pages(plan, (), queue.default_jobs(), {})
+    failed, _ = _pages(plan, (), default_jobs(), {})
     if given.keep and not failed:
         try:
             for file in pages.keep_reference(plan):
@@ -312,7 +314,7 @@ def _pages(
     from pretune.report import pages, site
 
     study = plan.study
-    with queue.alone(paths.study_folder(study.name)):
+    with alone(paths.study_folder(study.name)):
         start, without = time.perf_counter(), _unmeasured(plan)
         wanted = [page for page in pages.pages(plan, only) if page.checkpoint not in without]
         old = pages.stale(plan, wanted)

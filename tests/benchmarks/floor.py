@@ -163,7 +163,7 @@ def timed(run) -> float:
 
 
 if __name__ == "__main__":
-    assert not tuned.TUNED.exists(), (
-        f"{tuned.TUNED} exists: PRETUNE_OUTPUTS must name an empty folder"
+    assert not tuned.home().exists(), (
+        f"{tuned.home()} exists: PRETUNE_OUTPUTS must name an empty folder"
     )
     main()

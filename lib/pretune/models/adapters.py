@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from pretune.models.loading import load_weights
@@ -60,13 +59,18 @@ def restored(model, trainable: Trainable, folder: Path) -> torch.nn.Module:
     if trainable is None:
         return load_weights(folder)
     if isinstance(trainable, Lora):
+        from peft import PeftModel
+
         with _quiet():
             return PeftModel.from_pretrained(model, folder).merge_and_unload()
     model.load_state_dict(load_file(folder / PART), strict=False)
     return model
 
 
-def _adapted(model, lora: Lora, seed: int) -> PeftModel:
+def _adapted(model, lora: Lora, seed: int):
+    """`model` with adapters in it, as peft's model."""
+    from peft import LoraConfig, get_peft_model  # a second, which most recipes do not need
+
     torch.manual_seed(seed)
     said = lora.model_dump(exclude={"peft_type"})
     with _quiet():

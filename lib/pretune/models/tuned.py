@@ -20,15 +20,19 @@ from pretune.models.checkpoint import ABOUT
 from pretune.recipes.trainable import Trainable
 
 log = logging.getLogger(__name__)
-TUNED = paths.CACHE / "tuned"
 NOTES = "training.json"
+
+
+def home() -> Path:
+    """Where they are kept."""
+    return paths.CACHE / "tuned"
 
 
 def load_tuned(key: str, model, trainable: Trainable) -> torch.nn.Module | None:
     """The tuned model kept under `key`, made from the untuned one, which is then no longer that;
     None if it is not there. One that is damaged is named and set aside.
     """
-    folder = TUNED / key
+    folder = home() / key
     if not folder.is_dir():
         return None
     if wrong := checkpoint.fault(folder):
@@ -43,7 +47,7 @@ def keep_tuned(key: str, save: Callable[[Path], None], about: dict, max_gb: floa
     """Keep what `save` writes of a tuned model and what there is to say `about` its training, and
     evict the longest unused ones beyond `max_gb`.
     """
-    with storage.whole(TUNED / key) as partial:
+    with storage.whole(home() / key) as partial:
         partial.mkdir()
         save(partial)
         (partial / NOTES).write_text(json.dumps(about))
@@ -53,11 +57,11 @@ def keep_tuned(key: str, save: Callable[[Path], None], about: dict, max_gb: floa
 
 def tuning_of(key: str) -> dict:
     """What was kept to say about a tuned model."""
-    return json.loads((TUNED / key / NOTES).read_text())
+    return json.loads((home() / key / NOTES).read_text())
 
 
 def _evict(max_gb: float) -> None:
-    kept = sorted(TUNED.glob(f"*/{ABOUT}"), key=lambda file: -file.stat().st_mtime)
+    kept = sorted(home().glob(f"*/{ABOUT}"), key=lambda file: -file.stat().st_mtime)
     total = 0
     for file in kept:
         total += sum(part.stat().st_size for part in file.parent.iterdir())

@@ -75,7 +75,7 @@ def _tuned(
         report(f"{model.name}: tuning, loss {step.loss:.2f}", 0.5 * step.step / total)
 
     with adapters.part(network, recipe.trainable, model.seed) as part:
-        state = tuned.TUNED / f"{model.key}.running.safetensors"
+        state = tuned.home() / f"{model.key}.running.safetensors"
         log = training.train(
             part.model, rows, settings, model.seed, state, after_step=after, loss=recipe.loss
         )

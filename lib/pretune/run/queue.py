@@ -1,4 +1,5 @@
-"""Running what is missing of a study, in worker processes, in any order, as often as it takes.
+"""Running what is missing of a study, in any order, as often as it takes: what waits, what is
+ready, what is done. How jobs are run is an executor's business (`local`).
 
 - A cell is done when its record verifies; nothing else is remembered, so a killed run goes on by
   being run again.
@@ -10,32 +11,20 @@
 
 from __future__ import annotations
 
-import atexit
-import json
 import logging
-import multiprocessing
-import os
-import resource
-import signal
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-
-from filelock import FileLock, Timeout
-from tqdm import tqdm
 
 from pretune import paths, records, storage
 from pretune.errors import Damaged, Outage, RunError, StudyError
 from pretune.models.checkpoint import Checkpoint
 from pretune.plan import costs
 from pretune.plan.cells import Cell, Plan
-from pretune.run import status
+from pretune.run import status, work
+from pretune.run.local import Processes, default_jobs
+from pretune.run.outcome import Outcome, alone
 from pretune.run.progress import Progress
 from pretune.sources import datasets
 from pretune.study.config import Hub, Saved, Study
@@ -45,28 +34,6 @@ DATA = "datasets"
 PREPARE = "prepare"
 PREPARATIONS = 3  # times that a checkpoint is begun before it has failed
 KILLED = "its process was killed (out of memory?)"
-_messages = None  # in a worker: where it says what it does
-
-
-@dataclass
-class Outcome:
-    """What one run did: seconds of process and tokens per phase, peak memory of each process,
-    what failed.
-    """
-
-    seconds: dict[str, float] = field(default_factory=dict)
-    tokens: dict[str, int] = field(default_factory=dict)
-    memory_gb: dict[int, float] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
-
-    def add(self, done: dict) -> None:
-        for kind in ("seconds", "tokens"):
-            sums = getattr(self, kind)
-            for phase, value in done[kind].items():
-                sums[phase] = sums.get(phase, 0) + value
-        self.memory_gb[done["process"]] = max(
-            done["memory_gb"], self.memory_gb.get(done["process"], 0.0)
-        )
 
 
 def measure(plan: Plan, jobs: int | None = None) -> Outcome:
@@ -85,26 +52,10 @@ def measure(plan: Plan, jobs: int | None = None) -> Outcome:
     with alone(folder):
         storage.clean(folder)
         storage.clean(paths.CACHE)
-        work = status.missing(plan)
-        _Pool(plan, work, jobs or default_jobs(), outcome).run()
-        status.note_failures(study, work, outcome.failed)
+        lacking = status.missing(plan)
+        _Queue(plan, lacking, jobs or default_jobs(), outcome).run()
+        status.note_failures(study, lacking, outcome.failed)
     return outcome
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold the folder of a study against other runs on this machine. Raises RunError where one
-    is at work.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        # another run may look for a moment whether it is held
-        with FileLock(folder / "run.lock", timeout=1):
-            yield
-    except Timeout:
-        raise RunError(
-            f"{folder / 'run.lock'} is held: another run of {folder.name} is at work; wait for it"
-        ) from None
 
 
 def _fetch_tables(study: Study) -> Outcome:
@@ -124,30 +75,7 @@ def need(plan: Plan) -> None:
         measure(plan)
 
 
-def cores() -> int:
-    """The processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def write_run(study: Study, outcome: Outcome, wall: dict[str, float]) -> None:
-    """Leave `run.json`: what the last run that did any work took."""
-    about = {
-        "study": study.name,
-        "wall_seconds": {name: round(value, 2) for name, value in wall.items()},
-        "process_seconds": {name: round(value, 2) for name, value in outcome.seconds.items()},
-        "tokens": outcome.tokens,
-        "peak_memory_gb": sorted(outcome.memory_gb.values(), reverse=True),
-        "failed": outcome.failed,
-    }
-    storage.write(paths.study_folder(study.name) / "run.json", json.dumps(about, indent=1))
-
-
-def default_jobs() -> int:
-    """One process per core, or one in all where there is a GPU."""
-    return 1 if Path("/dev/nvidia0").exists() else cores()
-
-
-class _Pool:
+class _Queue:
     """The jobs of one run: what waits, what is at work, what is done.
 
     When a worker is killed its pool is lost. Cells that were at work are then `suspects`: each
@@ -156,15 +84,15 @@ class _Pool:
     the other, and only those that cells of this run wait for.
     """
 
-    def __init__(self, plan: Plan, work: list[Cell], jobs: int, outcome: Outcome):
-        self.plan, self.study, self.waiting, self.outcome = plan, plan.study, list(work), outcome
+    def __init__(self, plan: Plan, lacking: list[Cell], jobs: int, outcome: Outcome):
+        self.plan, self.study, self.waiting, self.outcome = plan, plan.study, list(lacking), outcome
         # beside the cells, which make room for the next by being done
         self.fetches = any(isinstance(one, Hub) for one in self.study.models.values())
         self.jobs = jobs + self.fetches
         self.running: dict[Future, str] = {}
-        self.cells = {cell.model.name: cell for cell in work}
-        self.points = {cell.model.checkpoint.name: cell.model.checkpoint for cell in work}
-        self.left = Counter(cell.model.checkpoint.name for cell in work)
+        self.cells = {cell.model.name: cell for cell in lacking}
+        self.points = {cell.model.checkpoint.name: cell.model.checkpoint for cell in lacking}
+        self.left = Counter(cell.model.checkpoint.name for cell in lacking)
         self.suspects: set[str] = set()
         self.remade: set[str] = set()  # cells that waited for their checkpoint to be made again
         self.making: Checkpoint | None = None  # what is being prepared
@@ -173,21 +101,13 @@ class _Pool:
         self.out: set[str] = set()  # those that the Hub did not answer to
         self.has_data = datasets.are_ready(self.study)
         seconds = {} if self.has_data else {DATA: costs.CELL_SECONDS}
-        seconds |= {cell.model.name: costs.cell_cost(plan, cell).seconds for cell in work}
+        seconds |= {cell.model.name: costs.cell_cost(plan, cell).seconds for cell in lacking}
         self.progress = Progress(seconds, "parts")
         # once: a folder of checkpoints may be filled while they are measured
         self.seconds = {model: self._preparing_seconds(model) for model in self.study.models}
         for point in self._missing():
             self.progress.add(self._preparation(point), self.seconds[point.model])
-        self.context = multiprocessing.get_context("spawn")
-        self._start()
-
-    def _start(self) -> None:
-        # a worker that was killed may have left the old one locked
-        self.queue = self.context.Queue()
-        self.pool = ProcessPoolExecutor(
-            self.jobs, self.context, _start_worker, (self.queue, max(1, cores() // self.jobs))
-        )
+        self.executor = Processes(self.jobs)
 
     def run(self) -> None:
         try:
@@ -209,13 +129,10 @@ class _Pool:
                 if killed:
                     self._recover()
         except BaseException:
-            for process in multiprocessing.active_children():
-                # records appear whole or not at all, so there is nothing to wait for
-                process.kill()
+            self.executor.abandon()
             raise
         finally:
-            self.pool.shutdown(wait=True, cancel_futures=True)
-            self.queue.close()
+            self.executor.close()
             self.progress.close()
 
     def _submit(self) -> None:
@@ -236,13 +153,13 @@ class _Pool:
             ready = suspects[: not at_work]
         beside = self.fetches and not self.making  # that process is not for cells
         for cell in ready[: self.jobs - beside - len(self.running)]:
-            self.running[self.pool.submit(_run_cell, self.study, cell)] = cell.model.name
+            self.running[self.executor.submit(work.run_cell, self.study, cell)] = cell.model.name
             self.waiting.remove(cell)
 
     def _prepare_data(self) -> None:
         if self.begun[DATA] == PREPARATIONS:
             raise RunError(f"{DATA}: {KILLED}")
-        self.running[self.pool.submit(_prepare_data, self.study)] = DATA
+        self.running[self.executor.submit(work.prepare_data, self.study, DATA)] = DATA
         self.begun[DATA] += 1
 
     def _prepare_next(self, busy: bool) -> None:
@@ -274,7 +191,8 @@ class _Pool:
 
     def _prepare(self, point: Checkpoint) -> None:
         name = self._preparation(point)
-        self.running[self.pool.submit(_prepare, self.study, point, name)] = name
+        job = self.executor.submit(work.prepare_checkpoint, self.study, point, name)
+        self.running[job] = name
         self.making = point
         self.begun[name] += 1
         self.progress.add(name, self.seconds[point.model])
@@ -386,8 +304,7 @@ class _Pool:
         if self.making:
             self.why[self._preparation(self.making)] = KILLED
         self.making = None
-        self.pool.shutdown(wait=True)
-        self._start()
+        self.executor.renew()
         for name in names:
             cell = self.cells[name]
             if {probe.key for probe in cell.probes} <= set(
@@ -416,69 +333,11 @@ class _Pool:
             self._claim()
 
     def _listen(self) -> None:
-        while not self.queue.empty():
-            name, phase, share = self.queue.get()
+        for name, phase, share in self.executor.said():
             if name in self.running.values():
                 self.progress.part(name, min(share, 0.999), phase)
-
-
-def _start_worker(queue, threads: int) -> None:
-    """Set a worker up: it leaves Ctrl-C to the parent, ends with the parent, and uses its share
-    of the cores.
-    """
-    global _messages
-    _messages = queue
-    queue.cancel_join_thread()
-    tqdm.set_lock(threading.RLock())  # its own would be left behind by a worker that is killed
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    atexit.register(os._exit, 0)  # runs last; taking torch apart would take a second
-
-
-def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
-
-
-def _prepare_data(study: Study) -> dict:
-    from pretune.run import prepare  # torch is loaded in workers only
-
-    start = time.perf_counter()
-    prepare.prepare_data(study, _reporter(DATA))
-    return _done({"prepare": time.perf_counter() - start}, {})
-
-
-def _prepare(study: Study, point: Checkpoint, name: str) -> dict:
-    from pretune.run import prepare
-
-    start = time.perf_counter()
-    prepare.prepare_checkpoint(study, point, _reporter(name))
-    source = study.models[point.model]
-    read = {"prepare": source.tokens} if isinstance(source, Saved) else {}
-    return _done({"prepare": time.perf_counter() - start}, read)
-
-
-def _run_cell(study: Study, one: Cell) -> dict:
-    from pretune.run import cell
-
-    return _done(*cell.run_cell(study, one, _reporter(one.model.name)))
-
-
-def _reporter(name: str) -> Callable[[str, float], None]:
-    return lambda phase, share: _messages.put((name, phase, share))
 
 
 def _reason(error: BaseException) -> str:
     """Kind and message of an error, on one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
-
-
-def _done(seconds: dict[str, float], tokens: dict[str, int]) -> dict:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    return {
-        "seconds": seconds,
-        "tokens": tokens,
-        "process": os.getpid(),
-        "memory_gb": round(peak, 3),
-    }
