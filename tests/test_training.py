@@ -259,7 +259,7 @@ def test_no_more_than_a_twentieth_of_the_time_goes_into_saved_states(
         now[0] += takes
 
     monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    monkeypatch.setattr(training, "_save", save)
+    monkeypatch.setattr(training, "save", save)
     settings = SETTINGS.model_copy(update={"epochs": 150})
 
     def after(step):

@@ -21,7 +21,7 @@ from tokenizers import ByteLevelBPETokenizer
 from transformers import OlmoConfig, OlmoForCausalLM, PreTrainedTokenizerFast
 
 from pretune import storage
-from pretune.models import training
+from pretune.models import states, training
 from pretune.models.checkpoint import describe, weights_checksum
 from pretune.recipes.pretrain import Architecture, Pretraining
 
@@ -34,7 +34,7 @@ def pretrain(
     steps: tuple[int, ...],
     settings: Pretraining,
     folder: Path,
-    after_step: Callable[[training.Step], None] = lambda _: None,
+    after_step: Callable[[states.Step], None] = lambda _: None,
 ) -> None:
     """Run from scratch for `steps[-1]` steps and leave `folder/step-N` for each N of `steps`.
 
@@ -48,7 +48,7 @@ def pretrain(
     if 0 in steps:
         save_checkpoint(model, tokenizer, folder / "step-0", 0, 0)
 
-    def save(step: training.Step) -> None:
+    def save(step: states.Step) -> None:
         if step.step in steps:
             save_checkpoint(model, tokenizer, folder / f"step-{step.step}", step.step, step.tokens)
         after_step(step)

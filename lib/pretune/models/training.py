@@ -16,31 +16,28 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import logging
 import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy
 
-from pretune import storage
 from pretune.models import memory
+from pretune.models.states import Step, fingerprint, pause, restore, save
 from pretune.recipes.optimisation import Optimisation
 from pretune.tasks.prompts import Row
 
 log = logging.getLogger(__name__)
+
+
 STATE_EVERY = 60.0  # seconds between two saved states of a running training, at least
-# share of the time that may go into writing states, which hold 12 bytes a trained weight
-WRITING = 0.05
+
+
 # logits held at a time: what the C library keeps for reuse; a gigabyte
 HEAD_ENTRIES = {"cpu": 2**23, "cuda": 2**28}
 
@@ -51,18 +48,6 @@ Loss = Callable[[torch.Tensor], torch.Tensor]
 
 class TrainingFailed(RuntimeError):
     """Training cannot go on: the message holds the step and the values."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """One line of the training log: loss in nats per counted token, tokens fed so far without
-    padding.
-    """
-
-    step: int
-    tokens: int
-    loss: float
-    learning_rate: float
 
 
 def pick_device() -> torch.device:
@@ -151,8 +136,8 @@ def train(
         weight_decay=settings.weight_decay,
         fused=True,
     )
-    mark = _fingerprint(rows, settings, seed)
-    steps = _restore(state, mark, model, optimizer) if state else []
+    mark = fingerprint(rows, settings, seed)
+    steps = restore(state, mark, model, optimizer) if state else []
     micro, due = settings.batch_size, time.monotonic() + state_every
     with _in_training(model):
         for number in range(len(steps), len(order)):
@@ -168,9 +153,9 @@ def train(
             _apply(optimizer, rate, settings.clip)
             after_step(steps[-1])
             if state and (start := time.monotonic()) >= due:
-                _save(state, mark, model, optimizer, steps)
+                save(state, mark, model, optimizer, steps)
                 end = time.monotonic()
-                due = end + _wait(state_every, end - start)
+                due = end + pause(state_every, end - start)
     if state:
         state.unlink(missing_ok=True)
     return steps
@@ -350,59 +335,3 @@ def _check_loss(steps: list[Step]) -> None:
             f"last ten {recent:.4g}, learning rate {last.learning_rate:.3g}): lower the learning "
             "rate"
         )
-
-
-def _fingerprint(rows: Sequence[Row], settings: Optimisation, seed: int) -> str:
-    """What a saved state must share with this training to be continued."""
-    digest = hashlib.sha256(f"{seed} {settings.model_dump_json()}".encode())
-    for row in rows:
-        digest.update(np.asarray(row.ids, dtype=np.int32).tobytes() + row.counted.tobytes())
-    return digest.hexdigest()
-
-
-def _tensors(model, optimizer) -> dict[str, torch.Tensor]:
-    """Trained weights and their moments by name, the very tensors in use."""
-    tensors = {}
-    for name, weight in model.named_parameters():
-        if weight.requires_grad:
-            tensors[name] = weight.data
-            tensors |= {f"{name}|{key}": value for key, value in optimizer.state[weight].items()}
-    return tensors
-
-
-def _save(state: Path, mark: str, model, optimizer, steps: list[Step]) -> None:
-    lines = json.dumps([[s.step, s.tokens, s.loss, s.learning_rate] for s in steps])
-    with storage.whole(state) as partial:
-        save_file(_tensors(model, optimizer), partial, {"mark": mark, "steps": lines})
-
-
-def _wait(least: float, took: float) -> float:
-    """Seconds until the next state is written, when the last took so many."""
-    return max(least, took / WRITING - took) if least else 0.0
-
-
-def _restore(state: Path, mark: str, model, optimizer) -> list[Step]:
-    """Load a state that belongs to this training into model and optimizer; the steps it had
-    done, none without one.
-    """
-    if not state.exists():
-        return []
-    try:
-        with safe_open(state, "pt") as saved:
-            about = saved.metadata()
-            tensors = {name: saved.get_tensor(name) for name in saved.keys()}  # noqa: SIM118
-            steps = [Step(*line) for line in json.loads(about["steps"])]
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
-        log.warning("%s is damaged (%s) and is not used", state, error)
-        return []
-    if about["mark"] != mark:
-        log.warning("%s is of another training and is not used", state)
-        return []
-    for name, weight in model.named_parameters():
-        if weight.requires_grad:
-            weight.data.copy_(tensors[name])
-            moments = (key.rsplit("|", 1)[1] for key in tensors if key.startswith(f"{name}|"))
-            optimizer.state[weight] = {
-                one: tensors[f"{name}|{one}"].to(weight.device) for one in moments
-            }
-    return steps

@@ -8,7 +8,8 @@ from pathlib import Path
 from pretune.errors import StudyError
 from pretune.models.checkpoint import Checkpoint
 from pretune.sources import corpus, datasets
-from pretune.study.config import Corpus, Saved, Study
+from pretune.study.config import Study
+from pretune.study.sources import Corpus, Saved
 from pretune.tasks.registry import REGISTRY, has
 
 

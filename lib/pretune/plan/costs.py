@@ -19,7 +19,7 @@ from pretune.plan.cells import Cell, Plan
 from pretune.recipes.base import Recipe
 from pretune.recipes.pretrain import Architecture
 from pretune.recipes.trainable import Lora
-from pretune.study.config import Found, Hub, Saved
+from pretune.study.sources import Found, Hub, Saved
 from pretune.tasks.registry import REGISTRY
 
 # bfloat16 operations per second, dense, as their maker states

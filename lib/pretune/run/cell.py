@@ -19,7 +19,7 @@ import torch
 
 from pretune import paths, records, storage
 from pretune.measures.base import Subject
-from pretune.models import adapters, loading, memory, scoring, training, tuned
+from pretune.models import adapters, loading, memory, scoring, states, training, tuned
 from pretune.plan.cells import Cell, Model
 from pretune.recipes.base import TrainingRows
 from pretune.run.prepare import Report
@@ -71,7 +71,7 @@ def _tuned(
     rows, long = _training_rows(study, model, network.config.max_position_embeddings, tokenizer)
     total = settings.epochs * -(-len(rows) // settings.batch_size)
 
-    def after(step: training.Step) -> None:
+    def after(step: states.Step) -> None:
         report(f"{model.name}: tuning, loss {step.loss:.2f}", 0.5 * step.step / total)
 
     with adapters.part(network, recipe.trainable, model.seed) as part:

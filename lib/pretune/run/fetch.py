@@ -23,7 +23,8 @@ from pretune.models.checkpoint import Checkpoint, describe
 from pretune.sources import datasets, hub
 from pretune.sources.datasets import pinned_data
 from pretune.sources.found import entry_of, forget, remember
-from pretune.study.config import FolderData, HubData, Study
+from pretune.study.config import Study
+from pretune.study.sources import FolderData, HubData
 
 log = logging.getLogger(__name__)
 

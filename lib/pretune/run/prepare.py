@@ -15,8 +15,9 @@ from pretune.sources import checkpoints, corpus, datasets
 from pretune.sources.microworld.datasets import write_datasets
 from pretune.sources.microworld.text import documents
 from pretune.sources.microworld.world import World, make_world
-from pretune.study.config import Corpus, Found, MicroworldData, Study
-from pretune.study.config import World as WorldSize
+from pretune.study.config import Study
+from pretune.study.sources import Corpus, Found, MicroworldData
+from pretune.study.sources import World as WorldSize
 
 Report = Callable[[str, float], None]  # what is being done, and the share of the whole that is done
 

@@ -27,7 +27,8 @@ from pretune.run.local import Processes, default_jobs
 from pretune.run.outcome import Outcome, alone
 from pretune.run.progress import Progress
 from pretune.sources import datasets
-from pretune.study.config import Hub, Saved, Study
+from pretune.study.config import Study
+from pretune.study.sources import Hub, Saved
 
 log = logging.getLogger(__name__)
 DATA = "datasets"

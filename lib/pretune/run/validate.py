@@ -24,7 +24,8 @@ from pretune.recipes import sft
 from pretune.sources import checkpoints, datasets, hub
 from pretune.sources.datasets import evaluation_split
 from pretune.sources.found import pinned
-from pretune.study.config import Hub, Study
+from pretune.study.config import Study
+from pretune.study.sources import Hub
 from pretune.tasks import prompts, rows
 from pretune.tasks.example import FORMATS, Example, HiddenLabel, RowError
 from pretune.tasks.registry import REGISTRY, RESERVE, Dataset

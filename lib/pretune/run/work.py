@@ -12,7 +12,8 @@ from collections.abc import Callable
 
 from pretune.models.checkpoint import Checkpoint
 from pretune.plan.cells import Cell
-from pretune.study.config import Saved, Study
+from pretune.study.config import Study
+from pretune.study.sources import Saved
 
 
 def say(message: tuple[str, str, float]) -> None:

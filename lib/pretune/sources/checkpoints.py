@@ -15,7 +15,8 @@ from pretune import paths
 from pretune.models.checkpoint import Checkpoint
 from pretune.sources.microworld import world
 from pretune.storage import listing, short_hash
-from pretune.study.config import Corpus, Hub, Local, Released, Saved, Study
+from pretune.study.config import Study
+from pretune.study.sources import Corpus, Hub, Local, Released, Saved
 
 RELEASED_TOKENS = 2048 * 2048  # per optimizer step of OLMo-1B
 PRETRAINING_VERSION = 1  # raise by hand when the same settings would give other weights

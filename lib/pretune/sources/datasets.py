@@ -14,8 +14,9 @@ from pretune import paths, storage
 from pretune.sources import hub
 from pretune.sources.microworld import world
 from pretune.storage import listing, short_hash
-from pretune.study.config import FolderData, HubData, MicroworldData, Study
-from pretune.study.config import World as WorldSize
+from pretune.study.config import Study
+from pretune.study.sources import FolderData, HubData, MicroworldData
+from pretune.study.sources import World as WorldSize
 from pretune.tasks.registry import REGISTRY, Dataset
 
 STAND_IN = r"(\w[\w/-]*)(?:\[(\d*):(\d*)\])?"  # a file, without ending, or lines a to b of it

@@ -21,7 +21,8 @@ from pretune.errors import HubError
 from pretune.models.checkpoint import Checkpoint, weights_checksum
 from pretune.sources import hub, revisions
 from pretune.sources.revisions import Revision, RevisionError
-from pretune.study.config import Hub, Local, Study
+from pretune.study.config import Study
+from pretune.study.sources import Hub, Local
 
 log = logging.getLogger(__name__)
 

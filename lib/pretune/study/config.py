@@ -19,7 +19,6 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     Tag,
-    field_validator,
     model_validator,
 )
 
@@ -27,158 +26,18 @@ from pretune.errors import StudyError
 from pretune.recipes import AnyRecipe, Recipe
 from pretune.recipes.base import Grid
 from pretune.recipes.optimisation import Tuning
-from pretune.recipes.pretrain import Pretraining
 from pretune.strict import Frozen, Name
-
-
-class World(Frozen):
-    """Which microworld, and how large."""
-
-    seed: NonNegativeInt
-    people: Annotated[int, Field(ge=8, le=400)] = 80
-    towns: Annotated[int, Field(ge=8, le=47)] = 40
-    countries: Annotated[int, Field(ge=4, le=16)] = 8
-    side: Literal[0, 1] = 0  # worlds of two sides share no name, no fact and no rule
-
-
-class Points(Frozen):
-    """Points of a pre-training run."""
-
-    # optimizer steps; the last ends the run
-    steps: Annotated[tuple[NonNegativeInt, ...], Field(min_length=2)]
-    # the last so many are neighbours: "late" is their mean, their spread the noise floor
-    late: PositiveInt = 3
-
-    @field_validator("steps")
-    @classmethod
-    def _rising(cls, steps):
-        if list(steps) != sorted(set(steps)):
-            raise ValueError("steps must rise")
-        return steps
-
-    @model_validator(mode="after")
-    def _leaves_an_early_one(self):
-        if self.late >= len(self.steps):
-            raise ValueError(
-                f"late ({self.late}) must leave at least one of the {len(self.steps)} steps "
-                "before it"
-            )
-        return self
-
-
-class Saved(Points):
-    """Points of a run that is made here."""
-
-    pretraining: Pretraining
-
-    @property
-    def tokens(self) -> int:
-        """Tokens that the whole run reads."""
-        return self.steps[-1] * self.pretraining.batch_size * self.pretraining.length
-
-
-class Microworld(Saved):
-    """Checkpoints of a run on the text of a generated world."""
-
-    source: Literal["microworld"]
-    world: World
-
-
-class Corpus(Saved):
-    """Checkpoints of a run on a folder of text: *.jsonl, *.jsonl.xz (one object with `text` a
-    line) or *.txt.
-    """
-
-    source: Literal["corpus"]
-    folder: str
-
-
-class Found(Frozen):
-    """Checkpoints that exist, found by the steps in their names."""
-
-    steps: Annotated[tuple[NonNegativeInt, ...], Field(min_length=2)] | Literal["all"] | None = None
-    # in place of steps: so many, both ends and the late ones among them
-    count: Annotated[int, Field(ge=2)] | None = None
-    # of those before the late ones, over the steps that exist
-    spacing: Literal["log", "linear"] = "log"
-    stage: str | None = None  # left out: the first, or the only one
-    late: PositiveInt = 3
-    tokens_per_step: PositiveInt | None = None  # left out: tokens are read from the names
-
-    @model_validator(mode="after")
-    def _says_which(self):
-        if (self.steps is None) == (self.count is None):
-            raise ValueError("either steps (a list, or all) or count must be given")
-        return self
-
-
-class Hub(Found):
-    """Checkpoints on the Hugging Face Hub: branches of a repository, or one repository each."""
-
-    source: Literal["hub"]
-    # {run} in it stands for each of `runs`
-    repo: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.{}-]+$")] | None = None
-    # in place of repo: one for each checkpoint
-    repos: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
-    # take *.bin where there are no *.safetensors: loaded as weights only, and said
-    allow_pickle_weights: bool = False
-    # pre-training runs: in the name of the repository, or in those of its branches
-    runs: tuple[str, ...] = ("",)
-
-    @model_validator(mode="after")
-    def _says_where(self):
-        if (self.repo is None) == (self.repos is None):
-            raise ValueError("either repo or repos must be given")
-        if len(set(self.runs)) != len(self.runs) or not self.runs:
-            raise ValueError("runs must differ")
-        return self
-
-
-class Local(Found):
-    """Checkpoints in a folder of this machine: FOLDER/<name of a branch>, each as `transformers`
-    saves a model.
-    """
-
-    source: Literal["folder"]
-    folder: str
-
-
-class Released(Points):
-    """No checkpoints but released scores of some: the tables of the reference study (module
-    `published`).
-    """
-
-    source: Literal["tables"]
-
-
-class MicroworldData(Frozen):
-    """Datasets of a generated world under their real names and columns."""
-
-    source: Literal["microworld"]
-    world: World
-
-
-class FolderData(Frozen):
-    """Datasets as JSON-Lines with the Hub's columns: FOLDER/<dataset>/<split>.jsonl."""
-
-    source: Literal["folder"]
-    folder: str
-    # <dataset>/<split> to another file of the folder, or lines a to b of it: mnli/train[a:b]
-    stand_ins: dict[str, str] = {}
-
-
-class HubData(Frozen):
-    """Datasets of the Hugging Face Hub, as the Hub's own conversion to parquet holds them."""
-
-    source: Literal["hub"]
-    # dataset to commit of its parquet branch; left out: the newest when first asked, then kept
-    commits: dict[Name, str] = {}
-
-
-class ReleasedData(Frozen):
-    """No datasets: scores on them were released."""
-
-    source: Literal["tables"]
+from pretune.study.sources import (
+    Corpus,
+    FolderData,
+    Hub,
+    HubData,
+    Local,
+    Microworld,
+    MicroworldData,
+    Released,
+    ReleasedData,
+)
 
 
 class StudyGrid(Grid):
@@ -270,6 +129,8 @@ def _how_many(value: object) -> str:
 
 
 Source = Microworld | Corpus | Hub | Local | Released
+
+
 AnyCheckpoints = Annotated[
     Annotated[Annotated[Source, Field(discriminator="source")], Tag("one")]
     | Annotated[
