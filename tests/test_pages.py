@@ -11,8 +11,9 @@ import pytest
 
 from conftest import plan_of
 from pretune import paths
-from pretune.report import kernels, pages, pairing
-from pretune.report.pages import Page, PageError
+from pretune.report import execution, kernels, pages, pairing
+from pretune.report.execution import PageError
+from pretune.report.pages import Page
 from pretune.study.load import load_study
 
 PARAMETERS = 'study = "smoke"\ncheckpoint = "all"'
@@ -46,7 +47,7 @@ def test_a_page_gets_its_parameters_and_is_fresh_until_its_source_changes(study)
     notebook(paths.NOTEBOOKS, "print(study, checkpoint)")
     page = Page("01_dataset_dichotomy", "step-20")
     assert pages.stale(plan_of(study), [ALL, page]) == [ALL, page]
-    assert pages.execute(plan_of(study), [page], 1) == {}
+    assert execution.execute(plan_of(study), [page], 1) == {}
     made = nbformat.read(pages.executed(study, page), 4)
     assert "step-20" in made.cells[-1].outputs[0].text
     assert "papermill" not in made.metadata and str(paths.ROOT) not in json.dumps(made)
@@ -59,14 +60,14 @@ def test_a_page_is_stale_where_another_checkpoint_is_late_now(study):
     """As when a folder of checkpoints got one more: rows say what the study says now."""
     notebook(paths.NOTEBOOKS, "print(1)")
     page, plan = Page("01_dataset_dichotomy", "step-36"), plan_of(study)
-    assert pages.execute(plan, [page], 1) == {} and pages.stale(plan, [page]) == []
+    assert execution.execute(plan, [page], 1) == {} and pages.stale(plan, [page]) == []
     moved = tuple(replace(one, late=one.step > 36) for one in plan.checkpoints)
     assert pages.stale(replace(plan, checkpoints=moved), [page]) == [page]
 
 
 def test_a_cut_copy_is_not_fresh(study):
     notebook(paths.NOTEBOOKS, "print(1)")
-    pages.execute(plan_of(study), [ALL], 1)
+    execution.execute(plan_of(study), [ALL], 1)
     copy = pages.executed(study, ALL)
     copy.write_text(copy.read_text()[:100])
     assert pages.stale(plan_of(study), [ALL]) == [ALL]
@@ -74,7 +75,7 @@ def test_a_cut_copy_is_not_fresh(study):
 
 def test_a_cell_that_raises_is_reported_and_leaves_no_page(study):
     notebook(paths.NOTEBOOKS, "1 / 0")
-    failed = pages.execute(plan_of(study), [ALL], 1)
+    failed = execution.execute(plan_of(study), [ALL], 1)
     assert (
         "ZeroDivisionError" in failed["01_dataset_dichotomy"]
         and ".failed.ipynb" in failed["01_dataset_dichotomy"]
@@ -85,7 +86,7 @@ def test_a_cell_that_raises_is_reported_and_leaves_no_page(study):
 def test_a_killed_kernel_is_never_taken_for_finished(study):
     """papermill saves the notebook of a killed kernel as completed."""
     notebook(paths.NOTEBOOKS, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "print(1)")
-    failed = pages.execute(plan_of(study), [ALL], 1)
+    failed = execution.execute(plan_of(study), [ALL], 1)
     assert "01_dataset_dichotomy" in failed and not pages.executed(study, ALL).exists()
     assert pages.stale(plan_of(study), [ALL]) == [ALL]
 
@@ -105,7 +106,7 @@ def test_a_kernel_that_cannot_start_is_told_and_leaves_no_page(
     (spec / "kernel.json").write_text(json.dumps(about))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
     monkeypatch.setattr(kernels, "NAME", kernel)
-    failed = pages.execute(plan_of(study), [ALL], 1)
+    failed = execution.execute(plan_of(study), [ALL], 1)
     assert list(failed) == ["01_dataset_dichotomy"] and ("ernel" in failed["01_dataset_dichotomy"])
     assert not pages.executed(study, ALL).exists()
 
@@ -118,7 +119,7 @@ def test_pages_share_a_kernel_but_no_name(study):
         "if checkpoint == 'step-36': os.kill(os.getpid(), signal.SIGKILL)",
     )
     some = [Page("01_dataset_dichotomy", f"step-{step}") for step in (0, 20, 36, 38)]
-    assert list(pages.execute(plan_of(study), some, 1)) == ["01_dataset_dichotomy.step-36"]
+    assert list(execution.execute(plan_of(study), some, 1)) == ["01_dataset_dichotomy.step-36"]
     books = [nbformat.read(pages.executed(study, some[i]), 4) for i in (0, 1, 3)]
     one, two, three = (int(book.cells[-2].outputs[0].text) for book in books)
     assert one == two != three
@@ -131,7 +132,7 @@ def test_pages_share_a_kernel_but_no_name(study):
 def test_one_page_that_fails_does_not_stop_the_others(study):
     notebook(paths.NOTEBOOKS, "assert checkpoint != 'step-0'")
     some = [Page("01_dataset_dichotomy", name) for name in ("step-0", "step-20", "step-36")]
-    assert list(pages.execute(plan_of(study), some, 2)) == ["01_dataset_dichotomy.step-0"]
+    assert list(execution.execute(plan_of(study), some, 2)) == ["01_dataset_dichotomy.step-0"]
     assert pages.executed(study, some[2]).exists()
 
 
@@ -147,7 +148,7 @@ def test_one_page_that_fails_does_not_stop_the_others(study):
 def test_parameters_are_checked_before_a_kernel_starts(study, parameters, tag, words):
     notebook(paths.NOTEBOOKS, parameters=parameters, tag=tag)
     with pytest.raises(PageError, match=words):
-        pages.execute(plan_of(study), [ALL], 1)
+        execution.execute(plan_of(study), [ALL], 1)
 
 
 def test_pages_of_a_study():

@@ -17,7 +17,7 @@ from conftest import OUTPUTS, plan_of
 from pretune import paths
 from pretune.analysis.claims import VERDICTS
 from pretune.analysis.display import quote
-from pretune.report import pages, site
+from pretune.report import execution, pages, site
 from pretune.study.load import load_study, resolved
 
 CHROMIUM = shutil.which("chromium")
@@ -263,7 +263,7 @@ def test_a_study_of_two_findings_links_to_its_own_pages_only(smoke, tmp_path, mo
     two = load_study(str(tmp_path / "smoke" / "smoke.yaml"))
     monkeypatch.setenv("PRETUNE_OUTPUTS", str(tmp_path))
     wanted = [page for page in pages.pages(plan_of(two)) if page.checkpoint == "all"]
-    assert pages.execute(plan_of(two), wanted, 2) == {}
+    assert execution.execute(plan_of(two), wanted, 2) == {}
     site.render(two.title, {page: pages.executed(two, page) for page in wanted}, tmp_path / "site")
     assert follow(tmp_path / "site") == []
     text = (tmp_path / "site" / "index.html").read_text()

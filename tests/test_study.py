@@ -17,7 +17,7 @@ from nbclient import NotebookClient
 
 from conftest import OUTPUTS, ROOT, plan_of, run_here, run_pretune
 from pretune import measures, paths, records
-from pretune.report import pages, site
+from pretune.report import execution, reference, site
 from pretune.report.open import summary
 from pretune.study.load import load_study
 from running import WHO, gone, record_count, rows_in, start, wait_until
@@ -232,7 +232,7 @@ def test_a_notebook_gives_the_same_figures_from_its_own_folder_as_in_the_report(
 
 def test_only_a_study_as_its_file_says_is_kept_as_reference(smoke, tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "REFERENCE", tmp_path / "reference")
-    kept = pages.keep_reference(plan_of(smoke))
+    kept = reference.keep_reference(plan_of(smoke))
     assert {file.name for file in kept} >= {
         "findings.json",
         "scores.parquet",
@@ -254,10 +254,10 @@ def test_only_a_study_as_its_file_says_is_kept_as_reference(smoke, tmp_path, mon
     assert "Smoke" in (tmp_path / "published" / "index.html").read_text()
     assert (tmp_path / "published" / "smoke" / "index.html").is_file()
     with pytest.raises(
-        pages.PageError,
+        execution.PageError,
         match="smoke was run with overrides; only a study as in params/smoke.yaml is kept",
     ):
-        pages.keep_reference(plan_of(load_study("smoke", ("tuning.seeds=2",))))
+        reference.keep_reference(plan_of(load_study("smoke", ("tuning.seeds=2",))))
 
 
 def figures_of(book):

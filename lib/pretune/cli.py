@@ -258,7 +258,7 @@ def _sweep(plan: Plan, jobs: int | None) -> int:
 
 
 def _report(given: argparse.Namespace) -> int:
-    from pretune.report import pages
+    from pretune.report import execution, reference
 
     plan = open_plan(_study(given))
     if lacking := status.missing(plan):
@@ -269,9 +269,9 @@ def _report(given: argparse.Namespace) -> int:
     failed, _ = _pages(plan, (), default_jobs(), {})
     if given.keep and not failed:
         try:
-            for file in pages.keep_reference(plan):
+            for file in reference.keep_reference(plan):
                 print(file)
-        except pages.PageError as error:
+        except execution.PageError as error:
             raise RunError(str(error)) from None
     return _told(failed)
 
@@ -318,7 +318,7 @@ def _pages(
         start, without = time.perf_counter(), _unmeasured(plan)
         wanted = [page for page in pages.pages(plan, only) if page.checkpoint not in without]
         old = pages.stale(plan, wanted)
-        failed = pages.execute(plan, old, jobs) if old else {}
+        failed = _executed(plan, old, jobs) if old else {}
         wall["notebooks"], start = time.perf_counter() - start, time.perf_counter()
         made = {page: pages.executed(study, page) for page in pages.pages(plan)}
         there = {page: file for page, file in made.items() if file.exists()}
@@ -327,6 +327,12 @@ def _pages(
     if written:
         print(written[0])
     return failed, len(old)
+
+
+def _executed(plan: Plan, old: list, jobs: int) -> dict[str, str]:
+    from pretune.report import execution
+
+    return execution.execute(plan, old, jobs)
 
 
 def _unmeasured(plan: Plan) -> set[str]:

@@ -122,8 +122,9 @@ def verified_parts(study: Study, model: Model) -> Iterator[tuple[Path, dict]]:
         except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
             wrong = f"{type(error).__name__}: {error}"
         if not wrong:
-            about = _verified.setdefault(mark, about | {"probes": _readable(part, about)})
-            yield part, about
+            if mark not in _verified:
+                _verified[mark] = about | {"probes": _readable(part, about)}
+            yield part, _verified[mark]
             continue
         log.warning("%s is damaged (%s): set aside, to be measured again", part, wrong)
         storage.set_aside(part)

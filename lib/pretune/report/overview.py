@@ -19,7 +19,7 @@ from pretune.analysis import claims, display, figures, results
 from pretune.analysis.claims import FAMILY, Verdict
 from pretune.findings import find
 from pretune.plan.cells import Plan
-from pretune.report import pairing
+from pretune.report import pages
 from pretune.report.open import results_of
 from pretune.sources import released
 from pretune.study.config import Study
@@ -149,7 +149,7 @@ def contents(study: Study) -> str:
     """The pages of the study, as the headings of its notebooks have them, each a link."""
     lines = []
     for finding in study.findings:
-        _, _, heading = pairing.heading(paths.NOTEBOOKS / f"{finding}.ipynb").partition(". ")
+        _, _, heading = pages.heading(paths.NOTEBOOKS / f"{finding}.ipynb").partition(". ")
         name, _, question = heading.partition(": ")
         lines.append(f"{int(finding[:2])}. [{name}]({finding}.html): {question}")
     return "\n".join(lines)

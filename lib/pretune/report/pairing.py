@@ -8,7 +8,6 @@ nothing, and the pair is compared by content, never by time.
 from __future__ import annotations
 
 import hashlib
-import re
 import sys
 from pathlib import Path
 
@@ -44,14 +43,6 @@ def notebook_of(script: Path) -> nbformat.NotebookNode:
             "jupytext": {"formats": "ipynb,py:percent"},
         },
     )
-
-
-def heading(notebook: Path) -> str:
-    """The first heading of a notebook, executed or not; its name where it has none."""
-    for cell in nbformat.read(notebook, 4).cells:
-        if found := re.match(r"# (.+)", cell.source):
-            return found[1]
-    return notebook.stem
 
 
 def write_pairs(folder: Path = paths.NOTEBOOKS) -> list[Path]:

@@ -14,14 +14,8 @@ import re
 from functools import cache
 from pathlib import Path
 
-import nbformat
-from jinja2 import Environment
-from nbconvert import HTMLExporter
-from pygments.formatters import HtmlFormatter
-
 from pretune import paths, storage
-from pretune.report.pages import Page
-from pretune.report.pairing import heading
+from pretune.report.pages import Page, heading
 from pretune.study.load import load_study
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -79,6 +73,8 @@ def publish(folder: Path) -> Path:
 
 def _list(target: Path, title: str, sections: list[tuple[str, list[tuple[str, str]]]]) -> Path:
     """A page of links: sections of a heading and (address, label) pairs."""
+    from jinja2 import Environment
+
     text = (TEMPLATES / "report" / "contents.html.j2").read_text()
     style = (TEMPLATES / "report" / "style.css").read_text()
     template = Environment(autoescape=True).from_string(text)
@@ -94,7 +90,7 @@ def _write(target: Path, notebook: Path, context: dict) -> None:
     if target.exists() and mark in target.read_text(encoding="utf-8")[:1000]:  # in its head
         return
     resources = {"report": {**context, "mark": mark, "code": _code_colours()}}
-    body, _ = _exporter().from_notebook_node(nbformat.read(notebook, 4), resources)
+    body, _ = _exporter().from_filename(notebook, resources)
     storage.write(target, body)
 
 
@@ -118,7 +114,10 @@ def _name(page: Page, notebook: Path) -> str:
 
 
 @cache
-def _exporter() -> HTMLExporter:
+def _exporter():
+    """nbconvert with our template; it takes a while to load, and often nothing is to render."""
+    from nbconvert import HTMLExporter
+
     exporter = HTMLExporter(
         extra_template_basedirs=[str(TEMPLATES)], template_name="report", embed_images=True
     )
@@ -132,6 +131,8 @@ def _code_colours() -> str:
     """Styles that are readable on the page's grounds: contrast of every token above 4.5 on light
     and dark.
     """
+    from pygments.formatters import HtmlFormatter
+
     light = HtmlFormatter(style="xcode").get_token_style_defs(".highlight")
     dark = HtmlFormatter(style="monokai").get_token_style_defs(".highlight")
     rules = [*light, "@media (prefers-color-scheme: dark) {", *dark, "}"]

@@ -1,0 +1,148 @@
+"""Executing notebooks. Papermill does; its traps are handled here.
+
+- A page is done only when its kernel left with success and the copy was renamed into place; a
+  killed kernel's notebook, which papermill saves as completed, stays under another name.
+- Parameter names are checked before a kernel starts, because papermill only warns of unknown ones.
+- A kernel that does not start is tried again, since kernels started at once race for ports;
+  nothing else is repeated.
+"""
+
+from __future__ import annotations
+
+import ast
+import logging
+import tempfile
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import nbformat
+import papermill
+from jupyter_client.kernelspec import NoSuchKernel
+from papermill.exceptions import PapermillExecutionError
+
+from pretune import paths, storage
+from pretune.plan.cells import Plan
+from pretune.report import kernels
+from pretune.report.kernels import Kernel
+from pretune.report.pages import Page, executed, fingerprint, source_of
+from pretune.run.progress import Progress
+from pretune.study.config import Study
+
+logging.getLogger("papermill").setLevel(logging.ERROR)
+STARTS = 3  # tries to start a kernel
+
+
+class PageError(RuntimeError):
+    """A page that could not be made; the message names it, the reason and where to look."""
+
+
+def execute(plan: Plan, wanted: list[Page], jobs: int) -> dict[str, str]:
+    """Execute `wanted`, `jobs` kernels at a time; page name to reason for those that failed."""
+    for page in wanted:
+        check_parameters(source_of(page.finding), {"study", "checkpoint"})
+    progress = Progress({page.stem: 1.0 for page in wanted}, "pages")
+    waiting, failed = deque(wanted), {}
+
+    def work(kernel: Kernel) -> None:
+        while waiting:
+            page = waiting.popleft()
+            try:
+                _execute(plan, page, kernel)
+            except PageError as error:
+                failed[page.stem] = str(error)
+            progress.part(page.stem, 1.0, page.stem)
+
+    several = [Kernel() for _ in range(min(jobs, len(wanted)))]
+    with ThreadPoolExecutor(len(several)) as pool:
+        try:
+            for future in [pool.submit(work, kernel) for kernel in several]:
+                future.result()
+        finally:
+            waiting.clear()  # after Ctrl-C: no further page, and the kernels at work are killed
+            for kernel in several:
+                kernel.stop()
+    progress.close()
+    return failed
+
+
+def check_parameters(notebook: Path, given: set[str]) -> None:
+    """One cell tagged `parameters` that assigns literals only, and every given name among them.
+
+    Raises PageError.
+    """
+    cells = [
+        cell
+        for cell in nbformat.read(notebook, 4).cells
+        if "parameters" in cell.metadata.get("tags", ())
+    ]
+    if len(cells) != 1:
+        raise PageError(
+            f"{notebook.name}: {len(cells)} cells are tagged `parameters`, there must be one"
+        )
+    names = set()
+    for line in ast.parse(cells[0].source).body:
+        if not isinstance(line, ast.Assign) or not _is_literal(line.value):
+            raise PageError(
+                f"{notebook.name}: the parameters cell must assign literals only: "
+                f"{ast.unparse(line)}"
+            )
+        names |= {target.id for target in line.targets if isinstance(target, ast.Name)}
+    if given - names:
+        raise PageError(
+            f"{notebook.name}: unknown parameters {sorted(given - names)}; allowed: {sorted(names)}"
+        )
+
+
+def _is_literal(node: ast.expr) -> bool:
+    try:
+        ast.literal_eval(node)
+    except ValueError:
+        return False
+    return True
+
+
+def _execute(plan: Plan, page: Page, kernel: Kernel) -> None:
+    copy, mark = executed(plan.study, page), fingerprint(plan, page)
+    failed = copy.with_suffix(".failed.ipynb")
+    with tempfile.TemporaryDirectory() as folder:
+        there = Path(folder) / copy.name
+        try:
+            book = _papermill(plan.study, page, kernel, there)
+        except PageError as error:
+            if not there.is_file():
+                raise
+            storage.write(failed, there.read_text(encoding="utf-8"))
+            raise PageError(f"{error}; what was executed is in {failed}") from error
+    book.metadata["pretune"] = {"fingerprint": mark}
+    book.metadata.pop("papermill", None)  # times and places of this machine
+    for cell in book.cells:
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
+    storage.write(copy, nbformat.writes(book))
+    failed.unlink(missing_ok=True)
+
+
+def _papermill(study: Study, page: Page, kernel: Kernel, target: Path) -> nbformat.NotebookNode:
+    """The executed notebook, which papermill also saves as `target` while it goes."""
+    for attempt in range(STARTS):
+        try:
+            return papermill.execute_notebook(
+                source_of(page.finding),
+                target,
+                {"study": study.file, "checkpoint": page.checkpoint},
+                progress_bar=False,
+                kernel_name=kernels.NAME,
+                km=kernel.manager(),
+                cwd=paths.ROOT,
+                extra_arguments=kernels.ARGUMENTS,
+            )
+        except PapermillExecutionError as error:
+            raise PageError(f"{error.ename}: {error.evalue}") from error
+        except (NoSuchKernel, nbformat.ValidationError, OSError) as error:
+            raise PageError(f"{type(error).__name__}: {error}") from error
+        # "Kernel died before replying" is a start that failed, a later death is not
+        except RuntimeError as error:
+            if "before replying" not in str(error) or attempt == STARTS - 1:
+                raise PageError(f"kernel: {error}") from error
+    raise AssertionError("unreachable")

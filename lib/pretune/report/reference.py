@@ -1,0 +1,62 @@
+"""The pages that are committed for others to read."""
+
+from __future__ import annotations
+
+import shutil
+from itertools import chain
+from pathlib import Path
+
+import nbformat
+
+from pretune import paths
+from pretune.plan.cells import Plan
+from pretune.report.execution import PageError
+from pretune.report.open import open_plan, summary
+from pretune.report.pages import OVERVIEW, Page, executed
+from pretune.study.config import Study
+from pretune.study.load import load_study
+
+
+def keep_reference(plan: Plan) -> list[Path]:
+    """Copy the pages for all checkpoints, the first figure of each, findings and scores to the
+    reference that is committed.
+
+    Raises PageError for a study that is not as its file under `params/` says; where its tables
+    come from does not matter.
+    """
+    study, told = plan.study, _as_told(plan.study)
+    if study.model_copy(update={"file": told.file}) != told:
+        raise PageError(
+            f"{study.name} was run with overrides; only a study as in {told.file} is kept"
+        )
+    folder = paths.REFERENCE / study.name
+    folder.mkdir(parents=True, exist_ok=True)
+    kept: list[Path] = []
+    for name in ("findings.json", "rates.csv"):
+        if (paths.study_folder(study.name) / name).exists():
+            kept.append(folder / name)
+            shutil.copyfile(paths.study_folder(study.name) / name, kept[-1])
+    for finding in (OVERVIEW, *study.findings):
+        source = executed(study, Page(finding, "all"))
+        kept.append(folder / source.name)
+        book = nbformat.read(source, 4)
+        for cell in book.cells:
+            if "injected-parameters" in cell.metadata.get("tags", ()):
+                cell.source = cell.source.replace(study.file, told.file)
+        nbformat.write(book, kept[-1])
+        outputs = chain.from_iterable(cell.get("outputs", ()) for cell in book.cells)
+        kinds = [output.get("data", {}) for output in outputs]
+        figures = [some["image/svg+xml"] for some in kinds if "image/svg+xml" in some]
+        if figures:
+            kept.append(kept[-1].with_suffix(".svg"))
+            kept[-1].write_text(figures[0], encoding="utf-8")
+    if not study.tables:
+        summary(plan).to_parquet(folder / "scores.parquet", compression="zstd", index=False)
+        kept.append(folder / "scores.parquet")
+    return kept
+
+
+def _as_told(study: Study) -> Study:
+    """The study as its file under `params/` says it, with all that it leaves out."""
+    where = (f"tables={study.tables}",) if study.tables else ()
+    return open_plan(load_study(study.name, where)).study
