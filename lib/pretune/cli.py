@@ -15,11 +15,12 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from pretune import paths, storage
 from pretune.errors import RunError, StudyError
-from pretune.plan import costs, lengths
+from pretune.plan import costs, told
 from pretune.plan.cells import Plan
 from pretune.plan.check import check_names
 from pretune.report.open import open_plan
@@ -79,23 +80,50 @@ def _parser() -> argparse.ArgumentParser:
         prog="pretune", description="How pre-training and fine-tuning depend on each other."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("study", help="a name under params/, or the path of a .yaml file")
-    shared.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override one value, for example tuning.seeds=3; may be given often",
+    _add(commands, _plan, "print the resolved study, its cells and what it costs")
+    _add_run(commands)
+    _add(commands, _status, "say what is done, missing and stale").add_argument(
+        "--json", action="store_true", help="for programs"
     )
-    plan = commands.add_parser(
-        "plan", parents=[shared], help="print the resolved study, its cells and what it costs"
+    _add(
+        commands, _report, "execute stale notebooks and render pages, measure nothing"
+    ).add_argument(
+        "--keep",
+        action="store_true",
+        help="also copy the pages for all checkpoints to outputs/reference",
     )
-    plan.set_defaults(command=_plan)
-    run = commands.add_parser(
-        "run", parents=[shared], help="measure what is missing, execute notebooks, render pages"
+    _add(commands, _data, "fetch the datasets and print what they hold, and prompts").add_argument(
+        "--tokenizer",
+        metavar="FOLDER",
+        help="measure prompts with this model's tokenizer and context",
     )
+    said = "list what a repository of the Hub has, with tokens and gaps"
+    _add(commands, _checkpoints, said, study=False).add_argument("repo", help="owner/name")
+    said = "render every study kept in outputs/reference as one site"
+    publish = _add(commands, _publish, said, study=False)
+    publish.add_argument("folder", type=Path, help="where to")
+    return parser
+
+
+def _add(commands, command: Callable, said: str, study: bool = True) -> argparse.ArgumentParser:
+    """A command, named as the function that does it; most take a study."""
+    parser = commands.add_parser(command.__name__.strip("_"), help=said)
+    parser.set_defaults(command=command)
+    if study:
+        parser.add_argument("study", help="a name under params/, or the path of a .yaml file")
+        parser.add_argument(
+            "--set",
+            dest="overrides",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            help="override one value, for example tuning.seeds=3; may be given often",
+        )
+    return parser
+
+
+def _add_run(commands) -> None:
+    run = _add(commands, _run, "measure what is missing, execute notebooks, render pages")
     run.add_argument(
         "--only", nargs="+", default=[], metavar="CHECKPOINT", help="these checkpoints only"
     )
@@ -111,41 +139,6 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="only the grid of learning rates; prints and keeps its table",
     )
-    run.set_defaults(command=_run)
-    status = commands.add_parser(
-        "status", parents=[shared], help="say what is done, missing and stale"
-    )
-    status.add_argument("--json", action="store_true", help="for programs")
-    status.set_defaults(command=_status)
-    report = commands.add_parser(
-        "report", parents=[shared], help="execute stale notebooks and render pages, measure nothing"
-    )
-    report.add_argument(
-        "--keep",
-        action="store_true",
-        help="also copy the pages for all checkpoints to outputs/reference",
-    )
-    report.set_defaults(command=_report)
-    data = commands.add_parser(
-        "data", parents=[shared], help="fetch the datasets and print what they hold, and prompts"
-    )
-    data.add_argument(
-        "--tokenizer",
-        metavar="FOLDER",
-        help="measure prompts with this model's tokenizer and context",
-    )
-    data.set_defaults(command=_data)
-    there = commands.add_parser(
-        "checkpoints", help="list what a repository of the Hub has, with tokens and gaps"
-    )
-    there.add_argument("repo", help="owner/name")
-    there.set_defaults(command=_checkpoints)
-    publish = commands.add_parser(
-        "publish", help="render every study kept in outputs/reference as one site"
-    )
-    publish.add_argument("folder", type=Path, help="where to")
-    publish.set_defaults(command=_publish)
-    return parser
 
 
 def _positive(text: str) -> int:
@@ -183,39 +176,8 @@ def _plan(given: argparse.Namespace) -> int:
     for cell in lacking:
         cost = costs.cell_cost(plan, cell)
         print(f"  {cell.model.name:<24} {len(cell.probes):>3} probes  {cost.seconds:>7.1f} s")
-    print(_expected(plan, costs.total(plan, lacking), default_jobs()))
+    print(told.expected(plan, costs.total(plan, lacking), default_jobs()))
     return 0
-
-
-def _expected(plan: Plan, cost: costs.Cost, jobs: int) -> str:
-    """What a study is expected to cost, and what each number rests on."""
-    (written, kept), known = costs.tuned_gb(plan), lengths.basis(plan.study)
-    rows, longest = costs.longest_batch(plan)
-    basis = lengths.basis_of_longest(plan.study)
-    batches = f"batches of {rows} rows of {longest:,} tokens, {basis}"
-    return f"""
-expected for what is missing
-  tokens     {cost.trained_tokens:,} trained on, {cost.scored_tokens:,} scored
-  operations {cost.flops:.3g} floating-point operations, {costs.parameters(plan):,} parameters
-  time       {_span(cost.seconds)} of one process, {_span(cost.seconds / jobs)} with {jobs} \
-processes, without pages
-             (at rates measured on an AMD EPYC; row lengths: {known})
-  on a GPU   {costs.gpu_hours(cost, "H200"):.1f} hours of one H200, \
-{costs.gpu_hours(cost, "A100"):.1f} of one A100
-             (at {costs.REACHED:.0%} of their peak, which is assumed; row lengths: {known})
-  download   {costs.download_gb(plan):.1f} GB
-  memory     {costs.memory_gb(plan):.1f} GB a process ({batches if rows else "nothing is trained"})
-             {costs.memory_gb(plan, 1):.1f} GB with one row at a time, \
-which a process comes down to by itself
-  disk       {costs.disk_gb(plan, jobs):.2f} GB: \
-checkpoints {costs.checkpoints_gb(plan):.2f}, tuned weights {kept:.2f}, \
-states of running trainings {costs.states_gb(plan, jobs):.2f}
-             {written:.2f} GB of tuned weights are written in all; \
-the longest unused make room for others"""
-
-
-def _span(seconds: float) -> str:
-    return f"{seconds / 60:.1f} minutes" if seconds < 36_000 else f"{seconds / 3600:,.0f} hours"
 
 
 def _run(given: argparse.Namespace) -> int:
