@@ -11,7 +11,7 @@ import pytest
 
 from pretune.analysis import contrasts, statistics
 from pretune.analysis.claims import judge
-from pretune.analysis.contrasts import Table, Term
+from pretune.analysis.scores import Table, Term
 
 LATE = (680, 690, 700)
 EARLY = 50

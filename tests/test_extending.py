@@ -27,7 +27,7 @@ TOY = '''
 
 from pretune.analysis import contrasts
 from pretune.analysis.claims import Claim, judged
-from pretune.analysis.contrasts import Term
+from pretune.analysis.scores import Term
 from pretune.plan.needs import Need
 
 CLAIMS = {"99a": Claim("Tuning on a toy helps the toy", "tuned - base at late")}

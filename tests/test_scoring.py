@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pretune.models import prefix, scoring
+from pretune.models import prefix, reading, scoring
 from pretune.tasks import prompts
 from small_models import FAMILIES, small
 
@@ -163,7 +163,7 @@ def test_stop_reasons(model, tokenizer, token, stop, monkeypatch):
         logits[..., wanted] = 1.0
         return logits
 
-    monkeypatch.setattr(scoring._State, "head", head)
+    monkeypatch.setattr(reading.State, "head", head)
     made = scoring.generate(forced, tokenizer, encoded(tokenizer, QUESTIONS), 7)
     assert {one.stop for one in made} == {stop}
     assert {one.length for one in made} == {7 if stop == "length" else 1}
@@ -172,14 +172,14 @@ def test_stop_reasons(model, tokenizer, token, stop, monkeypatch):
 
 def short_of_memory(monkeypatch, fits, error):
     """No more than so many rows can be read at a time."""
-    real = scoring._State.feed
+    real = reading.State.feed
 
     def feed(self, ids, found):
         if len(ids) > fits:
             raise error
         return real(self, ids, found)
 
-    monkeypatch.setattr(scoring._State, "feed", feed)
+    monkeypatch.setattr(reading.State, "feed", feed)
 
 
 CPU = RuntimeError(

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from pretune.analysis import claims, contrasts, curves, groups, labels, statistics
+from pretune.analysis.scores import Scores, Term
 
 STEPS = {0: False, 50: False, 200: False, 680: True, 690: True, 700: True}
 
@@ -51,7 +52,7 @@ def test_items_that_all_agree_leave_the_doubt_of_the_rule_of_three():
 
 
 def gain(rows, dataset="a"):
-    scores = contrasts.Scores(rows)
+    scores = Scores(rows)
     return contrasts.effect(scores, contrasts.gain(scores, dataset))
 
 
@@ -83,21 +84,21 @@ def tuned(rows, seeds, shift, spread=0.0, seed=0):
 def test_an_effect_is_paired_by_item_and_seed():
     """Items differ far more than the effect; paired, they cancel."""
     rows = tuned(records({"a": [0.5] * 6}, items=400), 3, 0.1)
-    terms = [contrasts.Term(1, "a", "mnli"), contrasts.Term(-1, "a")]
-    found = contrasts.effect(contrasts.Scores(rows), terms)
+    terms = [Term(1, "a", "mnli"), Term(-1, "a")]
+    found = contrasts.effect(Scores(rows), terms)
     assert (
         found.value == pytest.approx(0.1, abs=0.01)
         and found.high - found.low < 0.03
         and found.seeds == 3
     )
-    alone = contrasts.effect(contrasts.Scores(rows), [contrasts.Term(1, "a", "mnli")])
+    alone = contrasts.effect(Scores(rows), [Term(1, "a", "mnli")])
     assert alone.high - alone.low > 2 * (found.high - found.low)
 
 
 def test_seeds_that_differ_widen_the_interval():
-    terms = [contrasts.Term(1, "a", "mnli"), contrasts.Term(-1, "a")]
+    terms = [Term(1, "a", "mnli"), Term(-1, "a")]
     narrow, wide = (
-        contrasts.effect(contrasts.Scores(tuned(records({"a": [0.5] * 6}), 3, 0.1, spread)), terms)
+        contrasts.effect(Scores(tuned(records({"a": [0.5] * 6}), 3, 0.1, spread)), terms)
         for spread in (0.0, 0.1)
     )
     assert wide.high - wide.low > 4 * (narrow.high - narrow.low) and wide.freedom < 4
@@ -107,7 +108,7 @@ def test_an_early_checkpoint_carries_its_own_noise():
     shifts = [0, 0, 0, -0.05, 0, 0.05]  # neighbours that differ by more than items do
     rows = records({"a": [0.5] * 6}, items=3000)
     rows["score"] += rows["step"].map(dict(zip(STEPS, shifts, strict=True)))
-    scores, late = contrasts.Scores(rows), [contrasts.Term(1, "a")]
+    scores, late = Scores(rows), [Term(1, "a")]
     one, both = (contrasts.effect(scores, terms) for terms in (late, contrasts.gain(scores, "a")))
     # 1/3 of the floor's variance, against 1/3 and 1
     assert both.variance / one.variance == pytest.approx(4, rel=0.2)
@@ -118,7 +119,7 @@ def test_an_early_checkpoint_carries_its_own_noise():
 def test_a_slope_is_that_of_least_squares_per_doubling():
     rows = records({"a": [0.0, 0.1, 0.2, 0.5, 0.5, 0.5]}, items=4000)
     tokens = {50: 1000, 200: 2000, 700: 4000}
-    found = contrasts.effect(contrasts.Scores(rows), contrasts.slope("a", "base", tokens))
+    found = contrasts.effect(Scores(rows), contrasts.slope("a", "base", tokens))
     scores = rows.groupby("step")["score"].mean()
     assert found.value == pytest.approx(np.polyfit([0, 1, 2], scores[[50, 200, 700]], 1)[0])
 
@@ -131,7 +132,7 @@ def test_sorting_needs_equivalence_not_absence_of_significance():
 
 
 def apart(rows, sorted_):
-    scores = contrasts.Scores(rows)
+    scores = Scores(rows)
     terms = groups.groups_apart(
         sorted_, lambda dataset, weight: contrasts.gain(scores, dataset, weight=weight)
     )
@@ -333,9 +334,7 @@ def summaries(scores, error=0.01):
 
 
 def test_summaries_give_the_interval_their_standard_errors_and_the_pair_allow():
-    scores = contrasts.Scores(
-        summaries({("a", "base"): [0.2, 0.2, 0.3, 0.5, 0.6], ("b", "base"): [0.2] * 5})
-    )
+    scores = Scores(summaries({("a", "base"): [0.2, 0.2, 0.3, 0.5, 0.6], ("b", "base"): [0.2] * 5}))
     quiet = contrasts.effect(scores, contrasts.gain(scores, "a"), noise=False)
     assert (
         quiet.value == pytest.approx(0.35)
@@ -354,8 +353,8 @@ def test_summaries_give_the_interval_their_standard_errors_and_the_pair_allow():
 
 def test_a_hole_is_nan_and_decides_nothing():
     rows = summaries({("a", "base"): [0.2] * 5})
-    terms = [contrasts.Term(1, "b"), contrasts.Term(-1, "a")]
-    found = contrasts.effect(contrasts.Scores(rows), terms)
+    terms = [Term(1, "b"), Term(-1, "a")]
+    found = contrasts.effect(Scores(rows), terms)
     assert np.isnan([found.value, found.low, found.high]).all() and found.n == 0
     assert claims.judge("x", found, False, "").verdict == "not asked"
     bare = statistics.estimate(0.3, [(0.01, 9), (0.0, 0)], 9)  # its noise cannot be known
@@ -386,11 +385,11 @@ def test_seeds_are_paired_by_their_names_and_not_by_their_places():
     """
     level, terms = (
         {0: 0.1, 1: 0.5, 2: 0.8},
-        [contrasts.Term(1, "a", "mnli"), contrasts.Term(-1, "a")],
+        [Term(1, "a", "mnli"), Term(-1, "a")],
     )
     higher = {number: score + 0.1 for number, score in level.items()}
     rows = pd.concat([seeds_of("base", (2, 0, 1), level), seeds_of("mnli", (1, 2, 0), higher)])
-    found = contrasts.effect(contrasts.Scores(rows), terms, noise=False)
+    found = contrasts.effect(Scores(rows), terms, noise=False)
     assert found.value == pytest.approx(0.1) and found.seeds == 3
     # what items that agree leave, and nothing of seeds
     steady = statistics.item_variance(np.full(4, 0.1))[0]
@@ -401,12 +400,12 @@ def test_seeds_are_paired_by_their_names_and_not_by_their_places():
 def test_an_effect_that_lacks_a_seed_is_blank_and_not_the_rest(there):
     level = {0: 0.1, 1: 0.5, 2: 0.8}
     rows = pd.concat([seeds_of("base", range(3), level), seeds_of("mnli", there, level)])
-    terms = [contrasts.Term(1, "a", "mnli"), contrasts.Term(-1, "a")]
-    assert np.isnan(contrasts.effect(contrasts.Scores(rows), terms).value)
+    terms = [Term(1, "a", "mnli"), Term(-1, "a")]
+    assert np.isnan(contrasts.effect(Scores(rows), terms).value)
     bare = rows.assign(shots_asked=rows["shots_asked"].where(rows["recipe"] == "mnli", 0))
     # without examples there is nothing to draw
     bare = bare[(bare["recipe"] == "mnli") | (bare["draw"] == 0)]
-    assert contrasts.effect(contrasts.Scores(bare), terms, noise=False).seeds == len(there)
+    assert contrasts.effect(Scores(bare), terms, noise=False).seeds == len(there)
 
 
 def test_a_pair_of_checkpoints_is_one_degree_of_freedom_and_what_it_adds_is_kept_apart():

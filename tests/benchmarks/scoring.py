@@ -12,7 +12,7 @@ from lm_eval.models.huggingface import HFLM
 
 from benchmarks import setting
 from benchmarks.setting import Result
-from pretune.models import scoring
+from pretune.models import reading, scoring
 
 CASES = (
     ("hellaswag", 4),
@@ -30,8 +30,8 @@ def ceiling(asked: list[list]) -> float:
     """Tokens that the peer must read over tokens that differ. The peer reads a context once for
     answers of one token.
     """
-    contexts = [scoring._shared(some) for some in asked]
-    root = scoring._root([some[0].ids[:size] for some, size in zip(asked, contexts, strict=True)])
+    contexts = [reading.shared_start(some) for some in asked]
+    root = reading.root_of([some[0].ids[:size] for some, size in zip(asked, contexts, strict=True)])
     single = all(len(one.ids) - one.start == 1 for some in asked for one in some)
     peer = sum(len(one.ids) - 1 for some in asked for one in some[: 1 if single else None])
     tails = (

@@ -11,8 +11,9 @@ from itertools import chain
 
 import pandas as pd
 
-from pretune.analysis.contrasts import Scores, Term, effect, gain, joined, lift
+from pretune.analysis.contrasts import effect, gain, joined, lift
 from pretune.analysis.results import Results
+from pretune.analysis.scores import Scores, Term
 from pretune.analysis.statistics import MARGIN, Estimate
 
 NOT_LEARNED = "not learned"

@@ -15,7 +15,7 @@ import pandas as pd
 
 from pretune import measures, records
 from pretune.analysis import statistics
-from pretune.analysis.contrasts import Scores
+from pretune.analysis.scores import Scores
 from pretune.analysis.statistics import Estimate
 from pretune.plan.cells import Plan
 from pretune.sources.datasets import evaluation_split

@@ -8,11 +8,11 @@ import pandas as pd
 
 from pretune.analysis import contrasts, curves, display, figures, groups, labels, statistics
 from pretune.analysis.claims import Claim, Verdict, judged
-from pretune.analysis.contrasts import Scores, Term
 from pretune.analysis.figures import Line
 from pretune.analysis.groups import NOT_LEARNED, counted, counts, sorted_groups
 from pretune.analysis.labels import most_frequent
 from pretune.analysis.results import NO_ITEMS, Results, classifications, ranged
+from pretune.analysis.scores import Scores, Term
 from pretune.analysis.statistics import MARGIN, Estimate
 from pretune.plan.needs import Need, own_sets
 from pretune.sources import released

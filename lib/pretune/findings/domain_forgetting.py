@@ -14,9 +14,10 @@ import pandas as pd
 
 from pretune.analysis import contrasts, curves, display, figures
 from pretune.analysis.claims import Claim, Verdict, judged
-from pretune.analysis.contrasts import Term, joined
+from pretune.analysis.contrasts import joined
 from pretune.analysis.figures import Line
 from pretune.analysis.results import Results, partners, ranged, recipes
+from pretune.analysis.scores import Term
 from pretune.analysis.statistics import MARGIN, Estimate
 from pretune.plan.needs import Need, own_sets, shots_of
 from pretune.sources import released

@@ -16,10 +16,11 @@ import pandas as pd
 
 from pretune.analysis import contrasts, curves, figures, groups, statistics
 from pretune.analysis.claims import Claim, Verdict, judged
-from pretune.analysis.contrasts import Term, joined
+from pretune.analysis.contrasts import joined
 from pretune.analysis.figures import Line
 from pretune.analysis.groups import NOT_LEARNED, counted, counts
 from pretune.analysis.results import Results, gold_likelihood, instruction_recipe, ranged, recipes
+from pretune.analysis.scores import Scores, Term
 from pretune.analysis.statistics import MARGIN, Estimate
 from pretune.plan.needs import Need, asked_sets, has_mixture, is_single, own_sets
 from pretune.study.config import Study
@@ -130,7 +131,7 @@ def parts_of_a_gain(page: Results, calibrated: Results) -> pd.DataFrame:
     """
     lines, shots = {}, page.study.probing.shots
     forced = page.rows.assign(score=gold_likelihood(page.rows))
-    nats = contrasts.Scores(forced)
+    nats = Scores(forced)
     for recipe, name in recipes(page).items():
         terms = [Term(1, name, recipe, shots=shots), Term(-1, name, shots=shots)]
         bare = [Term(1, name, recipe, shots=0), Term(-1, name, shots=0)]
@@ -161,7 +162,7 @@ def rates(page: Results) -> pd.DataFrame:
     first, last = page.study.grid.steps[0], page.study.grid.steps[-1]
     lines, shots = {}, page.study.probing.shots
     rows = page.rows[(page.rows["seed"] == 0) & (page.rows["draw"] == 0)]
-    scores = contrasts.Scores(rows)
+    scores = Scores(rows)
     for recipe, name in recipes(page).items():
         for rate, which in page.study.along(recipe, "learning_rate").items():
             tuned = [

@@ -15,8 +15,8 @@ import pandas as pd
 
 from pretune import findings
 from pretune.analysis import contrasts, curves, display, figures, results
-from pretune.analysis.contrasts import Term
 from pretune.analysis.results import Results, partners, ranged, recipes
+from pretune.analysis.scores import Term
 from pretune.plan.needs import Need
 from pretune.sources import released
 from pretune.study.config import Study

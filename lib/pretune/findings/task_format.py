@@ -13,9 +13,10 @@ import pandas as pd
 
 from pretune.analysis import contrasts, curves, display, figures, groups, labels, statistics
 from pretune.analysis.claims import Claim, Verdict, judged
-from pretune.analysis.contrasts import Scores, Term, joined
+from pretune.analysis.contrasts import joined
 from pretune.analysis.figures import Line
 from pretune.analysis.results import Results, ranged, recipes
+from pretune.analysis.scores import Scores, Term
 from pretune.analysis.statistics import MARGIN, Estimate
 from pretune.plan.needs import Need, is_single, own_sets
 from pretune.study.config import Study

@@ -12,7 +12,7 @@ import pandas as pd
 
 from pretune.analysis import contrasts, display, figures, statistics
 from pretune.analysis.claims import Claim, Verdict, judged
-from pretune.analysis.contrasts import Scores, Term, joined
+from pretune.analysis.contrasts import joined
 from pretune.analysis.results import (
     NO_ITEMS,
     Results,
@@ -22,6 +22,7 @@ from pretune.analysis.results import (
     ranged,
     recipes,
 )
+from pretune.analysis.scores import Scores, Term
 from pretune.analysis.statistics import MARGIN, Estimate
 from pretune.plan.needs import Need, own_sets
 from pretune.study.config import Study
