@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from pretune import storage
+from pretune.models.optimizers import Optimizers
 from pretune.recipes.optimisation import Optimisation
 from pretune.tasks.prompts import Row
 
@@ -45,20 +46,21 @@ def fingerprint(rows: Sequence[Row], settings: Optimisation, seed: int) -> str:
     return digest.hexdigest()
 
 
-def _tensors(model, optimizer) -> dict[str, torch.Tensor]:
+def _tensors(model, optimizers: Optimizers) -> dict[str, torch.Tensor]:
     """Trained weights and their moments by name, the very tensors in use."""
     tensors = {}
     for name, weight in model.named_parameters():
         if weight.requires_grad:
             tensors[name] = weight.data
-            tensors |= {f"{name}|{key}": value for key, value in optimizer.state[weight].items()}
+            moments = optimizers.moments(weight)
+            tensors |= {f"{name}|{key}": value for key, value in moments.items()}
     return tensors
 
 
-def save(state: Path, mark: str, model, optimizer, steps: list[Step]) -> None:
+def save(state: Path, mark: str, model, optimizers: Optimizers, steps: list[Step]) -> None:
     lines = json.dumps([[s.step, s.tokens, s.loss, s.learning_rate] for s in steps])
     with storage.whole(state) as partial:
-        save_file(_tensors(model, optimizer), partial, {"mark": mark, "steps": lines})
+        save_file(_tensors(model, optimizers), partial, {"mark": mark, "steps": lines})
 
 
 def pause(least: float, took: float) -> float:
@@ -66,8 +68,8 @@ def pause(least: float, took: float) -> float:
     return max(least, took / WRITING - took) if least else 0.0
 
 
-def restore(state: Path, mark: str, model, optimizer) -> list[Step]:
-    """Load a state that belongs to this training into model and optimizer; the steps it had
+def restore(state: Path, mark: str, model, optimizers: Optimizers) -> list[Step]:
+    """Load a state that belongs to this training into model and optimizers; the steps it had
     done, none without one.
     """
     if not state.exists():
@@ -87,7 +89,7 @@ def restore(state: Path, mark: str, model, optimizer) -> list[Step]:
         if weight.requires_grad:
             weight.data.copy_(tensors[name])
             moments = (key.rsplit("|", 1)[1] for key in tensors if key.startswith(f"{name}|"))
-            optimizer.state[weight] = {
-                one: tensors[f"{name}|{one}"].to(weight.device) for one in moments
-            }
+            optimizers.moments(weight).update(
+                {one: tensors[f"{name}|{one}"].to(weight.device) for one in moments}
+            )
     return steps

@@ -28,6 +28,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from pretune.models import memory
+from pretune.models.optimizers import Optimizers
 from pretune.models.states import Step, fingerprint, pause, restore, save
 from pretune.recipes.optimisation import Optimisation
 from pretune.tasks.prompts import Row
@@ -129,15 +130,9 @@ def train(
         raise TrainingFailed("no training rows")
     device = next(model.parameters()).device
     order = batch_order(len(rows), settings, seed)
-    optimizer = torch.optim.AdamW(
-        [p for p in model.parameters() if p.requires_grad],
-        lr=settings.learning_rate,
-        betas=settings.betas,
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
+    optimizers = Optimizers(model, settings)
     mark = fingerprint(rows, settings, seed)
-    steps = restore(state, mark, model, optimizer) if state else []
+    steps = restore(state, mark, model, optimizers) if state else []
     micro, due = settings.batch_size, time.monotonic() + state_every
     with _in_training(model):
         for number in range(len(steps), len(order)):
@@ -150,10 +145,10 @@ def train(
             tokens = (steps[-1].tokens if steps else 0) + sum(len(row.ids) for row in batch)
             steps.append(Step(number + 1, tokens, value, rate))
             _check_loss(steps)
-            _apply(optimizer, rate, settings.clip)
+            optimizers.step(rate)
             after_step(steps[-1])
             if state and (start := time.monotonic()) >= due:
-                save(state, mark, model, optimizer, steps)
+                save(state, mark, model, optimizers, steps)
                 end = time.monotonic()
                 due = end + pause(state_every, end - start)
     if state:
@@ -312,15 +307,6 @@ def collate(rows: list[Row], device) -> tuple[torch.Tensor, torch.Tensor, torch.
         ids[i, :size], counted[i, :size], real[i, :size] = row.ids, row.counted, True
     attention = None if real.all() else torch.from_numpy(real).to(device)
     return torch.from_numpy(ids).to(device), torch.from_numpy(counted).to(device), attention
-
-
-def _apply(optimizer, rate: float, clip: float | None) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-        if clip is not None:
-            torch.nn.utils.clip_grad_norm_(group["params"], clip)
-    optimizer.step()
-    optimizer.zero_grad()
 
 
 def _check_loss(steps: list[Step]) -> None:

@@ -10,8 +10,10 @@ from pretune.strict import Decay, Frozen, Rate, Share
 
 
 class Optimisation(Frozen):
-    """AdamW on batches of rows."""
+    """Steps on batches of rows."""
 
+    # muon: for the matrices inside, and AdamW for embedding, head and vectors
+    optimizer: Literal["adamw", "muon"] = "adamw"
     learning_rate: Rate  # peak
     epochs: PositiveInt = 1
     batch_size: PositiveInt  # rows per optimizer step
@@ -33,7 +35,7 @@ class Optimisation(Frozen):
         fixed = {
             name: field.default
             for name, field in type(self).model_fields.items()
-            if name in ("betas", "max_length")
+            if name in ("optimizer", "betas", "max_length")
         }
         return {
             name: value

@@ -1,0 +1,56 @@
+"""What moves weights: AdamW; or Muon for the matrices inside, and AdamW for the rest.
+
+Muon (Jordan et al. 2024; `torch.optim.Muon`) makes the direction of a matrix' step orthogonal. Of
+embeddings and heads the rows are words, to which that does not apply. Its step is scaled to the
+size of AdamW's (Liu et al., arXiv 2502.16982), so that one learning rate serves both.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from pretune.recipes.optimisation import Optimisation
+
+
+class Optimizers:
+    """One or two optimizers that together move all weights of a model that are trained."""
+
+    def __init__(self, model: torch.nn.Module, settings: Optimisation):
+        trained = [weight for weight in model.parameters() if weight.requires_grad]
+        ours = {weight for weight in trained if weight.ndim == 2} - _of_words(model)
+        ours = ours if settings.optimizer == "muon" else set()
+        same = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+        self._several: list[torch.optim.Optimizer] = []
+        if rest := [weight for weight in trained if weight not in ours]:
+            adamw = torch.optim.AdamW(rest, betas=settings.betas, fused=True, **same)
+            self._several.append(adamw)
+        if matrices := [weight for weight in trained if weight in ours]:
+            muon = torch.optim.Muon(matrices, adjust_lr_fn="match_rms_adamw", **same)
+            self._several.append(muon)
+        self._clip = settings.clip
+
+    def step(self, rate: float) -> None:
+        """Move the weights at a learning rate, by gradients whose common norm is clipped."""
+        if self._clip is not None:
+            weights = [weight for one in self._several for weight in _weights(one)]
+            torch.nn.utils.clip_grad_norm_(weights, self._clip)
+        for one in self._several:
+            for group in one.param_groups:
+                group["lr"] = rate
+            one.step()
+            one.zero_grad()
+
+    def moments(self, weight: torch.nn.Parameter) -> dict[str, torch.Tensor]:
+        """What is kept of a weight's gradients, by name: the very tensors in use."""
+        owner = next(one for one in self._several if any(weight is own for own in _weights(one)))
+        return owner.state[weight]
+
+
+def _weights(optimizer: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
+    return optimizer.param_groups[0]["params"]
+
+
+def _of_words(model: torch.nn.Module) -> set[torch.nn.Parameter]:
+    """The weights of which each row is a word: embedding and head."""
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    return {end.weight for end in ends if end is not None}
