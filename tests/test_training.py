@@ -391,6 +391,13 @@ def test_a_loss_of_rows_is_followed_as_autograd_would(model, monkeypatch):
         assert torch.allclose(weight.grad, wanted, rtol=1e-3, atol=1e-5)
 
 
+def test_a_loss_below_zero_does_not_run_away(model):
+    """What is minimised may be of any sign: here the likelihood of the answers themselves."""
+    settings = SETTINGS.model_copy(update={"batch_size": 24, "epochs": 8})
+    log = training.train(model, some_rows(), settings, 0, loss=lambda likelihood: likelihood)
+    assert log[-1].loss < log[0].loss < -1
+
+
 def test_muon_moves_the_matrices_inside_and_adamw_the_words(model):
     """Of a first step of Muon three quarters of the singular values are alike, and its size is a
     fifth of the rate, as steps of AdamW have it in the long run; the first is the rate. The

@@ -310,12 +310,12 @@ def collate(rows: list[Row], device) -> tuple[torch.Tensor, torch.Tensor, torch.
 
 
 def _check_loss(steps: list[Step]) -> None:
-    """Stop on a loss that is not finite, or whose mean over 10 steps is more than twice the
-    first loss plus one nat.
+    """Stop on a loss that is not finite, or whose mean over 10 steps is above the first by more
+    than its size plus one nat.
     """
     last = steps[-1]
     recent = np.mean([step.loss for step in steps[-10:]])
-    if not math.isfinite(last.loss) or recent > 2 * steps[0].loss + 1:
+    if not math.isfinite(last.loss) or recent > steps[0].loss + abs(steps[0].loss) + 1:
         raise TrainingFailed(
             f"loss {last.loss:.4g} at step {last.step} (first {steps[0].loss:.4g}, mean of the "
             f"last ten {recent:.4g}, learning rate {last.learning_rate:.3g}): lower the learning "
