@@ -243,6 +243,23 @@ def test_a_study_of_several_models_is_read_by_their_names(smoke, house, tmp_path
     assert of_one.returncode == 2 and "about one model, and the study has several" in of_one.stderr
 
 
+@pytest.mark.parametrize(
+    ("file", "shows"), [("measures/choices", True), ("analysis/scores", True), ("run/queue", False)]
+)
+def test_a_page_is_stale_when_what_makes_it_of_rows_changed(house, file, shows):
+    code = (
+        "from pretune.report.pages import _library; print(_library('01_dataset_dichotomy').hex())"
+    )
+    environment, said = os.environ | {"PYTHONPATH": str(house / "lib")}, []
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", code], env=environment, text=True,
+                              capture_output=True, check=True)  # fmt: skip
+        said.append(done.stdout)
+        with (house / "lib" / "pretune" / f"{file}.py").open("a") as module:
+            module.write("# changed\n")
+    assert (said[0] != said[1]) == shows
+
+
 def test_a_study_that_names_no_findings_has_those_with_something_to_look_at(house):
     (house / "lib" / "pretune" / "findings" / "toy.py").write_text(TOY.lstrip())
     (house / "notebooks" / "99_toy.py").write_text(PAGE.lstrip())

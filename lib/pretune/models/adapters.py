@@ -8,6 +8,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,7 +43,9 @@ def part(model, trainable: Trainable, seed: int) -> Iterator[Part]:
         yield Part(model, model.save_pretrained)
     elif isinstance(trainable, Lora):
         adapters = _adapted(model, trainable, seed)
-        yield Part(adapters.get_base_model(), adapters.save_pretrained)
+        # asked for, or peft looks on the Hub whether the vocabulary was another
+        save = partial(adapters.save_pretrained, save_embedding_layers=False)
+        yield Part(adapters.get_base_model(), save)
         adapters.merge_and_unload()
     else:
         chosen = _matching(model, trainable)
@@ -63,7 +66,9 @@ def restored(model, trainable: Trainable, folder: Path) -> torch.nn.Module:
 
         with _quiet():
             return PeftModel.from_pretrained(model, folder).merge_and_unload()
-    model.load_state_dict(load_file(folder / PART), strict=False)
+    weights = dict(model.named_parameters())
+    for name, kept in load_file(folder / PART).items():
+        weights[name].data.copy_(kept)
     return model
 
 

@@ -7,6 +7,8 @@ size of AdamW's (Liu et al., arXiv 2502.16982), so that one learning rate serves
 
 from __future__ import annotations
 
+from itertools import chain
+
 import torch
 
 from pretune.recipes.optimisation import Optimisation
@@ -32,8 +34,8 @@ class Optimizers:
     def step(self, rate: float) -> None:
         """Move the weights at a learning rate, by gradients whose common norm is clipped."""
         if self._clip is not None:
-            weights = [weight for one in self._several for weight in _weights(one)]
-            torch.nn.utils.clip_grad_norm_(weights, self._clip)
+            weights = chain.from_iterable(map(_weights, self._several))
+            torch.nn.utils.clip_grad_norm_(list(weights), self._clip)
         for one in self._several:
             for group in one.param_groups:
                 group["lr"] = rate
@@ -42,7 +44,7 @@ class Optimizers:
 
     def moments(self, weight: torch.nn.Parameter) -> dict[str, torch.Tensor]:
         """What is kept of a weight's gradients, by name: the very tensors in use."""
-        owner = next(one for one in self._several if any(weight is own for own in _weights(one)))
+        owner = next(one for one in self._several if weight in set(_weights(one)))
         return owner.state[weight]
 
 

@@ -92,7 +92,7 @@ def _library(finding: str) -> bytes:
     """A hash of what makes a page of a finding, as it was when this process first asked."""
     own = [find(name) for name in names()] if finding == OVERVIEW else [find(finding)]
     files = [Path(one.__file__) for one in own]
-    for room in ("analysis", "records", "report", "tasks"):
+    for room in ("analysis", "measures", "records", "report", "tasks"):
         files += sorted((Path(__file__).parents[1] / room).glob("*.py"))
     hashes = [hashlib.sha256(file.read_bytes()).digest() for file in files]
     return hashlib.sha256(b"".join(hashes)).digest()
