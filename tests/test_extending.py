@@ -238,6 +238,12 @@ def test_a_study_of_several_models_is_read_by_their_names(smoke, house, tmp_path
     rows = pd.concat(pd.read_parquet(file) for file in files)
     assert set(rows["model"]) == {"small", "large"}
     assert set(rows["checkpoint"].str.split("-").str[0]) == {"small", "large"}
+    shown = "from pretune.report import open, sections; print(sections.described("
+    shown += "open.open_results('two', '99_toy', 'all')))"
+    page = subprocess.run([sys.executable, "-c", shown], capture_output=True, text=True, check=True,
+                          env=environment | {"PRETUNE_OUTPUTS": str(outputs)})  # fmt: skip
+    assert "10 checkpoints of the models `small`, `large`" in page.stdout
+    assert "pre-training runs" not in page.stdout
     of_one = run_pretune("plan", "two", "--set", "findings=[01_dataset_dichotomy]",
                          environment=environment, outputs=outputs)  # fmt: skip
     assert of_one.returncode == 2 and "about one model, and the study has several" in of_one.stderr

@@ -125,7 +125,7 @@ def summary(plan: Plan) -> pd.DataFrame:
     rows = records.load(plan)
     rows = measures.scored(rows[rows["split"] != RESERVE], plan.study.protocol.normalisation)
     rows = rows.assign(calibrated=measures.scored(rows, "calibrated")["score"])
-    model = ["run", "checkpoint", "step", "tokens", "late", "recipe", "seed"]
+    model = ["model", "run", "checkpoint", "step", "tokens", "late", "recipe", "seed"]
     probe = ["dataset", "split", "format", "shots_asked", "shots", "draw"]
     return rows.groupby(model + probe, as_index=False).agg(
         n=("score", "size"),

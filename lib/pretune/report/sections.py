@@ -38,13 +38,16 @@ def described(page: Results) -> str:
         return _described_tables(page)
     there, recipes = page.plan.checkpoints, ", ".join(f"`{name}`" for name in study.recipes)
     steps, seeds = list(dict.fromkeys(point.step for point in there)), study.tuning.seeds
+    several = ", ".join(f"`{name}`" for name in study.models)
+    of_models = f" of the models {several}" * (len(study.models) > 1)
     return (
-        f"**{html.escape(study.title)}.** {len(there)} checkpoints, saved at optimizer steps "
+        f"**{html.escape(study.title)}.** {len(there)} checkpoints{of_models}, saved at "
+        "optimizer steps "
         f"{', '.join(map(str, steps))}; the last "
         f"{len({point.step for point in there if point.late})} are neighbours. Recipes: "
         f"{recipes}. {study.probing.shots} shots are asked for, at most {study.probing.items} "
         f"items a dataset, {seeds} seed{'s' * (seeds > 1)}. Datasets whose prompts do not fit the "
-        "context get fewer shots." + _remarks(study, len(there) // len(steps))
+        "context get fewer shots." + _remarks(study, study.runs)
     )
 
 
