@@ -161,7 +161,7 @@ def test_a_cell_that_kills_its_process_fails_and_the_others_and_the_pages_go_on(
     done = run(copied, "--only", "step-36", "step-38", *words, environment=sabotaged(code))
     assert done.returncode == 1 and "step-36.mnli.0 failed: its process was killed" in done.stderr
     assert "xsum.0 failed" not in done.stderr and "Traceback" not in done.stderr
-    state = json.loads(run_pretune("status", "smoke", "--json", *words, outputs=copied).stdout)
+    state = json.loads(run_here("status", "smoke", "--json", *words, outputs=copied).stdout)
     assert state["cells"]["missing"] == ["step-36.mnli.0"]
     assert {f"02_latent_benefits{which}" for which in ("", ".step-36", ".step-38")}.isdisjoint(
         state["pages"]["stale"]
@@ -169,7 +169,7 @@ def test_a_cell_that_kills_its_process_fails_and_the_others_and_the_pages_go_on(
     page = (copied / "smoke" / "site" / "02_latent_benefits.html").read_text()
     assert "This page is partial and gives no verdict" in page and "its process was killed" in page
     assert "The grid is partial" in page
-    done = run(copied, "--only", "step-36", *words)  # what it was killed for is gone
+    done = rerun(copied, "--only", "step-36", *words)  # what it was killed for is gone
     assert (
         done.returncode == 0
         and "partial and gives no verdict"
@@ -225,7 +225,7 @@ def test_a_full_disk_stops_the_run_names_the_place_and_damages_nothing(
     assert f"no room to write {copied / named}" in done.stderr.splitlines()[-1]
     assert all(path.read_bytes() == old for path, old in before.items())
     assert not list(copied.rglob("*.partial"))
-    assert run(copied, *(() if named == "smoke/site" else ("--no-notebooks",))).returncode == 0
+    assert rerun(copied, *(() if named == "smoke/site" else ("--no-notebooks",))).returncode == 0
     pd.testing.assert_frame_equal(expected(), rows_in(copied, smoke, monkeypatch))
 
 
@@ -263,6 +263,7 @@ def test_ctrl_c_twice_stops_at_once_and_leaves_no_process(copied):
 
 def test_two_machines_in_one_folder_do_no_harm(smoke, tmp_path, monkeypatch):
     """Locks do not reach the other machine: both do all the work, and each row is there once."""
+    fewer = "recipes={base: {}, mnli: {dataset: mnli}}"
     apart = (
         "import contextlib, os; from pretune import storage; storage.lock = lambda name: "
         "contextlib.nullcontext();storage._machine = lambda: os.environ['MACHINE']"
@@ -271,7 +272,7 @@ def test_two_machines_in_one_folder_do_no_harm(smoke, tmp_path, monkeypatch):
         f"{apart}; import sys; from pretune import cli; from pretune.run import queue; "
         "queue.alone = lambda folder: "
         "contextlib.nullcontext();sys.exit(cli.main(['run', 'smoke', '--only', 'step-20', "
-        "'--no-notebooks']))"
+        f"'--no-notebooks', '--set', '{fewer}']))"
     )
     both = [
         subprocess.Popen(
@@ -285,8 +286,10 @@ def test_two_machines_in_one_folder_do_no_harm(smoke, tmp_path, monkeypatch):
     for process in both:
         _, said = process.communicate(timeout=200)
         assert process.returncode == 0, said
-    wanted = of_step_20(smoke, OUTPUTS, monkeypatch)
-    pd.testing.assert_frame_equal(wanted, of_step_20(smoke, tmp_path, monkeypatch))
+    study = load_study("smoke", (fewer,))
+    wanted = of_step_20(study, OUTPUTS, monkeypatch)
+    assert set(wanted["recipe"]) == {"base", "mnli"}
+    pd.testing.assert_frame_equal(wanted, of_step_20(study, tmp_path, monkeypatch))
     assert not list(tmp_path.rglob("*.partial")) and not list(tmp_path.rglob("*.damaged"))
 
 
@@ -300,7 +303,7 @@ def of_step_20(study, outputs, monkeypatch):
 def test_another_number_of_processes_gives_the_same_rows(smoke, copied, monkeypatch):
     drop(copied, "step-20.*")
     shutil.rmtree(copied / "cache" / "tuned")
-    done = run(copied, "--only", "step-20", "--jobs", "1", "--no-notebooks")
+    done = rerun(copied, "--only", "step-20", "--jobs", "1", "--no-notebooks")
     assert done.returncode == 0, done.stderr
     wanted, there = (
         measures.scored(of_step_20(smoke, outputs, monkeypatch)) for outputs in (OUTPUTS, copied)
