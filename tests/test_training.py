@@ -4,6 +4,7 @@ kill.
 
 import copy
 import itertools
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +13,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from pretune import paths
-from pretune.models import adapters, training, tuned
+from pretune.models import adapters, muon, training, tuned
+from pretune.models.muon import Muon
 from pretune.models.training import Row, TrainingFailed
 from pretune.recipes.optimisation import Tuning
 from pretune.recipes.trainable import Lora
@@ -426,3 +428,21 @@ def test_with_muon_the_same_seed_gives_the_same_weights_and_a_lower_loss(model):
     log = training.train(one, some_rows(), SETTINGS.model_copy(update=changed), 3)
     training.train(again, some_rows(), SETTINGS.model_copy(update=changed), 3)
     assert torch.equal(weights(one), weights(again)) and log[-1].loss < 0.9 * log[0].loss
+
+
+def test_muon_is_that_of_torch_which_computes_in_bfloat16():
+    """Matrices that are wide, square and tall, two of a shape; five steps."""
+    shapes, moved = ((16, 48), (24, 24), (24, 24), (48, 16)), []
+    settings = {"lr": 1e-2, "weight_decay": 0.1}
+    for make in (Muon, partial(torch.optim.Muon, adjust_lr_fn="match_rms_adamw")):
+        draw = torch.Generator().manual_seed(0)
+        matrices = [torch.nn.Parameter(torch.randn(one, generator=draw)) for one in shapes]
+        before, optimizer = [one.detach().clone() for one in matrices], make(matrices, **settings)
+        for _ in range(5):
+            for one in matrices:
+                one.grad = torch.randn(one.shape, generator=draw)
+            optimizer.step()
+        moved.append([one.detach() - old for one, old in zip(matrices, before, strict=True)])
+    for ours, theirs in zip(*moved, strict=True):
+        assert (ours - theirs).norm() < 0.03 * theirs.norm()
+    assert torch.linalg.svdvals(muon.orthogonal(torch.randn(3, 16, 48))).sub(1).abs().max() < 0.4

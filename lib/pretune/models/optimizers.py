@@ -1,8 +1,7 @@
 """What moves weights: AdamW; or Muon for the matrices inside, and AdamW for the rest.
 
-Muon (Jordan et al. 2024; `torch.optim.Muon`) makes the direction of a matrix' step orthogonal. Of
-embeddings and heads the rows are words, to which that does not apply. Its step is scaled to the
-size of AdamW's (Liu et al., arXiv 2502.16982), so that one learning rate serves both.
+Of embeddings and heads the rows are words, to which what Muon does to a matrix does not apply. Its
+step has the size of AdamW's, so that one learning rate serves both.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from itertools import chain
 
 import torch
 
+from pretune.models.muon import Muon
 from pretune.recipes.optimisation import Optimisation
 
 
@@ -27,8 +27,7 @@ class Optimizers:
             adamw = torch.optim.AdamW(rest, betas=settings.betas, fused=True, **same)
             self._several.append(adamw)
         if matrices := [weight for weight in trained if weight in ours]:
-            muon = torch.optim.Muon(matrices, adjust_lr_fn="match_rms_adamw", **same)
-            self._several.append(muon)
+            self._several.append(Muon(matrices, **same))
         self._clip = settings.clip
 
     def step(self, rate: float) -> None:
