@@ -24,6 +24,7 @@ SETTINGS = Pretraining(
         layers=1, width=32, heads=2, intermediate=64, context=64, vocabulary=400
     ),
 )
+COOLED = SETTINGS.model_copy(update={"schedule": "constant", "cooldown": 1 / 3, "warmup": 0.1})
 
 
 @pytest.fixture
@@ -31,8 +32,8 @@ def text(world):
     return lambda: documents(world, 0)
 
 
-def run(text, folder, after=lambda step: None):
-    pretraining.pretrain(text, (0, 6, 12), SETTINGS, folder, after)
+def run(text, folder, after=lambda step: None, settings=SETTINGS):
+    pretraining.pretrain(text, (0, 6, 12), settings, folder, after_step=after)
     return {path.name: checkpoint.weights_checksum(path) for path in folder.glob("step-*")}
 
 
@@ -54,8 +55,9 @@ def test_a_checkpoint_is_an_ordinary_folder(text, tmp_path):
     assert len(losses) == 12 and losses[-1] < losses[0]
 
 
-def test_a_killed_run_goes_on_and_ends_the_same(text, tmp_path, monkeypatch):
-    whole = run(text, tmp_path / "whole")
+@pytest.mark.parametrize("settings", [SETTINGS, COOLED], ids=["cosine", "branches"])
+def test_a_killed_run_goes_on_and_ends_the_same(text, tmp_path, monkeypatch, settings):
+    whole = run(text, tmp_path / "whole", settings=settings)
     real = training.train
     monkeypatch.setattr(
         training, "train", lambda *given, **named: real(*given, **named, state_every=0.0)
@@ -66,10 +68,36 @@ def test_a_killed_run_goes_on_and_ends_the_same(text, tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(text, tmp_path / "killed", kill)
+        run(text, tmp_path / "killed", kill, settings)
     seen = []
-    assert run(text, tmp_path / "killed", seen.append) == whole
+    assert run(text, tmp_path / "killed", seen.append, settings) == whole
     assert seen[0].step == 8
+    assert not list((tmp_path / "killed").glob("*.safetensors"))
+
+
+def test_a_branch_cools_a_checkpoint_and_leaves_the_trunk_alone(text, tmp_path):
+    """The rate falls to 0 on the last third before a checkpoint, on the text that the trunk reads
+    there; one checkpoint more or less changes no other.
+    """
+    rates = []
+    made = run(
+        text, tmp_path / "two", lambda step: rates.append((step.step, step.learning_rate)), COOLED
+    )
+    peak = COOLED.learning_rate
+    falling = [peak * share for share in (1, 0.75, 0.5, 0.25)]
+    assert [rate for step, rate in rates if step > 8][-4:] == pytest.approx(falling)
+    assert [step for step, _ in rates] == [*range(1, 5), 5, 6, *range(5, 9), *range(9, 13)]
+    pretraining.pretrain(text, (12,), COOLED, tmp_path / "one")
+    assert checkpoint.weights_checksum(tmp_path / "one" / "step-12") == made["step-12"]
+    trunk = COOLED.model_copy(update={"cooldown": 0.0})
+    assert run(text, tmp_path / "trunk", settings=trunk)["step-12"] != made["step-12"]
+
+
+def test_runs_differ_in_where_they_begin(text, tmp_path):
+    for seed in (0, 1):
+        pretraining.pretrain(text, (0, 2), SETTINGS, tmp_path / str(seed), seed)
+    one, two = (checkpoint.weights_checksum(tmp_path / name / "step-0") for name in "01")
+    assert one != two
 
 
 def test_text_that_ends_too_soon_is_an_error_with_the_numbers(tmp_path):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -34,17 +35,19 @@ def pretrain(
     steps: tuple[int, ...],
     settings: Pretraining,
     folder: Path,
+    run: int = 0,
     after_step: Callable[[states.Step], None] = lambda _: None,
 ) -> None:
     """Run from scratch for `steps[-1]` steps and leave `folder/step-N` for each N of `steps`.
 
-    `documents` gives the text anew at each call. Two calls on one machine leave identical weights.
+    `documents` gives the text anew at each call, `run` is the seed of the initialisation. Two
+    calls on one machine leave identical weights.
     """
     tokenizer = train_tokenizer(
         itertools.islice(documents(), TOKENIZER_DOCUMENTS), settings.architecture.vocabulary
     )
     rows = text_rows(documents(), tokenizer, settings.length, steps[-1] * settings.batch_size)
-    model = new_model(settings.architecture, tokenizer, settings.run).to(training.pick_device())
+    model = new_model(settings.architecture, tokenizer, run).to(training.pick_device())
     if 0 in steps:
         save_checkpoint(model, tokenizer, folder / "step-0", 0, 0)
 
@@ -53,11 +56,30 @@ def pretrain(
             save_checkpoint(model, tokenizer, folder / f"step-{step.step}", step.step, step.tokens)
         after_step(step)
 
-    log = training.train(
-        model, rows, settings, settings.run, folder / "running.safetensors", after_step=save
-    )
+    def train(state: Path, after: Callable[[states.Step], None], **part: int) -> list[states.Step]:
+        return training.train(model, rows, settings, run, state, after_step=after, **part)
+
+    trunk, log = folder / "running.safetensors", []
+    for step in _branches(steps, settings, folder):
+        branch, cooled = folder / f"branch-{step}.safetensors", settings.cooled(step)
+        train(trunk, after_step, end=step - cooled)
+        if not branch.exists():
+            with storage.whole(branch) as partial:
+                shutil.copyfile(trunk, partial)
+        log = train(branch, save, end=step, cooled=cooled)
+    if settings.cooldown:
+        trunk.unlink(missing_ok=True)
+    else:
+        log = train(trunk, save)
     lines = [json.dumps(vars(step)) + "\n" for step in log]
     storage.write(folder / "training.jsonl", "".join(lines))
+
+
+def _branches(steps: tuple[int, ...], settings: Pretraining, folder: Path) -> list[int]:
+    """The checkpoints that are not there yet and end a branch of their own."""
+    if not settings.cooldown:
+        return []
+    return [step for step in steps if step and not (folder / f"step-{step}").exists()]
 
 
 def train_tokenizer(documents: Iterator[str], vocabulary: int) -> PreTrainedTokenizerFast:

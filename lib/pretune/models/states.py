@@ -68,9 +68,9 @@ def pause(least: float, took: float) -> float:
     return max(least, took / WRITING - took) if least else 0.0
 
 
-def restore(state: Path, mark: str, model, optimizers: Optimizers) -> list[Step]:
-    """Load a state that belongs to this training into model and optimizers; the steps it had
-    done, none without one.
+def restore(state: Path, mark: str, model, optimizers: Optimizers, last: int) -> list[Step]:
+    """Load a state that belongs to this training into model and optimizers, if it is not past
+    step `last`; the steps it had done, none without one.
     """
     if not state.exists():
         return []
@@ -84,6 +84,9 @@ def restore(state: Path, mark: str, model, optimizers: Optimizers) -> list[Step]
         return []
     if about["mark"] != mark:
         log.warning("%s is of another training and is not used", state)
+        return []
+    if len(steps) > last:
+        log.warning("%s is past step %d and is not used", state, last)
         return []
     for name, weight in model.named_parameters():
         if weight.requires_grad:

@@ -95,8 +95,8 @@ def batch_order(rows: int, settings: Optimisation, seed: int) -> list[np.ndarray
 
 
 def rate_share(step: int, total: int, settings: Optimisation) -> float:
-    """Share of the peak learning rate at `step` of `total`: linear warm-up, then linear to 0 or
-    cosine to a tenth.
+    """Share of the peak learning rate at `step` of `total`: linear warm-up, then linear to 0,
+    cosine to a tenth, or constant.
     """
     warm = math.ceil(settings.warmup * total)
     if step < warm:
@@ -104,7 +104,7 @@ def rate_share(step: int, total: int, settings: Optimisation) -> float:
     done = (step - warm) / max(1, total - warm)
     if settings.schedule == "linear":
         return 1 - done
-    return 0.1 + 0.45 * (1 + math.cos(math.pi * done))
+    return 0.1 + 0.45 * (1 + math.cos(math.pi * done)) if settings.schedule == "cosine" else 1.0
 
 
 def train(
@@ -116,9 +116,14 @@ def train(
     state_every: float = STATE_EVERY,
     after_step: Callable[[Step], None] = lambda _: None,
     loss: Loss | None = None,
+    end: int | None = None,
+    cooled: int = 0,
 ) -> list[Step]:
     """Train `model` in place on `rows` and return the log; `loss` in place of minus the mean
     log-likelihood of the tokens that count.
+
+    `end` stops after that step: a trunk, whose state is left to go on from; or a branch, the rate
+    of which falls to 0 over the last `cooled` steps.
 
     `state` is a file that is written every `state_every` seconds, or more seldom where that
     takes long (0: after every step), continued from when it belongs to this very training, and
@@ -132,12 +137,14 @@ def train(
     order = batch_order(len(rows), settings, seed)
     optimizers = Optimizers(model, settings)
     mark = fingerprint(rows, settings, seed)
-    steps = restore(state, mark, model, optimizers) if state else []
+    last = len(order) if end is None else end
+    steps = restore(state, mark, model, optimizers, last) if state else []
     micro, due = settings.batch_size, time.monotonic() + state_every
     with _in_training(model):
-        for number in range(len(steps), len(order)):
+        for number in range(len(steps), last):
             batch = [rows[i] for i in order[number]]
             rate = settings.learning_rate * rate_share(number, len(order), settings)
+            rate *= min(1, (last - number) / cooled) if cooled else 1
             try:
                 value, micro = _gradients(model, batch, settings.precision, micro, device, loss)
             except TrainingFailed as error:
@@ -149,9 +156,11 @@ def train(
             after_step(steps[-1])
             if state and (start := time.monotonic()) >= due:
                 save(state, mark, model, optimizers, steps)
-                end = time.monotonic()
-                due = end + pause(state_every, end - start)
-    if state:
+                took = time.monotonic() - start
+                due = start + took + pause(state_every, took)
+    if state and end is not None and not cooled:
+        save(state, mark, model, optimizers, steps)
+    elif state:
         state.unlink(missing_ok=True)
     return steps
 

@@ -90,12 +90,14 @@ def _size(shape: Architecture) -> int:
 def preparation(plan: Plan, model: str = "") -> Cost:
     """Pre-training, or fetching, of what is missing of a model's checkpoints."""
     saved, points = plan.study.models[model], _points(plan, model)
-    if all(point.exists() for point in points):
+    missing = {point.run for point in points if not point.exists()}
+    if not missing:
         return Cost(0, 0, 0.0, 0.0)
     if isinstance(saved, Found):
         seconds = _download_gb(plan, model) * 1e9 / NETWORK + len(points) * CELL_SECONDS
         return Cost(0, 0, 0.0, seconds)
-    return _cost(architecture(plan, model), saved.tokens, 0, saved.pretraining.length)
+    tokens = saved.tokens * len(missing)
+    return _cost(architecture(plan, model), tokens, 0, saved.pretraining.length)
 
 
 def _points(plan: Plan, model: str) -> list[Checkpoint]:

@@ -35,7 +35,7 @@ class Optimisation(Frozen):
         fixed = {
             name: field.default
             for name, field in type(self).model_fields.items()
-            if name in ("optimizer", "betas", "max_length")
+            if name in ("optimizer", "betas", "max_length", "cooldown")
         }
         return {
             name: value

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from pretune.recipes.optimisation import Optimisation
-from pretune.strict import Frozen
+from pretune.strict import Frozen, Share
 
 
 class Architecture(Frozen):
@@ -34,9 +34,21 @@ class Pretraining(Optimisation):
     the text is endless.
     """
 
-    run: NonNegativeInt = 0  # seed of initialisation and of the order of text
     length: PositiveInt = 256  # tokens per row
-    schedule: Literal["linear", "cosine"] = "cosine"
+    schedule: Literal["linear", "cosine", "constant"] = "cosine"
+    # constant: the share of a checkpoint's steps in which the rate falls to 0, on a branch that
+    # ends there while the trunk goes on at its rate
+    cooldown: Share = 0.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     epochs: Literal[1] = 1
     architecture: Architecture = Architecture()
+
+    @model_validator(mode="after")
+    def _cools_a_trunk(self):
+        if self.cooldown and self.schedule != "constant":
+            raise ValueError(f"cooldown ({self.cooldown:g}) is of schedule: constant")
+        return self
+
+    def cooled(self, step: int) -> int:
+        """How many of the steps of a checkpoint are those of its branch."""
+        return round(self.cooldown * step)

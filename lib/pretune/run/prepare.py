@@ -52,30 +52,34 @@ def prepare_checkpoint(
     """Fetch a checkpoint that is not there, or pre-train, which makes all of its model."""
     study = study.of(point.model)
     found = isinstance(study.checkpoints, Found)
-    with storage.lock(point.revision if found else checkpoints.run_folder(study.checkpoints).name):
+    with storage.lock(point.revision if found else point.folder.parent.name):
         if found and not point.exists():
             report(f"fetching {point.name}", 0.0)
             fetch.fetch_checkpoint(study, point)
-        elif not found and not all(one.exists() for one in checkpoints.checkpoints(study)):
-            _pretrain(study, report)
+        elif not found:
+            several = [one for one in checkpoints.checkpoints(study) if one.run == point.run]
+            lacking = [one for one in several if not one.exists()]
+            if lacking:
+                _pretrain(study, lacking, report)
 
 
 @memory.all_handed_back()
-def _pretrain(study: Study, report: Report) -> None:
-    saved, total = study.checkpoints, study.checkpoints.steps[-1]
-    for point in checkpoints.checkpoints(study):
-        if not point.exists():
-            # what is there without its notes is nothing, and would be kept
-            storage.set_aside(point.folder)
+def _pretrain(study: Study, lacking: list[Checkpoint], report: Report) -> None:
+    """The run that `lacking` are checkpoints of."""
+    saved, total, run = study.checkpoints, study.checkpoints.steps[-1], lacking[0].run
+    for point in lacking:
+        # what is there without its notes is nothing, and would be kept
+        storage.set_aside(point.folder)
     if isinstance(saved, Corpus):
         text = partial(corpus.documents, Path(saved.folder))
     else:
-        text = partial(documents, _world(saved.world), saved.pretraining.run)
+        text = partial(documents, _world(saved.world), run)
     pretraining.pretrain(
         text,
         saved.steps,
         saved.pretraining,
-        checkpoints.run_folder(saved),
+        lacking[0].folder.parent,
+        run,
         lambda step: report(
             f"pre-training, step {step.step} of {total}, loss {step.loss:.2f}", step.step / total
         ),

@@ -207,22 +207,25 @@ class _Queue:
         )
 
     def _preparation(self, point: Checkpoint) -> str:
-        """The name of the job that makes or fetches a checkpoint; pre-training makes all of
-        them.
+        """The name of the job that makes or fetches a checkpoint; pre-training makes all of a
+        run.
         """
-        made_at_once = isinstance(self.study.models[point.model], Saved)
-        return f"{PREPARE} {point.model if made_at_once else point.name}".rstrip()
+        source = self.study.models[point.model]
+        if not isinstance(source, Saved):
+            return f"{PREPARE} {point.name}"
+        run = f"run {point.run}" if len(source.runs) > 1 else ""
+        return " ".join(word for word in (PREPARE, point.model, run) if word)
 
     def _made_with(self, point: Checkpoint) -> list[Checkpoint]:
-        """The missing checkpoints that one preparation makes: pre-training all of a model."""
+        """The missing checkpoints that one preparation makes: pre-training all of a run."""
         name = self._preparation(point)
         return [one for one in self._missing() if self._preparation(one) == name] or [point]
 
     def _preparing_seconds(self, model: str) -> float:
         """What one preparation is expected to take."""
         points = [point for point in self.plan.checkpoints if point.model == model]
-        several = 1 if isinstance(self.study.models[model], Saved) else len(points)
-        return costs.preparation(self.plan, model).seconds / several
+        several = {self._preparation(point) for point in points}
+        return costs.preparation(self.plan, model).seconds / len(several)
 
     def _lack(self, point: Checkpoint) -> str:
         """Why there is no room for a checkpoint of the Hub; empty where there is."""

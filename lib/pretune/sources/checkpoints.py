@@ -50,22 +50,25 @@ def _of_model(point: Checkpoint, model: str) -> Checkpoint:
 
 
 def _saved(saved: Saved) -> tuple[Checkpoint, ...]:
-    """Those of a run that is made here."""
-    run = run_folder(saved)
-    per_step = saved.pretraining.batch_size * saved.pretraining.length
-    late = saved.steps[-saved.late :]
-    return tuple(
-        Checkpoint(
-            name=f"step-{step}",
-            run=saved.pretraining.run,
-            stage="pretraining",
-            step=step,
-            tokens=step * per_step,
-            revision=short_hash(run.name, step),
-            folder=run / f"step-{step}",
-            late=step in late,
-        )
-        for step in saved.steps
+    """Those that are made here, run after run."""
+    found = []
+    for run in saved.runs:
+        folder = run_folder(saved, run)
+        found += [_made(saved, run, folder, step) for step in saved.steps]
+    return tuple(found)
+
+
+def _made(saved: Saved, run: int, folder: Path, step: int) -> Checkpoint:
+    name = f"step-{step}"
+    return Checkpoint(
+        name=f"run-{run}-{name}" if len(saved.runs) > 1 else name,
+        run=run,
+        stage="pretraining",
+        step=step,
+        tokens=step * saved.pretraining.batch_size * saved.pretraining.length,
+        revision=short_hash(folder.name, step),
+        folder=folder / name,
+        late=step in saved.steps[-saved.late :],
     )
 
 
@@ -127,11 +130,12 @@ def _released(points: Released) -> tuple[Checkpoint, ...]:
     )
 
 
-def run_folder(saved: Saved) -> Path:
+def run_folder(saved: Saved, run: int) -> Path:
     """Where a pre-training run leaves its checkpoints; studies with the same run share it."""
     if isinstance(saved, Corpus):
         source = ["corpus", str(Path(saved.folder).resolve()), *listing(Path(saved.folder))]
     else:
         source = ["microworld", world.VERSION, saved.world.model_dump()]
-    key = short_hash(PRETRAINING_VERSION, source, saved.pretraining.determining(), saved.steps[-1])
+    made = saved.pretraining.determining() | {"run": run}
+    key = short_hash(PRETRAINING_VERSION, source, made, saved.steps[-1])
     return paths.CACHE / "pretrained" / f"{saved.source}-{key}"

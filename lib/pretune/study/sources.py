@@ -52,14 +52,25 @@ class Points(Frozen):
 
 
 class Saved(Points):
-    """Points of a run that is made here."""
+    """Points of runs that are made here."""
 
     pretraining: Pretraining
+    # seeds of initialisation and of the order of text; each run has all steps
+    runs: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0,)
+
+    @field_validator("runs")
+    @classmethod
+    def _differ(cls, runs):
+        if len(set(runs)) != len(runs):
+            raise ValueError("runs must differ")
+        return runs
 
     @property
     def tokens(self) -> int:
-        """Tokens that the whole run reads."""
-        return self.steps[-1] * self.pretraining.batch_size * self.pretraining.length
+        """Tokens that one run reads, on its branches too."""
+        cooled = sum(map(self.pretraining.cooled, self.steps))
+        per_step = self.pretraining.batch_size * self.pretraining.length
+        return (self.steps[-1] - self.pretraining.cooled(self.steps[-1]) + cooled) * per_step
 
 
 class Microworld(Saved):
