@@ -45,8 +45,10 @@ page = open_results(
 # %% [markdown]
 # ## What was measured
 #
-# Base and tuned models are scored on the same items with the same shots. The groups, *learned* and
-# *not learned* in pre-training, are those of the first finding.
+# Base and tuned models are scored on the same items, each in the form it is at its best in: the
+# untuned one is shown examples, the tuned one is asked as it was tuned. Both with examples, and
+# both without, stand beside. The groups, *learned* and *not learned* in pre-training, are those of
+# the first finding.
 
 # %%
 say(f"{prose.tuned(page)} {prose.asked(page)}")
@@ -153,7 +155,11 @@ sections.answer(page, latent_benefits)
 # ## What differs from the reference study
 
 # %%
-say(prose.differences(page, ("shots", "labels", "stop"), *latent_benefits.differences(page)))
+say(
+    prose.differences(
+        page, ("shots", "own_sets", "labels", "stop"), *latent_benefits.differences(page)
+    )
+)
 
 # %% [markdown]
 # ## What this does not show

@@ -43,9 +43,9 @@ page = open_results(study, "03_task_format", checkpoint)  # measures what is mis
 # ## What was measured
 #
 # Three formats of the same items: *default*, on which models are tuned; *instruct*, a plain request
-# in a sentence; *io*, the bare inputs without a word of instruction. Each with the study's shots,
-# which are shown in the same format, and without any. The datasets are those that a recipe tunes
-# on, and their companions in the same domain.
+# in a sentence; *io*, the bare inputs without a word of instruction. The untuned model is shown
+# examples, in the same format; the tuned one is asked without, as it was tuned, and for comparison
+# with them. The datasets are those that a recipe tunes on, and their companions in the same domain.
 
 # %%
 say(f"{prose.tuned(page)} {prose.asked(page)}")
@@ -114,7 +114,11 @@ sections.answer(page, task_format)
 # ## What differs from the reference study
 
 # %%
-say(prose.differences(page, ("prompt_end", "shots", "labels"), *task_format.differences(page)))
+say(
+    prose.differences(
+        page, ("prompt_end", "shots", "own_sets", "labels"), *task_format.differences(page)
+    )
+)
 
 # %% [markdown]
 # ## What this does not show

@@ -113,7 +113,11 @@ sections.answer(page, task_transfer)
 # ## What differs from the reference study
 
 # %%
-say(prose.differences(page, ("stop", "shots", "labels"), *task_transfer.differences(page)))
+say(
+    prose.differences(
+        page, ("stop", "shots", "own_sets", "labels"), *task_transfer.differences(page)
+    )
+)
 
 # %% [markdown]
 # ## What this does not show

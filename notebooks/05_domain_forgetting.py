@@ -121,7 +121,11 @@ sections.answer(page, domain_forgetting)
 # ## What differs from the reference study
 
 # %%
-say(prose.differences(page, ("splits", "shots", "stop"), *domain_forgetting.differences(page)))
+say(
+    prose.differences(
+        page, ("splits", "shots", "own_sets", "stop"), *domain_forgetting.differences(page)
+    )
+)
 
 # %% [markdown]
 # ## What this does not show

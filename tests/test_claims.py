@@ -45,12 +45,14 @@ NO_SKILL = {
 
 
 def rows_of(
-    dataset, recipe, levels, form="default", shots=4, gold=-1.0, said=lambda step, draw, item: 0
+    dataset, recipe, levels, form="default", shots=None, gold=-1.0, said=lambda step, draw, item: 0
 ):
     """Rows of one score at each step. `levels` is one number or one a step; `gold` is the
     log-likelihood of the gold answer, two tokens long; `said` is the number of the label that is
-    predicted.
+    predicted. `shots` left out: none of a model on the set it was tuned on, else four.
     """
+    if shots is None:
+        shots = 0 if recipe.removeprefix("lora_") == dataset else 4
     levels = levels if isinstance(levels, (list, tuple)) else [levels] * len(STEPS)
     # without examples there is nothing to draw
     draws = 1 if recipe == "base" and not shots else SEEDS
@@ -82,7 +84,7 @@ def rows_of(
 
 def page_of(tables, missing=MappingProxyType({}), changes=()):
     study = load_study("microworld", (*CHANGES, *changes))
-    rows = pd.concat(tables, ignore_index=True)
+    rows = results.marked(study, pd.concat(tables, ignore_index=True))
     return results.Results(Plan(study, (), (), {}), "", "all", rows, missing)
 
 
@@ -170,6 +172,11 @@ def test_2a_is_what_tuning_reveals_beyond_what_base_shows(tuned):
         found.effect.value == pytest.approx((0.3 + (0.1 - 0.02)) / 2)
         and found.verdict == "supported"
     )
+    # with examples before the question, which no tuning row has, it is another score
+    shown = [rows_of("mnli", "mnli", 0.4, shots=4), rows_of("paws", "paws", 0.7, shots=4)]
+    assert judged(latent_benefits, *tuned, *shown)["2a"].effect.value == found.effect.value
+    asked = judged(latent_benefits, *tuned, *shown, changes=("protocol.own_sets=with shots",))["2a"]
+    assert asked.effect.value == pytest.approx((0 - 0.02) / 2)
     # never better than no skill
     weak = [flat("mnli", 0.33), rows_of("mnli", "mnli", [0.1, 0.2, 0.36, 0.36, 0.36])]
     assert judged(latent_benefits, *weak, *tuned[2:])["2a"].effect.value == pytest.approx(0.08)

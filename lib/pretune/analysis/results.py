@@ -18,6 +18,7 @@ from pretune.analysis import statistics
 from pretune.analysis.scores import Scores
 from pretune.analysis.statistics import Estimate
 from pretune.plan.cells import Plan
+from pretune.plan.needs import shots_of
 from pretune.sources.datasets import evaluation_split
 from pretune.study.config import Study
 from pretune.tasks.registry import REGISTRY
@@ -103,10 +104,11 @@ class Results:
     def of(
         self, dataset: str, recipe: str = "base", form: str = "default", shots: int | None = None
     ) -> pd.DataFrame:
-        """Rows of one dataset after one recipe in one format; `shots` None stands for those of
-        the study.
+        """Rows of one dataset after one recipe in one format; `shots` None stands for as many as
+        claims ask with.
         """
-        key = (dataset, recipe, form, self.study.probing.shots if shots is None else shots)
+        shots = shots_of(self.study, dataset, recipe) if shots is None else shots
+        key = (dataset, recipe, form, shots)
         return self.rows.iloc[self._places.get(key, [])]
 
     def beats_no_skill(
@@ -161,6 +163,16 @@ def rescored(page: Results, normalisation: str) -> Results | None:
     return replace(page, rows=rows)
 
 
+def marked(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
+    """`rows` with `as_asked`: whether a row has as many examples as claims ask with."""
+    asked = {
+        (recipe, name): shots_of(study, name, recipe)
+        for recipe, name in rows[["recipe", "dataset"]].drop_duplicates().itertuples(index=False)
+    }
+    wanted = [asked[one] for one in zip(rows["recipe"], rows["dataset"], strict=True)]
+    return rows.assign(as_asked=rows["shots_asked"].to_numpy() == wanted)
+
+
 def ranged(found: Estimate, signed: bool = True) -> str:
     """Value and interval in a table."""
     if np.isnan(found.value):
@@ -202,7 +214,7 @@ def pairs(page: Results, to_generation: bool) -> list[tuple[str, str]]:
     """(recipe, dataset) across the two kinds: trained on one, tested on the other."""
     sets = recipes(page)
     trained = [recipe for recipe, own in sets.items() if is_generation(own) is not to_generation]
-    tested = [name for name in sets.values() if is_generation(name) is to_generation]
+    tested = [name for name in page.titles if is_generation(name) is to_generation]
     return list(product(trained, tested))
 
 

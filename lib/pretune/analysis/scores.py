@@ -23,7 +23,7 @@ class Term:
     recipe: str = "base"
     steps: tuple[int, ...] = ()
     format: str = "default"
-    shots: int | None = None  # as asked for; None where the rows have one number only
+    shots: int | None = None  # examples asked for; None for as many as claims ask with
     column: str = "score"
 
 
@@ -71,6 +71,8 @@ class Scores:
             places = self._places.get(key[:4], np.array([], dtype=int))
             if term.shots is not None:
                 places = places[self._column("shots_asked")[places] == term.shots]
+            elif "as_asked" in self.rows:
+                places = places[self._column("as_asked")[places]]
             if not len(places):
                 raise LookupError(
                     f"no rows of {term.dataset} after {term.recipe} at step {step} ({term.format})"

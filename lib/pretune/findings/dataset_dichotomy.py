@@ -14,7 +14,7 @@ from pretune.analysis.labels import most_frequent
 from pretune.analysis.results import NO_ITEMS, Results, classifications, ranged
 from pretune.analysis.scores import Scores, Term
 from pretune.analysis.statistics import MARGIN, Estimate
-from pretune.plan.needs import Need, own_sets
+from pretune.plan.needs import Need, own_sets, shots_of
 from pretune.sources import released
 from pretune.study.config import Study
 from pretune.tasks.registry import REGISTRY
@@ -46,7 +46,8 @@ def needs(study: Study, recipe: str) -> list[Need]:
     if recipe not in study.recipes:
         return []
     names = study.probing.datasets if recipe == "base" else own_sets(study, recipe)
-    return [Need(name, study.probing.shots) for name in names if REGISTRY[name].kind != "text"]
+    names = [name for name in names if REGISTRY[name].kind != "text"]
+    return [Need(name, shots_of(study, name, recipe)) for name in names]
 
 
 def show_curves(page: Results) -> None:
@@ -105,8 +106,7 @@ def constant_scores(page: Results) -> pd.DataFrame:
     """Of released scores: where that of a classification set is what a constant answer scores,
     within .0015.
     """
-    lines, shots = {}, page.study.probing.shots
-    rows = page.base[(page.base["format"] == "default") & (page.base["shots_asked"] == shots)]
+    lines, rows = {}, page.base[(page.base["format"] == "default") & page.base["as_asked"]]
     for name in (one for one in classifications(page) if one in released.SHARES):
         part, shares = rows[rows["dataset"] == name], released.SHARES[name]
         same = {label: _steps_at(part, share) for label, share in shares.items()}

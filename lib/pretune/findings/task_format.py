@@ -60,7 +60,6 @@ def gap(
     shots: int | None = None,
 ) -> list[Term]:
     """s(default) - s(form) after `recipe`, at late or at `steps`."""
-    shots = page.study.probing.shots if shots is None else shots
     return [
         Term(weight, name, recipe, steps, shots=shots),
         Term(-weight, name, recipe, steps, form, shots),
@@ -118,16 +117,19 @@ def _at(page: Results, name: str, recipe: str, form: str, step: int) -> Estimate
 
 
 def gaps(page: Results) -> pd.DataFrame:
-    """What tuning adds to the gap at late, per dataset and format, with shots and without."""
-    lines = {}
+    """What tuning adds to the gap at late, per dataset and format, as claims ask it and with
+    examples before and after tuning.
+    """
+    lines, shots = {}, page.study.probing.shots
     for recipe, name in recipes(page).items():
         line = {}
         for form in OTHER:
             found = contrasts.effect(page.scores, fitted(page, name, recipe, form))
             line[f"default minus {form}"] = ranged(found)
-            bare = gap(page, name, recipe, form, shots=0)
-            bare += gap(page, name, "base", form, weight=-1, shots=0)
-            line[f"the same, zero-shot ({form})"] = ranged(contrasts.effect(page.scores, bare))
+            same = gap(page, name, recipe, form, shots=shots)
+            same += gap(page, name, "base", form, weight=-1, shots=shots)
+            said = f"the same, both with examples ({form})"
+            line[said] = ranged(contrasts.effect(page.scores, same))
         lines[page.title(name)] = line
     return pd.DataFrame(lines).T
 
@@ -236,7 +238,7 @@ def _first(page: Results, scores: Scores, name: str, recipe: str) -> int | None:
     with its interval.
     """
     for step in (one for one in scores.steps if one > 0):
-        above = contrasts.lift(name, recipe, (step,), page.study.probing.shots)
+        above = contrasts.lift(name, recipe, (step,))
         if contrasts.effect(scores, above).low > MARGIN:
             return step
     return None

@@ -24,7 +24,7 @@ from pretune.analysis.results import (
 )
 from pretune.analysis.scores import Scores, Term
 from pretune.analysis.statistics import MARGIN, Estimate
-from pretune.plan.needs import Need, own_sets
+from pretune.plan.needs import Need, own_sets, shots_of
 from pretune.study.config import Study
 from pretune.tasks.registry import REGISTRY
 
@@ -56,11 +56,13 @@ CLAIMS = {
 
 
 def needs(study: Study, recipe: str) -> list[Need]:
-    """Every set that some recipe tunes on."""
+    """Every set that some recipe tunes on, and all others that are generated."""
     if recipe not in study.recipes or study.is_beside(recipe):
         return []
-    tuned_on = [name for name in own_sets(study, "base") if not REGISTRY[name].domain]
-    return [Need(name, study.probing.shots) for name in tuned_on]
+    asked = [name for name in own_sets(study, "base") if not REGISTRY[name].domain]
+    if not study.tables:  # the reference study crossed the sets that it tuned on
+        asked += [name for name in study.probing.datasets if is_generation(name)]
+    return [Need(name, shots_of(study, name, recipe)) for name in dict.fromkeys(asked)]
 
 
 def change(
@@ -75,8 +77,8 @@ def matrix(page: Results, steps: tuple[int, ...]) -> pd.DataFrame:
     checkpoints `steps` (none: late).
     """
     sets, table = recipes(page), {}
-    for name in sets.values():
-        table[page.title(name)] = {
+    for name, title in page.titles.items():
+        table[title] = {
             f"tuned on {REGISTRY[own].title}": _value(page, change(page, name, recipe, steps))
             for recipe, own in sets.items()
         }

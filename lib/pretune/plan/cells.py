@@ -24,6 +24,8 @@ from pretune.tasks.registry import REGISTRY, RESERVE
 SCORING_VERSION = 2
 # raise by hand when the meaning of training changes: tuned models are then made anew
 TRAINING_VERSION = 2
+# what the protocol says of rows that are there, and not of how they come about
+READING = {"own_sets", "normalisation", "reporting"}
 
 
 @dataclass(frozen=True)
@@ -196,9 +198,9 @@ def _probes(study: Study, model: Model, data: str, needs: Mapping[str, Needs]) -
     wanted = _wanted(study, model.recipe, needs)
     if model.seed == 0 and model.recipe != "base" and _is_swept(study, model):
         name = study.recipe(model.recipe).dataset
-        wanted[Need(name, shots_of(study, name), reserve=True)] = None
+        wanted[Need(name, shots_of(study, name, model.recipe), reserve=True)] = None
     precision = [study.probing.precision] if study.probing.precision != "float32" else []
-    protocol = study.protocol.model_dump(exclude={"normalisation", "reporting"})
+    protocol = study.protocol.model_dump(exclude=READING)
     asked = study.probing.items, study.probing.new_tokens, data, short_hash(protocol, *precision)
     for need in wanted:
         dataset = REGISTRY[need.dataset]

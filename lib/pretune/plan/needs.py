@@ -48,6 +48,12 @@ def asked_sets(study: Study) -> list[str]:
     return [name for name in study.probing.datasets if REGISTRY[name].kind != "text"]
 
 
-def shots_of(study: Study, name: str) -> int:
-    """Examples before an item of a dataset; none before text."""
-    return 0 if REGISTRY[name].metric == "nats" else study.probing.shots
+def shots_of(study: Study, name: str, recipe: str = "base") -> int:
+    """Examples before an item of a dataset, as claims ask it of a recipe: none before text, and
+    none of a tuned model on its own sets, which it was tuned on without any (by the corrected
+    protocol).
+    """
+    as_tuned = study.protocol.own_sets == "as tuned" and recipe != "base"
+    if REGISTRY[name].metric == "nats" or (as_tuned and name in own_sets(study, recipe)):
+        return 0
+    return study.probing.shots

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from pretune import findings, measures, records
-from pretune.analysis.results import Results
+from pretune.analysis.results import Results, marked
 from pretune.errors import RunError
 from pretune.plan import cells, check
 from pretune.plan.cells import Plan
@@ -75,12 +75,12 @@ def results_of(
     queue.need(plan)
     if plan.study.tables:
         rows, absent = _released(plan, finding)
-        return Results(plan, finding, checkpoint, rows, {}, absent)
+        return Results(plan, finding, checkpoint, marked(plan.study, rows), {}, absent)
     lacking = _lacking(plan, checkpoint)
     rows = records.load(plan)
     scoring = normalisation or plan.study.protocol.normalisation
     rows = measures.scored(rows[rows["split"] != RESERVE], scoring)
-    return Results(plan, finding, checkpoint, rows, lacking)
+    return Results(plan, finding, checkpoint, marked(plan.study, rows), lacking)
 
 
 def _lacking(plan: Plan, checkpoint: str) -> dict[str, str]:

@@ -23,6 +23,11 @@ DIFFERS = {
         "evaluated items.",
         SAME + "shots are the first evaluated items, which stay scored.",
     ),
+    "own_sets": (
+        "A tuned model is asked about what it was tuned on without examples, as it was tuned; "
+        "there with examples, which no tuning row has.",
+        SAME + "a tuned model is asked about what it was tuned on with examples, too.",
+    ),
     "labels": (
         "Labels are scored whole, by summed log-likelihood; there by the highest logit among "
         "sub-tokens of the labels.",
@@ -114,9 +119,18 @@ def asked(page: Results) -> str:
     )
     return (
         "Each dataset is asked in its training format, with examples (*shots*) in front: "
-        f"{shots}. A choice is the completion with the highest log-likelihood, by the "
-        f"normalisation {by}; a generation is greedy, ends at {end}, and is scored by ROUGE-L. "
-        f"{_no_skill(study)}"
+        f"{shots}.{_own_sets(study)} A choice is the completion with the highest log-likelihood, "
+        f"by the normalisation {by}; a generation is greedy, ends at {end}, and is scored by "
+        f"ROUGE-L. {_no_skill(study)}"
+    )
+
+
+def _own_sets(study: Study) -> str:
+    if study.protocol.own_sets != "as tuned":
+        return ""
+    return (
+        " What a model was tuned on, and a partner of that in its domain, it is asked as it was "
+        "tuned, without examples."
     )
 
 

@@ -15,6 +15,7 @@ from pretune.analysis import display, figures, labels, statistics
 from pretune.analysis.claims import CHANGED, told
 from pretune.analysis.display import quote, say, table
 from pretune.analysis.results import NO_ITEMS, Results, classifications
+from pretune.plan.needs import shots_of
 from pretune.sources import released
 from pretune.study import config
 from pretune.study.config import Study
@@ -233,7 +234,7 @@ def show_label_shares(page: Results) -> None:
     if not names:
         return say("No dataset here has fixed labels.")
     rows = page.base if page.is_whole else page.rows[page.rows["recipe"].isin(page.study.recipes)]
-    rows = rows[(rows["format"] == "default") & (rows["shots_asked"] == page.study.probing.shots)]
+    rows = rows[(rows["format"] == "default") & rows["as_asked"]]
     shares = labels.predicted_shares(rows[rows["dataset"].isin(names)], by)
     if not page.is_whole:
         shares = shares.reindex(list(page.study.recipes), level=by)
@@ -294,27 +295,35 @@ def show_before_after(page: Results) -> None:
     )
 
 
-def _probes(page: Results, recipe: str) -> list[tuple[str, str, int]]:
+def _probes(page: Results, recipe: str) -> list[tuple[str, str, int | None]]:
     """(dataset, format, shots) that both base and `recipe` were looked at with, in the order of
-    the study.
+    the study: first as claims ask each (None), and where that differs, with equally many.
     """
-    keys = ["dataset", "format", "shots_asked"]
-    tuned, base = (
-        set(page.rows.loc[page.rows["recipe"] == which, keys].itertuples(index=False, name=None))
-        for which in (recipe, "base")
-    )
-    order = list(page.titles)
+    tuned, base = (_looked_at(page, which) for which in (recipe, "base"))
+    order, both = list(page.titles), tuned & base
+    for name, form, _ in [one for one in both if one[2] is None]:
+        asked = {shots_of(page.study, name, which) for which in (recipe, "base")}
+        both -= {(name, form, shots) for shots in asked} if len(asked) == 1 else set()
     return sorted(
-        (one for one in tuned & base if REGISTRY[one[0]].metric != "nats"),
-        key=lambda one: (order.index(one[0]), one[1] != "default", one[1], -one[2]),
+        (one for one in both if REGISTRY[one[0]].metric != "nats"),
+        key=lambda one: (order.index(one[0]), one[1] != "default", one[1], one[2] is not None),
     )
 
 
-def _probe_name(page: Results, name: str, form: str, shots: int) -> str:
+def _looked_at(page: Results, recipe: str) -> set[tuple[str, str, int | None]]:
+    """Dataset, format and shots of what was asked of a recipe; None for as many as claims ask."""
+    rows = page.rows[page.rows["recipe"] == recipe]
+    found = set(rows[["dataset", "format", "shots_asked"]].itertuples(index=False, name=None))
+    asked = rows.loc[rows["as_asked"], ["dataset", "format"]].drop_duplicates()
+    return found | {(*one, None) for one in asked.itertuples(index=False, name=None)}
+
+
+def _probe_name(page: Results, name: str, form: str, shots: int | None) -> str:
+    said = {None: "", 0: ", both without examples"}
     return (
         page.title(name)
         + (f", {form}" if form != "default" else "")
-        + (", zero-shot" if not shots else "")
+        + said.get(shots, f", both with {shots} examples")
     )
 
 
@@ -364,7 +373,7 @@ def show_prompts(page: Results, names: list[str]) -> None:
             & (page.rows["seed"] == 0)
             & (page.rows["draw"] == 0)
             & (page.rows["format"] == "default")
-            & (page.rows["shots_asked"] == page.study.probing.shots)
+            & page.rows["as_asked"]
         ]
         said = {
             row.recipe: (row, texts.loc[(row.probe, row.recipe, row.item)])

@@ -96,6 +96,9 @@ class Protocol(Frozen):
     hidden_labels: Literal["refuse", "flag"] = "refuse"
     # leave items out and lower shots; or score, cut training rows, and mark
     too_long: Literal["refuse", "flag"] = "refuse"
+    # how claims ask a tuned model about what it was tuned on, and its in-domain partner: without
+    # examples, as it was tuned; or with those of the study
+    own_sets: Literal["as tuned", "with shots"] = "as tuned"
     # what likelihoods of answers are divided by
     normalisation: Literal["dataset", "sum"] = "dataset"
     # bootstrap: midpoint of a 95 % percentile interval, 3,000 resamples
@@ -112,6 +115,7 @@ PROTOCOLS = {
         splits="published",
         hidden_labels="flag",
         too_long="flag",
+        own_sets="with shots",
         normalisation="sum",
         reporting="bootstrap",
     ),
