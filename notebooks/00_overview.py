@@ -40,6 +40,18 @@ overview.keep(plan, verdicts)
 say(overview.contents(study))
 
 # %% [markdown]
+# ## The two stages at a glance
+#
+# Left, the untuned model, shown a few examples: the datasets that pre-training teaches, and those
+# that it does not, as the first finding sorts them. Right, of those that it does not teach, the
+# ones with training rows: after a little tuning on these they may turn out to have gained from
+# pre-training all along. Thin lines are single datasets. Whether either is more than luck is what
+# the claims below decide.
+
+# %%
+overview.glances(plan)
+
+# %% [markdown]
 # ## The claims and their verdicts
 #
 # Where the 95 % interval of the effect lies, widened for the claims of a page as a family (Holm): ▲

@@ -14,12 +14,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import reduce
 from itertools import chain
 
 import numpy as np
+import pandas as pd
 
 from pretune.analysis.scores import EVERY, Scores, Table, Term
 from pretune.analysis.statistics import KNOWN, UNKNOWN, Estimate, estimate, item_variance
@@ -203,16 +204,26 @@ def slope(dataset: str, recipe: str, tokens: dict[int, int], weight: float = 1.0
     ]
 
 
+def along(
+    scores: Scores, tokens: dict[int, int], make: Callable[[tuple[int, ...]], list[Term]]
+) -> pd.DataFrame:
+    """The effect that `make` gives the terms of, at every checkpoint: a line each, to be drawn."""
+    lines = []
+    for step in scores.steps:
+        found = effect(scores, make((step,)), noise=False)
+        line = {"step": step, "tokens": tokens[step], "score": found.value}
+        lines.append(line | {"low": found.low, "high": found.high})
+    return pd.DataFrame(lines)
+
+
 def gain(scores: Scores, dataset: str, recipe: str = "base", weight: float = 1.0) -> list[Term]:
     """s(late) - s(early)."""
     return [Term(weight, dataset, recipe), Term(-weight, dataset, recipe, (scores.early,))]
 
 
-def lift(
-    dataset: str, recipe: str = "base", steps: tuple[int, ...] = (), shots: int | None = None
-) -> list[Term]:
+def lift(dataset: str, recipe: str = "base", steps: tuple[int, ...] = ()) -> list[Term]:
     """s - b at late, or at `steps`: what the model has beyond the best answer without a skill."""
     return [
-        Term(1, dataset, recipe, steps, shots=shots),
-        Term(-1, dataset, recipe, steps, shots=shots, column="baseline"),
+        Term(1, dataset, recipe, steps),
+        Term(-1, dataset, recipe, steps, column="baseline"),
     ]

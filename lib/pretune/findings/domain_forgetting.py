@@ -8,6 +8,7 @@ positive is forgetting.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 
 import pandas as pd
@@ -64,7 +65,7 @@ def needs(study: Study, recipe: str) -> list[Need]:
     for name in study.probing.datasets:
         about = REGISTRY[name]
         if name in sets or about.partner in sets or about.knowledge or about.kind == "text":
-            found.append(Need(name, shots_of(study, name)))
+            found.append(Need(name, shots_of(study, name, recipe)))
     return found
 
 
@@ -174,22 +175,8 @@ def show_losses(page: Results) -> None:
 
 
 def _loss_curve(page: Results, names: list[str], recipe: str) -> pd.DataFrame:
-    found = {
-        step: contrasts.effect(page.scores, mean_loss(page, names, recipe, (step,)), noise=False)
-        for step in page.scores.steps
-    }
-    return pd.DataFrame(
-        [
-            {
-                "step": step,
-                "tokens": page.tokens[step],
-                "score": one.value,
-                "low": one.low,
-                "high": one.high,
-            }
-            for step, one in found.items()
-        ]
-    )
+    make = partial(mean_loss, page, names, recipe)
+    return contrasts.along(page.scores, page.tokens, make)
 
 
 def show_plane(page: Results) -> None:

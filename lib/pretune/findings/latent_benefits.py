@@ -14,7 +14,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from pretune.analysis import contrasts, curves, figures, groups, statistics
+from pretune.analysis import contrasts, curves, display, figures, groups, statistics
 from pretune.analysis.claims import Claim, Verdict, judged
 from pretune.analysis.contrasts import joined
 from pretune.analysis.figures import Line
@@ -22,7 +22,7 @@ from pretune.analysis.groups import NOT_LEARNED, counted, counts
 from pretune.analysis.results import Results, gold_likelihood, instruction_recipe, ranged, recipes
 from pretune.analysis.scores import Scores, Term
 from pretune.analysis.statistics import MARGIN, Estimate
-from pretune.plan.needs import Need, asked_sets, has_mixture, is_single, own_sets
+from pretune.plan.needs import Need, asked_sets, has_mixture, is_single, own_sets, shots_of
 from pretune.study.config import Study
 from pretune.tasks.registry import REGISTRY
 
@@ -54,7 +54,8 @@ def needs(study: Study, recipe: str) -> list[Need]:
     """
     shots = study.probing.shots
     if recipe not in study.recipes:
-        return [Need(name, shots) for name in own_sets(study, recipe)[:1]]
+        own = own_sets(study, recipe)[:1]
+        return [Need(name, shots_of(study, name, recipe)) for name in own]
     found = [Need(*one) for one in product(own_sets(study, recipe), (shots, 0))]
     if has_mixture(study) and not is_single(study, recipe):
         found += [Need(*one) for one in product(asked_sets(study), (shots,), ("default", "chat"))]
@@ -63,9 +64,7 @@ def needs(study: Study, recipe: str) -> list[Need]:
 
 def sorted_sets(page: Results) -> pd.Series:
     """The groups of finding 1, from the base rows in the training format with the study's shots."""
-    base, shots = page.base, page.study.probing.shots
-    rows = base[(base["format"] == "default") & (base["shots_asked"] == shots)]
-    return groups_of(page, rows)
+    return groups_of(page, page.base[(page.base["format"] == "default") & page.base["as_asked"]])
 
 
 def groups_of(page: Results, rows: pd.DataFrame) -> pd.Series:
@@ -87,6 +86,55 @@ def show_curves(page: Results) -> None:
     )
 
 
+def at_a_glance(page: Results) -> None:
+    """Side by side along pre-training: what the untuned model learns and does not learn, and what
+    tuning shows it to have been taught all the same. Means over datasets, and each one thin.
+    """
+    sorted_, own = sorted_sets(page), {name: recipe for recipe, name in recipes(page).items()}
+    figure, axes = figures.panels(2, height=3.8)
+    for group in GROUPS:
+        names = dict.fromkeys(sorted_.index[sorted_ == group], "base")
+        _mean_curve(page, axes[0], names, group, f"{group} ({len(names)})")
+    flat = {name: recipe for name, recipe in own.items() if sorted_.get(name) == NOT_LEARNED}
+    _mean_curve(page, axes[1], dict.fromkeys(flat, "base"), "base", "as it is")
+    _mean_curve(page, axes[1], flat, "tuned", "tuned on the set")
+    axes[0].set_title("Untuned: some sets are learned, some not")
+    axes[1].set_title(f"Of the latter the {len(flat)} with training rows")
+    axes[0].set_ylabel("score, 0 to 1")
+    for panel in axes:
+        panel.set_ylim(-0.03, 1.03)
+        if panel.lines:
+            panel.legend(fontsize="small", loc="upper left")
+    figure.suptitle(
+        "What pre-training teaches, and what only tuning shows; 95 % intervals", x=0.01, ha="left"
+    )
+    display.show(
+        figure,
+        alt=(
+            "Left, mean score of learned and of not-learned datasets along pre-training; right, of "
+            "the latter before and after tuning."
+        ),
+    )
+
+
+def _mean_curve(
+    page: Results, panel: object, names: dict[str, str], colour: str, label: str
+) -> None:
+    """The mean over datasets (name to recipe) with its interval, over thin lines of each."""
+    if not names:
+        return
+    for name, recipe in names.items():
+        line = curves.curve(page.of(name, recipe))
+        panel.plot("tokens", "score", data=line, color=figures.COLOURS[colour], lw=0.6, alpha=0.6)
+    share = 1 / len(names)
+
+    def make(steps: tuple[int, ...]) -> list[Term]:
+        return [Term(share, name, recipe, steps) for name, recipe in names.items()]
+
+    mean = contrasts.along(page.scores, page.tokens, make)
+    figures.plain_curve(panel, mean, colour, label)
+
+
 def benefit(
     page: Results, name: str, recipe: str, weight: float = 1.0, shots: int | None = None
 ) -> list[Term]:
@@ -94,7 +142,6 @@ def benefit(
     of pre-training.
     """
     early = (page.scores.early,)
-    shots = page.study.probing.shots if shots is None else shots
     return [
         Term(weight, name, recipe, shots=shots),
         Term(-weight, name, recipe, early, shots=shots),
@@ -104,20 +151,21 @@ def benefit(
 
 
 def benefits(page: Results, calibrated: Results | None) -> pd.DataFrame:
-    """The difference in differences of every dataset: with shots, without, and under calibrated
-    scoring.
+    """The difference in differences of every dataset: as claims ask it, with examples before
+    and after tuning, without, and under calibrated scoring.
     """
     lines, sorted_, shots = {}, sorted_sets(page), page.study.probing.shots
     for recipe, name in recipes(page).items():
-        early = [Term(1, name, recipe, (page.scores.early,), shots=shots)]
-        late = [Term(1, name, recipe, shots=shots)]
-        terms, bare = benefit(page, name, recipe), benefit(page, name, recipe, shots=0)
+        early, late = [Term(1, name, recipe, (page.scores.early,))], [Term(1, name, recipe)]
+        terms = benefit(page, name, recipe)
+        same, bare = (benefit(page, name, recipe, shots=count) for count in (shots, 0))
         line = {
             "group": sorted_.get(name, "–"),
             "tuned, early": ranged(contrasts.effect(page.scores, early), signed=False),
             "tuned, late": ranged(contrasts.effect(page.scores, late), signed=False),
             "difference in differences": ranged(contrasts.effect(page.scores, terms)),
-            "zero-shot": ranged(contrasts.effect(page.scores, bare)),
+            "both with examples": ranged(contrasts.effect(page.scores, same)),
+            "both without": ranged(contrasts.effect(page.scores, bare)),
         }
         if calibrated:
             line["calibrated"] = ranged(contrasts.effect(calibrated.scores, terms))
@@ -133,11 +181,15 @@ def parts_of_a_gain(page: Results, calibrated: Results) -> pd.DataFrame:
     forced = page.rows.assign(score=gold_likelihood(page.rows))
     nats = Scores(forced)
     for recipe, name in recipes(page).items():
-        terms = [Term(1, name, recipe, shots=shots), Term(-1, name, shots=shots)]
+        terms, same = (
+            [Term(1, name, recipe, shots=count), Term(-1, name, shots=count)]
+            for count in (None, shots)
+        )
         bare = [Term(1, name, recipe, shots=0), Term(-1, name, shots=0)]
         line = {
             "score": ranged(contrasts.effect(page.scores, terms)),
-            "without examples (zero-shot)": ranged(contrasts.effect(page.scores, bare)),
+            "both with examples": ranged(contrasts.effect(page.scores, same)),
+            "both without": ranged(contrasts.effect(page.scores, bare)),
             "without label bias (calibrated)": ranged(contrasts.effect(calibrated.scores, terms)),
             "gold answer, nats per token": ranged(contrasts.effect(nats, terms)),
         }
@@ -160,19 +212,12 @@ def rates(page: Results) -> pd.DataFrame:
     if page.study.grid is None:
         return pd.DataFrame()
     first, last = page.study.grid.steps[0], page.study.grid.steps[-1]
-    lines, shots = {}, page.study.probing.shots
-    rows = page.rows[(page.rows["seed"] == 0) & (page.rows["draw"] == 0)]
+    lines, rows = {}, page.rows[(page.rows["seed"] == 0) & (page.rows["draw"] == 0)]
     scores = Scores(rows)
     for recipe, name in recipes(page).items():
         for rate, which in page.study.along(recipe, "learning_rate").items():
-            tuned = [
-                Term(1, name, which, (last,), shots=shots),
-                Term(-1, name, which, (first,), shots=shots),
-            ]
-            base = [
-                Term(-1, name, "base", (last,), shots=shots),
-                Term(1, name, "base", (first,), shots=shots),
-            ]
+            tuned = [Term(1, name, which, (last,)), Term(-1, name, which, (first,))]
+            base = [Term(-1, name, "base", (last,)), Term(1, name, "base", (first,))]
             found = ranged(contrasts.effect(scores, tuned + base, noise=False))
             line = lines.setdefault(page.title(name), {})
             line[f"{rate:g}"] = f"{found} *" if which == recipe else found
@@ -209,16 +254,12 @@ def _procedures(page: Results) -> list[tuple[str, str, dict[str, str]]]:
 
 
 def _change(page: Results, name: str, recipe: str, weight: float, form: str) -> list[Term]:
-    shots = page.study.probing.shots
-    return [
-        Term(weight, name, recipe, format=form, shots=shots),
-        Term(-weight, name, format=form, shots=shots),
-    ]
+    return [Term(weight, name, recipe, format=form), Term(-weight, name, format=form)]
 
 
 def _headroom(page: Results, name: str, recipe: str, weight: float, form: str) -> list[Term]:
     """The change as a share of 1 - s(late, base), which is taken as known."""
-    base = [Term(1, name, format=form, shots=page.study.probing.shots)]
+    base = [Term(1, name, format=form)]
     left = 1 - contrasts.effect(page.scores, base, noise=False).value
     return _change(page, name, recipe, weight / max(left, MARGIN), form)
 
@@ -241,11 +282,10 @@ def verdicts(page: Results) -> list[Verdict]:
 
 
 def _claim_2a(page: Results, flat: dict[str, str]) -> tuple[Estimate | None, str]:
-    shots = page.study.probing.shots
     asked = {
         name: recipe
         for name, recipe in flat.items()
-        if contrasts.effect(page.scores, contrasts.lift(name, recipe, shots=shots)).value > MARGIN
+        if contrasts.effect(page.scores, contrasts.lift(name, recipe)).value > MARGIN
     }
     left = [page.title(name) for name in flat if name not in asked]
     why = f"Asked of {page.named(asked)}."
@@ -283,9 +323,7 @@ def _claim_2c(page: Results, flat: dict[str, str]) -> tuple[Estimate | None, str
             f"The last third holds {len(third)} checkpoints of the four asked for; flat sets "
             f"tuned: {len(flat)}."
         )
-    terms = _mean(
-        flat, lambda n, r, w: [_with_shots(page, term) for term in contrasts.slope(n, r, third, w)]
-    )
+    terms = _mean(flat, lambda n, r, w: contrasts.slope(n, r, third, w))
     found = contrasts.effect(page.scores, terms)
     turn = " That is a turn-down." if found.high < 0 else ""
     return found, (
@@ -309,8 +347,7 @@ def end_of_run(page: Results) -> pd.DataFrame:
     lines, third = {}, _last_third(page)
     for recipe, name in recipes(page).items() if len(third) >= 4 else ():
         for which in ("base", recipe):
-            terms = [_with_shots(page, term) for term in contrasts.slope(name, which, third)]
-            found = contrasts.effect(page.scores, terms)
+            found = contrasts.effect(page.scores, contrasts.slope(name, which, third))
             label = "base" if which == "base" else "tuned"
             line = {"slope": ranged(found), "shape": _shape(found)}
             lines[f"{page.title(name)}, {label}"] = line
@@ -323,10 +360,6 @@ def _shape(slope: Estimate) -> str:
     if slope.high < 0:
         return "turn-down"
     return "plateau" if slope.low > -MARGIN and slope.high < MARGIN else "undecided"
-
-
-def _with_shots(page: Results, term: Term) -> Term:
-    return Term(term.weight, term.dataset, term.recipe, term.steps, shots=page.study.probing.shots)
 
 
 def differences(page: Results) -> list[str]:

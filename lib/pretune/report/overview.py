@@ -155,6 +155,13 @@ def contents(study: Study) -> str:
     return "\n".join(lines)
 
 
+def glances(plan: Plan) -> None:
+    """The figure of every finding that has one for readers in a hurry."""
+    for name in plan.study.findings:
+        if show := getattr(find(name), "at_a_glance", None):
+            show(results_of(plan, name))
+
+
 def show_effects(verdicts: dict[str, list[Verdict]]) -> None:
     """The effect of every claim that could be asked, with its interval and the margin it is held
     against.
