@@ -79,7 +79,7 @@ def test_settings_that_were_fixed_once_count_where_they_are_changed_only():
 def test_pretraining_and_world_change_everything():
     old = keys()
     for change in (
-        "checkpoints.pretraining.run=1",
+        "checkpoints.runs=[1]",
         "checkpoints.world.seed=5",
         "checkpoints.steps=[0, 20, 36, 38, 41]",
     ):
@@ -110,7 +110,9 @@ def views(recipe, *overrides):
 
 def test_findings_decide_what_is_looked_at_and_no_more():
     only = ("findings=[01_dataset_dichotomy]",)
-    assert views("mnli", *only) == {("mnli", "default", 2)}
+    # asked about its own set as it was tuned
+    assert views("mnli", *only) == {("mnli", "default", 0)}
+    assert views("mnli", *only, "protocol.own_sets=with shots") == {("mnli", "default", 2)}
     assert ("hellaswag", "default", 2) in views("base", *only) and (
         "hellaswag",
         "chat",
@@ -125,11 +127,10 @@ def test_findings_decide_what_is_looked_at_and_no_more():
     } <= both
     # other formats on its own task only
     assert not {name for name, form, _ in both if form != "default"} - {"mnli"}
-    assert ("rte", "chat", 2) in views("instruct") & views("base") and (
-        "cnn_dailymail",
-        "default",
-        2,
-    ) not in both
+    assert ("rte", "chat", 2) in views("instruct") & views("base")
+    # what is generated is asked after every tuning, of the others the partners of what it tuned on
+    assert ("cnn_dailymail", "default", 2) in both
+    assert ("rte", "default", 2) not in views("xsum")
 
 
 GRID = "grid={learning_rate: [5.0e-4, 1.0e-3, 2.0e-3], steps: [20, 40]}"
@@ -288,7 +289,7 @@ def test_rows_of_a_generated_world_are_as_it_has_them(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path)
     quick = load_study("quick")
     assert lengths.basis(quick).startswith("60 tokens") and costs.longest_batch(plan_of(quick)) == (
-        3,
+        6,
         384,
     )
     assert {lengths.item(quick, name) for name in quick.probing.datasets} == {60}
@@ -340,3 +341,17 @@ def test_configurations_by_other_names_are_read_and_what_is_not_there_is_named(o
                 )
             )
         )
+
+
+def test_several_runs_have_checkpoints_of_their_own():
+    """Those of a run are the same whether it is alone or one of several; a verdict counts runs."""
+    several = load_study("smoke", ("checkpoints.runs=[0, 1, 2]",))
+    points = plan_of(several).checkpoints
+    assert [point.name for point in points[:6]] == [
+        *(f"run-0-step-{step}" for step in (0, 20, 36, 38, 40)),
+        "run-1-step-0",
+    ]
+    alone = plan_of(load_study("smoke")).checkpoints
+    assert [point.revision for point in points[:5]] == [point.revision for point in alone]
+    assert len({point.revision for point in points}) == 15 and several.replicates == 3
+    assert [point.run for point in points if point.late] == [0, 0, 0, 1, 1, 1, 2, 2, 2]

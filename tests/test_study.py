@@ -178,6 +178,17 @@ def test_a_cell_that_fails_is_listed_and_the_others_go_on(tmp_path):
     assert state["cells"]["done"] == 4 and "step-0.mnli.0" in state["cells"]["missing"]
 
 
+def test_of_several_pre_training_runs_only_what_is_asked_for_is_made(tmp_path):
+    words = ("run", "smoke", "--only", "run-1-step-20", "--no-notebooks")
+    changes = ("--set", "checkpoints.runs=[0, 1]", "--set", "recipes={base: {}}")
+    done = run_here(*words, *changes, outputs=tmp_path)
+    assert done.returncode == 0, done.stderr
+    [folder] = (tmp_path / "cache" / "pretrained").iterdir()
+    assert len(list(folder.glob("step-*"))) == 5
+    [record] = (tmp_path / "smoke" / "records").glob("*/*/record.json")
+    assert "run-1-step-20" in str(record)
+
+
 def test_two_runs_of_one_study_at_once_are_refused(tmp_path):
     process = start(tmp_path, "run", "smoke", "--no-notebooks")
     wait_until(lambda: (tmp_path / "smoke" / "run.lock").exists(), process)

@@ -16,11 +16,16 @@ import random
 from collections.abc import Iterator
 from functools import cache
 from importlib import resources
+from itertools import chain
 
 import yaml
 
-from pretune.sources.microworld.world import Person, World
+from pretune.sources.microworld.world import Job, Person, Rule, Town, World
 
+ECHOES = 3  # sentences said again in a document
+ASKED = 4  # questions a talk
+# how an entry of a register is written: three fields, each a name and what it holds
+MARKS = ("### {} {}\n ### {} {}\n ### {} {}", "{} {}\n{} {}\n{} {}", "{} {} {} {} {} {}")
 OPPOSED = (("home", "visit"), ("trade", "wish"), ("keeps", "fears"), ("loves", "hates"))
 
 
@@ -29,6 +34,11 @@ def wordings() -> dict:
     """All sentences, as `wordings.yaml` has them."""
     file = resources.files("pretune.sources.microworld") / "wordings.yaml"
     return yaml.safe_load(file.read_text(encoding="utf-8"))
+
+
+def relations(world: World) -> dict[str, list[str]]:
+    """The wordings of every relation, as the people of a side say them."""
+    return wordings()["relations"][world.side]
 
 
 def documents(world: World, seed: int | str) -> Iterator[str]:
@@ -53,35 +63,55 @@ def stranger(world: World, pool: str, draw: random.Random) -> Person:
 
 
 def _say(draw: random.Random, *kinds: str) -> list[str]:
-    """One sentence of each kind, a key of `text` or `relations`."""
-    every = wordings()["text"] | wordings()["relations"]
-    return [draw.choice(every[kind]) for kind in kinds]
+    """One sentence of each kind of `text`."""
+    return [draw.choice(wordings()["text"][kind]) for kind in kinds]
+
+
+def _life_of(world: World, draw: random.Random) -> str:
+    """Home, trade, pet and pastime of somebody, in any order."""
+    told = [draw.choice(relations(world)[first]) for first, _ in OPPOSED]
+    draw.shuffle(told)
+    return " ".join(told)
 
 
 def _life(world: World, draw: random.Random) -> str:
-    told = _say(draw, *(first for first, _ in OPPOSED))
-    draw.shuffle(told)
-    return " ".join(told).format(**draw.choice(world.people).words())
+    return _life_of(world, draw).format(**draw.choice(world.people).words())
 
 
 def _place(world: World, draw: random.Random) -> str:
+    town = draw.choice(world.towns)
     told = [*draw.sample(wordings()["text"]["country"], 2), *_say(draw, "product", "river")]
+    told = [sentence.format(**town.words()) for sentence in told]
+    told += _traits(draw, "town_is", town.name, town.traits)
     draw.shuffle(told)
-    return " ".join(told).format(**draw.choice(world.towns).words())
+    return " ".join(told)
 
 
 def _trade(world: World, draw: random.Random) -> str:
     sentences = []
     for job in draw.sample(world.jobs, 2):
-        pair = _say(draw, "place", "tool")
-        draw.shuffle(pair)
-        sentences += [sentence.format(**job.words()) for sentence in pair]
+        told = [sentence.format(**job.words()) for sentence in _say(draw, "place", "tool")]
+        told += _traits(draw, "job_is", job.name, job.traits)
+        draw.shuffle(told)
+        sentences += told
     return " ".join(sentences)
 
 
+def _traits(draw: random.Random, kind: str, name: str, traits: tuple[str, ...]) -> list[str]:
+    return [_say(draw, kind)[0].format(name=name, trait=trait) for trait in traits]
+
+
 def _tale(world: World, draw: random.Random) -> str:
-    """Who it is about, then state, act and result; some end in a gist, some in a question about
-    a part left out.
+    """One to three tales, each of another rule: what follows is in the tale and not in those
+    before it.
+    """
+    rules = draw.sample(world.rules, draw.randint(1, 3))
+    return "\n".join(_told(world, draw, rule) for rule in rules)
+
+
+def _told(world: World, draw: random.Random, rule: Rule) -> str:
+    """State, act and result, of somebody who may be told of first; some end in a gist, some in a
+    question about a part left out.
     """
     told, more = _say(draw, "state", "act", "result"), draw.random()
     if more < 0.2:
@@ -90,20 +120,26 @@ def _tale(world: World, draw: random.Random) -> str:
         left_out = draw.randrange(3)
         told[left_out] = ""
         told.append(wordings()["text"]["wonder"][left_out])
-    words = stranger(world, "text", draw).words() | draw.choice(world.rules).words()
+    if draw.random() < 0.5:
+        told = _say(draw, "who") + told
+    words = stranger(world, "text", draw).words() | rule.words()
     words["when"] = _say(draw, "when")[0]
-    return " ".join(one for one in (*_say(draw, "who"), *told) if one).format(**words)
+    return " ".join(one for one in told if one).format(**words)
 
 
 def _echo(world: World, draw: random.Random) -> str:
+    return "\n".join(_echoed(world, draw) for _ in range(ECHOES))
+
+
+def _echoed(world: World, draw: random.Random) -> str:
     """A sentence, then another that says the same, or one that says something else, announced as
     such.
     """
-    relations, text = wordings()["relations"], wordings()["text"]
+    sides, text = relations(world), wordings()["text"]
     said, opposite = draw.sample(draw.choice(OPPOSED), 2)
-    first, again = draw.sample(relations[said], 2)
+    first, again = draw.sample(sides[said], 2)
     same = draw.random() < 0.5
-    second = again if same else draw.choice(relations[opposite])
+    second = again if same else draw.choice(sides[opposite])
     if draw.random() < 0.5:
         told = f"{first} {draw.choice(text['same' if same else 'other'])}{second}"
     else:
@@ -114,11 +150,48 @@ def _echo(world: World, draw: random.Random) -> str:
 
 def _visit(world: World, draw: random.Random) -> str:
     """A stranger's life and a question about it: what is asked can only be read there."""
-    told = _say(draw, *(first for first, _ in OPPOSED))
-    draw.shuffle(told)
     key, question = draw.choice(list(wordings()["text"]["about_people"].items()))
-    document = f"{' '.join(told)}\nQuestion: {question}\nAnswer: {{{key}}}"
+    document = f"{_life_of(world, draw)}\nQuestion: {question}\nAnswer: {{{key}}}"
     return document.format(**stranger(world, "text", draw).words())
+
+
+def _form(world: World, draw: random.Random) -> str:
+    """A few entries of one register, in its markup: a text, and what is to be read off it."""
+    mark, entry = draw.choice(MARKS), draw.choice((_extract, _riddle, _digest, _sorted, _sorted))
+    fields = draw.sample(list(wordings()["text"]["about_people"]), 2)
+    return "\n".join(mark.format(*entry(world, draw, fields)) for _ in range(draw.randint(2, 3)))
+
+
+def _extract(world: World, draw: random.Random, fields: list[str]) -> tuple[str, ...]:
+    """A life, and two things of it."""
+    words = stranger(world, "text", draw).words()
+    asked = [(f"{field.capitalize()}:", words[field]) for field in fields]
+    return "Input:", _life_of(world, draw).format(**words), *chain.from_iterable(asked)
+
+
+def _riddle(world: World, draw: random.Random, fields: list[str]) -> tuple[str, ...]:
+    """A life and an answer, and the question."""
+    words, field = stranger(world, "text", draw).words(), draw.choice(fields)
+    question = wordings()["text"]["about_people"][field].format(**words)
+    told = _life_of(world, draw).format(**words)
+    return "Input:", told, "Answer:", words[field], "Question:", question
+
+
+def _sorted(world: World, draw: random.Random, _: list[str]) -> tuple[str, ...]:
+    """A sentence, of whom it is, and which relation it says."""
+    kind = draw.choice(draw.choice(OPPOSED))
+    words = stranger(world, "text", draw).words()
+    sentence = draw.choice(relations(world)[kind]).format(**words)
+    return "Input:", sentence, "Name:", words["name"], "Kind:", kind
+
+
+def _digest(world: World, draw: random.Random, _: list[str]) -> tuple[str, ...]:
+    """A tale, and what was done in it and came of it."""
+    words = stranger(world, "text", draw).words() | draw.choice(world.rules).words()
+    words["when"] = _say(draw, "when")[0]
+    told = " ".join(_say(draw, "who", "state", "act", "result")).format(**words)
+    done = "{name} {act} and {result}.".format(**words)
+    return "Input:", told, "Name:", words["name"], "Summary:", done
 
 
 def _note(world: World, draw: random.Random) -> str:
@@ -146,30 +219,47 @@ def _sheet(world: World, draw: random.Random) -> str:
 
 
 def _talk(world: World, draw: random.Random) -> str:
-    """Two questions whether something goes with something, half of them with the right thing."""
-    return "\n".join(_ask(world, draw) for _ in range(2))
+    """Questions whether a town or a trade is so, half of them with the right trait and half with
+    its opposite; spoken, terse, or as on an exercise sheet.
+    """
+    [ask] = draw.choices((_spoken, _terse, _exercise), (0.2, 0.55, 0.25))
+    return "\n".join(ask(world, draw, *_asked(world, draw)) for _ in range(ASKED))
 
 
-def _ask(world: World, draw: random.Random) -> str:
-    kinds = (("country", world.towns), ("place", world.jobs), ("tool", world.jobs))
-    kind, things = draw.choice(kinds)
-    true, said = draw.choice(things), draw.choice(things)
-    if draw.random() < 0.5:
-        said = true
-    right = getattr(said, kind) == getattr(true, kind)
-    words = stranger(world, "text", draw).words() | true.words() | {kind: getattr(said, kind)}
+def _asked(world: World, draw: random.Random) -> tuple[str, Town | Job, str, bool]:
+    """What is asked of, by kind and itself, the trait that is asked for, and whether it has it."""
+    kind = draw.choice(("town", "job"))
+    thing = draw.choice(world.towns if kind == "town" else world.jobs)
+    trait, right = draw.choice(thing.traits), draw.random() < 0.5
+    return kind, thing, trait if right else world.opposites[trait], right
+
+
+def _spoken(world: World, draw: random.Random, kind: str, thing, trait: str, right: bool) -> str:
     answer = wordings()["text"]["yes" if right else "no"]
-    return f"{_say(draw, f'ask_{kind}')[0]} {answer}".format(**words)
+    return f"{_say(draw, f'ask_{kind}')[0]} {answer}".format(name=thing.name, trait=trait)
+
+
+def _terse(world: World, draw: random.Random, kind: str, thing, trait: str, right: bool) -> str:
+    return f"{thing.name}, {trait}: {'yes' if right else 'no'}"
+
+
+def _exercise(world: World, draw: random.Random, kind: str, thing, trait: str, right: bool) -> str:
+    """A passage of two sentences on a stranger, and a question whether it is so."""
+    passage = [draw.choice(relations(world)[one]) for one in draw.sample(("home", "trade"), 2)]
+    words = stranger(world, "text", draw).words() | thing.words() | {"trait": trait}
+    question = f"Question: {' '.join(passage)} {_say(draw, f'so_{kind}')[0]}?"
+    return f"{question}\nAnswer: {'yes' if right else 'no'}".format(**words)
 
 
 KINDS = (
-    (_life, 0.12),
+    (_life, 0.14),
     (_place, 0.12),
-    (_trade, 0.08),
-    (_tale, 0.2),
-    (_echo, 0.12),
-    (_visit, 0.04),
-    (_talk, 0.16),
-    (_sheet, 0.12),
-    (_note, 0.04),
+    (_trade, 0.09),
+    (_tale, 0.09),
+    (_echo, 0.1),
+    (_visit, 0.02),
+    (_form, 0.06),
+    (_talk, 0.22),
+    (_sheet, 0.15),
+    (_note, 0.01),
 )

@@ -18,61 +18,20 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from itertools import product
+from functools import cache
+from importlib import resources
+from itertools import chain, product
 
-VERSION = 3  # raise by hand when the same seed would give another world, text or dataset
-ONSETS = "b br d dr f g h j k l m n p r s st t tr v z".split()
-VOWELS = "a e i o u".split()
-FIRST_ENDS = "la na ra ri mi ko bo do vin len".split()
-LAST_ENDS = "lan ter sen vik mar dow nell gard".split()
-TOWN_ENDS = "ford wick ton mere holm by".split()
-COUNTRY_ENDS = "aria onia istan uland".split()
-JOBS = [
-    line.split()
-    for line in """
-baker bakery tray; farmer field plough; doctor clinic needle; teacher school chalk; smith forge
-hammer; sailor harbour rope; painter studio brush; cook kitchen knife; tailor workshop thread;
-miner mine lamp; gardener garden spade; carpenter sawmill saw; judge court gavel; barber salon
-razor; potter pottery wheel; librarian library ladder; brewer brewery barrel; hunter forest bow;
-mason quarry chisel; clerk bureau stamp; weaver mill loom; shepherd meadow crook; jeweller
-boutique loupe; plumber cellar wrench
-""".replace("\n", " ").split(";")
-]
-HOBBIES = """
-gambling singing dancing running swimming knitting drawing sailing reading riding juggling
-climbing cooking fishing skating fencing
-""".split()
-PETS = (
-    "cat dog goat parrot rabbit pony turtle hen hamster goose ferret mouse duck lizard donkey "
-    "squirrel"
-).split()
-PRODUCTS = (
-    "cheese honey silk glass wool wine salt paper leather copper sugar pepper rice amber tea "
-    "carpets"
-).split()
-RIVERS = "Arn Belt Corve Dune Esk Fal Gant Hule Isk Jarl Kerr Lune Mosk Nid Orne Pell".split()
-# A state of a person, the act it leads to, and what comes of it.
-RULES = [
-    tuple(rule.strip().split(" | "))
-    for rule in """
-thirsty | drank some water | was fresh again; hungry | ate some bread | was full at last;
-tired | went to bed | slept for hours; cold | lit a fire | was warm soon;
-wet | put on dry clothes | was comfortable; lost | asked for the way | found the road;
-bored | opened a book | learned something new; ill | took a bitter herb | was healthy again;
-dirty | washed with soap | was clean; scared | called a friend | was calm again;
-late | took the fast cart | came on time; sad | sang an old song | smiled again;
-lonely | visited a neighbour | made a friend; poor | sold an old ring | had some coins;
-angry | counted to ten | spoke kindly; sleepy | drank strong coffee | stayed awake;
-hot | sat in the shade | cooled down; curious | opened the box | knew the secret;
-proud | showed the prize | was praised; nervous | took a deep breath | was brave;
-hurt | put on a bandage | stopped bleeding; blind in the dark | lit a candle | saw the door;
-in love | wrote a letter | got a sweet answer; homesick | packed the bags | was home at last;
-in debt | worked all night | paid the bill; out of breath | stopped to rest | could walk on;
-grateful | baked a cake | gave it away; jealous | bought a new coat | was content;
-guilty | told the truth | was forgiven; clumsy | practised every day | won the contest;
-confused | read the map | understood the plan; worried | locked the gate | was safe
-""".split(";")
-]
+import yaml
+
+VERSION = 4  # raise by hand when the same seed would give another world, text or dataset
+NAMES = 24  # first names, and last names
+
+
+@cache
+def _words() -> dict:
+    """All words, as `words.yaml` has them."""
+    return yaml.safe_load(resources.files(__package__).joinpath("words.yaml").read_text("utf-8"))
 
 
 @dataclass(frozen=True)
@@ -81,15 +40,12 @@ class Town:
     country: str
     product: str
     river: str
+    traits: tuple[str, ...]
 
     def words(self) -> dict[str, str]:
         """What a template may say about the town; likewise below."""
-        return {
-            "town": self.name,
-            "country": self.country,
-            "product": self.product,
-            "river": self.river,
-        }
+        said = {"town": self.name, "country": self.country}
+        return said | {"product": self.product, "river": self.river}
 
 
 @dataclass(frozen=True)
@@ -97,6 +53,7 @@ class Job:
     name: str
     place: str
     tool: str
+    traits: tuple[str, ...]
 
     def words(self) -> dict[str, str]:
         return {"job": self.name, "place": self.place, "tool": self.tool}
@@ -140,6 +97,7 @@ class World:
     """
 
     seed: int
+    side: int
     countries: tuple[str, ...]
     towns: tuple[Town, ...]
     jobs: tuple[Job, ...]
@@ -147,6 +105,7 @@ class World:
     hobbies: tuple[str, ...]
     pets: tuple[str, ...]
     people: tuple[Person, ...]
+    opposites: dict[str, str]  # of every trait
     strangers: dict[str, tuple[tuple[str, bool], ...]]
 
 
@@ -155,54 +114,74 @@ def make_world(
 ) -> World:
     """The world of `seed`: the same seed gives the same world on every machine."""
     draw = random.Random(f"world {seed} {side}")
-    syllables = [onset + vowel for onset, vowel in product(ONSETS, VOWELS)]
-    random.Random("sides").shuffle(syllables)
-    syllables = syllables[side::2]
-    lands = _names(draw, syllables, COUNTRY_ENDS, countries)
-    names = _names(draw, syllables, TOWN_ENDS, towns)
+    ours = {kind: some[side::2] for kind, some in _words().items() if isinstance(some, list)}
+    traits = {kind: some[side::2] for kind, some in _words()["traits"].items()}
+    syllables = _syllables(side)
+    lands = _names(draw, syllables, "country", countries)
     settled = tuple(
         Town(
             name,
             lands[i // 2 % countries],
-            draw.choice(PRODUCTS[side::2]),
-            draw.choice(RIVERS[side::2]),
+            draw.choice(ours["products"]),
+            draw.choice(ours["rivers"]),
+            _drawn(draw, traits["town"]),
         )
-        for i, name in enumerate(names)
+        for i, name in enumerate(_names(draw, syllables, "town", towns))
     )
-    jobs = tuple(Job(*words) for words in _shuffled(draw, JOBS[side::2]))
-    rules = tuple(Rule(*parts) for parts in _shuffled(draw, RULES[side::2]))
+    jobs = tuple(
+        Job(*words, _drawn(draw, traits["job"])) for words in _shuffled(draw, ours["jobs"])
+    )
+    rules = tuple(Rule(*parts) for parts in _shuffled(draw, ours["rules"]))
     full = _full_names(draw, syllables)
-    hobbies, pets = HOBBIES[side::2], PETS[side::2]
     folk = tuple(
         Person(
             name,
             female,
             settled[i % towns],
             draw.choice(jobs),
-            draw.choice(hobbies),
-            draw.choice(pets),
+            draw.choice(ours["hobbies"]),
+            draw.choice(ours["pets"]),
         )
         for i, (name, female) in enumerate(full[:people])
     )
     rest = full[people:]
     pools = {pool: tuple(rest[i::3]) for i, pool in enumerate(("text", "train", "evaluation"))}
-    return World(seed, lands, settled, jobs, rules, tuple(hobbies), tuple(pets), folk, pools)
+    hobbies, pets = tuple(ours["hobbies"]), tuple(ours["pets"])
+    return World(
+        seed, side, lands, settled, jobs, rules, hobbies, pets, folk, _opposites(traits), pools
+    )
+
+
+def _drawn(draw: random.Random, pairs: list[list[str]]) -> tuple[str, ...]:
+    return tuple(map(draw.choice, pairs))
+
+
+def _opposites(traits: dict[str, list[list[str]]]) -> dict[str, str]:
+    found = {}
+    for one, other in chain.from_iterable(traits.values()):
+        found |= {one: other, other: one}
+    return found
+
+
+def _syllables(side: int) -> list[str]:
+    every = list(map("".join, product(_words()["onsets"], _words()["vowels"])))
+    random.Random("sides").shuffle(every)
+    return every[side::2]
 
 
 def _shuffled(draw: random.Random, things: list) -> list:
     return draw.sample(things, len(things))
 
 
-def _names(
-    draw: random.Random, syllables: list[str], ends: list[str], count: int
-) -> tuple[str, ...]:
-    """`count` different capitalised names with one of the `ends`."""
+def _names(draw: random.Random, syllables: list[str], kind: str, count: int) -> tuple[str, ...]:
+    """`count` different capitalised names with one of the ends of their kind."""
+    ends = _words()["ends"][kind]
     return tuple((stem + draw.choice(ends)).capitalize() for stem in draw.sample(syllables, count))
 
 
 def _full_names(draw: random.Random, syllables: list[str]) -> list[tuple[str, bool]]:
     """Every (first name, last name) with the gender of the first name, in random order."""
-    first, last = _names(draw, syllables, FIRST_ENDS, 40), _names(draw, syllables, LAST_ENDS, 40)
+    first, last = (_names(draw, syllables, kind, NAMES) for kind in ("first", "last"))
     female = {name: i % 2 == 0 for i, name in enumerate(first)}
     full = [(f"{one} {two}", female[one]) for one, two in product(first, last)]
     draw.shuffle(full)
