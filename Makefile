@@ -27,14 +27,17 @@ rehearsal: .venv/ready
 	$(BIN)/pytest -m slow tests/test_rehearsal.py
 
 # Ours beside what a user would pick instead, in one run; with the peers in an environment of their own.
-# Then the quick study against its floor, in an empty folder, and how time and memory grow.
+# Then the quick study against its floor, in an empty folder, how time and memory grow, and how soon
+# pre-training is where it used to end.
 #   PYTHONPATH=tests .venv-bench/bin/python -m benchmarks.run
 #   PRETUNE_OUTPUTS=$(mktemp -d) PYTHONPATH=tests .venv-bench/bin/python -m benchmarks.floor
 #   PYTHONPATH=tests .venv-bench/bin/python -m benchmarks.scaling
+#   PYTHONPATH=tests .venv-bench/bin/python -m benchmarks.reach
 bench: .venv-bench/ready
 	PYTHONPATH=tests .venv-bench/bin/python -m benchmarks.run
 	PRETUNE_OUTPUTS=$$(mktemp -d) PYTHONPATH=tests .venv-bench/bin/python -m benchmarks.floor
 	PYTHONPATH=tests .venv-bench/bin/python -m benchmarks.scaling
+	PYTHONPATH=tests .venv-bench/bin/python -m benchmarks.reach
 
 .venv-bench/ready: environment.yml pyproject.toml
 	$(PYTHON) -m venv .venv-bench
