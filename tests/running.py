@@ -2,10 +2,13 @@
 what they left.
 """
 
+import multiprocessing
 import os
+import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -16,6 +19,74 @@ from pretune import paths, records
 
 SABOTEUR = Path(__file__).parent / "saboteur"
 WHO = ["checkpoint", "recipe", "seed", "dataset", "split", "format", "shots_asked", "draw", "item"]
+# Loading torch takes longer than most of what is watched here: one process loads it, all others
+# are forked from that, runs and their workers alike.
+LOADED = multiprocessing.get_context("forkserver")
+LOADED.set_forkserver_preload(["pretune.cli", "pretune.run.cell", "pretune.run.prepare"])
+
+
+class Forked:
+    """`pretune ...` in a process group of its own, used as a `subprocess.Popen` is. `sabotage` is
+    code that runs first, which knows `pretune.run.cell` and `prepare` as `cells` and `prepare`;
+    `limit` is the largest size of a file.
+    """
+
+    def __init__(self, outputs, *words, sabotage="", limit=resource.RLIM_INFINITY):
+        self._folder = tempfile.TemporaryDirectory()
+        given = (outputs, words, self._folder.name, sabotage, limit)
+        self._process = LOADED.Process(target=_run, args=given)
+        self._process.start()
+        self.pid = self._process.pid
+
+    def poll(self):
+        return self._process.exitcode
+
+    returncode = property(poll)
+
+    def wait(self, timeout=None):
+        self._process.join(timeout)
+        return self.poll()
+
+    def kill(self):
+        self._process.kill()
+
+    def send_signal(self, which):
+        os.kill(self.pid, which)
+
+    def communicate(self, timeout=None):
+        self.wait(timeout)
+        assert self.poll() is not None, f"it is still running after {timeout} s"
+        return None, self.stderr
+
+    @property
+    def stderr(self):
+        return Path(self._folder.name, "stderr").read_text()
+
+
+def _run(outputs, words, said, sabotage, limit):
+    """What the forked process does; its exit code is that of the command."""
+    from pretune import cli
+    from pretune.run import cell, prepare
+
+    os.setsid()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        os.dup2(os.open(Path(said, name), os.O_CREAT | os.O_WRONLY | os.O_APPEND), number)
+        setattr(sys, name, os.fdopen(number, "w", buffering=1))
+    os.environ["PRETUNE_OUTPUTS"] = str(outputs)  # for kernels
+    paths.OUTPUTS, paths.CACHE = outputs, outputs / "cache"
+    real = multiprocessing.get_context
+    multiprocessing.get_context = lambda _: real("fork")
+    exec(sabotage, {"cells": cell, "prepare": prepare})
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.exit(cli.main(list(words)))
+
+
+def run_forked(outputs, *words, **more):
+    """The same to its end."""
+    process = Forked(outputs, *words, **more)
+    process.communicate(240)
+    return process
 
 
 def start(outputs, *words):

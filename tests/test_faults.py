@@ -5,11 +5,9 @@ files, and two machines.
 import json
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
-import sys
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -24,7 +22,7 @@ from pretune import measures, paths, records
 from pretune.run import local, queue, status
 from pretune.run.outcome import Outcome
 from pretune.study.load import load_study
-from running import WHO, gone, record_count, rows_in, sabotaged, start, wait_until
+from running import WHO, Forked, gone, record_count, rows_in, run_forked, wait_until
 
 ONE = "findings=[02_latent_benefits]"  # the pages of one finding are enough
 KILL = """
@@ -67,14 +65,10 @@ def rerun(outputs, *words):
     return run_here("run", "smoke", *words, outputs=outputs)
 
 
-def run(outputs, *words, **options):
-    return run_pretune("run", "smoke", *words, outputs=outputs, timeout=240, **options)
-
-
 def test_a_worker_that_is_killed_is_replaced_and_its_cell_done_again(copied, tmp_path, monkeypatch):
     drop(copied, "step-36.*")
     code = KILL.format(mark=str(tmp_path / "mark"), name="step-36.mnli.0", always=False)
-    done = run(copied, "--no-notebooks", environment=sabotaged(code))
+    done = run_forked(copied, "run", "smoke", "--no-notebooks", sabotage=code)
     assert (
         done.returncode == 0
         and "its process was killed (out of memory?); it is tried again" in done.stderr
@@ -123,9 +117,8 @@ def test_pre_training_that_kills_its_process_each_time_fails_what_waits_for_it(c
     [folder] = (copied / "cache" / "pretrained").glob("*/step-36")
     shutil.rmtree(folder)
     code = SLOW + "prepare.prepare_checkpoint = lambda *_: os.kill(os.getpid(), signal.SIGKILL)"
-    done = run(
-        copied, "--only", "step-36", "step-38", "--no-notebooks", environment=sabotaged(code)
-    )
+    words = ("--only", "step-36", "step-38", "--no-notebooks")
+    done = run_forked(copied, "run", "smoke", *words, sabotage=code)
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     told = [line for line in done.stderr.splitlines() if line.startswith("pretune: ")]
     assert told == ["pretune: step-36.base.0 failed: its process was killed (out of memory?)"]
@@ -158,7 +151,8 @@ def test_a_cell_that_kills_its_process_fails_and_the_others_and_the_pages_go_on(
         KILL.format(mark=str(tmp_path / "mark"), name="step-36.mnli.0", always=True),
         ("--set", ONE),
     )
-    done = run(copied, "--only", "step-36", "step-38", *words, environment=sabotaged(code))
+    both = ("--only", "step-36", "step-38")
+    done = run_forked(copied, "run", "smoke", *both, *words, sabotage=code)
     assert done.returncode == 1 and "step-36.mnli.0 failed: its process was killed" in done.stderr
     assert "xsum.0 failed" not in done.stderr and "Traceback" not in done.stderr
     state = json.loads(run_here("status", "smoke", "--json", *words, outputs=copied).stdout)
@@ -217,10 +211,7 @@ def test_a_full_disk_stops_the_run_names_the_place_and_damages_nothing(
         if path.is_file() and path.name != "failed.json"
     }
 
-    def full():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
-
-    done = run(copied, preexec_fn=full)
+    done = run_forked(copied, "run", "smoke", limit=limit)
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     assert f"no room to write {copied / named}" in done.stderr.splitlines()[-1]
     assert all(path.read_bytes() == old for path, old in before.items())
@@ -251,7 +242,7 @@ def test_what_is_damaged_in_the_cache_is_named_set_aside_and_made_again(smoke, c
 def test_ctrl_c_twice_stops_at_once_and_leaves_no_process(copied):
     drop(copied, "step-20.*", "step-36.*")
     before = record_count(copied)
-    process = start(copied, "run", "smoke", "--no-notebooks")
+    process = Forked(copied, "run", "smoke", "--no-notebooks")
     wait_until(lambda: record_count(copied) > before, process)
     family = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)
@@ -261,28 +252,21 @@ def test_ctrl_c_twice_stops_at_once_and_leaves_no_process(copied):
     assert gone(family)
 
 
+APART = """
+import contextlib
+from pretune import storage
+from pretune.run import queue
+storage.lock = queue.alone = lambda name: contextlib.nullcontext()
+storage._machine = lambda: {name!r}
+"""
+
+
 def test_two_machines_in_one_folder_do_no_harm(smoke, tmp_path, monkeypatch):
     """Locks do not reach the other machine: both do all the work, and each row is there once."""
     fewer = "recipes={base: {}, mnli: {dataset: mnli}}"
-    apart = (
-        "import contextlib, os; from pretune import storage; storage.lock = lambda name: "
-        "contextlib.nullcontext();storage._machine = lambda: os.environ['MACHINE']"
-    )
-    code = (
-        f"{apart}; import sys; from pretune import cli; from pretune.run import queue; "
-        "queue.alone = lambda folder: "
-        "contextlib.nullcontext();sys.exit(cli.main(['run', 'smoke', '--only', 'step-20', "
-        f"'--no-notebooks', '--set', '{fewer}']))"
-    )
-    both = [
-        subprocess.Popen(
-            [sys.executable, "-c", code],
-            stderr=subprocess.PIPE,
-            text=True,
-            env=sabotaged(apart) | {"PRETUNE_OUTPUTS": str(tmp_path), "MACHINE": name},
-        )
-        for name in ("one", "two")
-    ]
+    words = ("run", "smoke", "--only", "step-20", "--no-notebooks", "--set", fewer)
+    names = ("one", "two")
+    both = [Forked(tmp_path, *words, sabotage=APART.format(name=name)) for name in names]
     for process in both:
         _, said = process.communicate(timeout=200)
         assert process.returncode == 0, said

@@ -20,7 +20,7 @@ from pretune import measures, paths, records
 from pretune.report import execution, reference, site
 from pretune.report.open import summary
 from pretune.study.load import load_study
-from running import WHO, gone, record_count, rows_in, start, wait_until
+from running import WHO, Forked, gone, record_count, rows_in, wait_until
 
 
 def test_the_run_leaves_every_row_and_says_what_it_took(smoke):
@@ -126,7 +126,7 @@ def test_kill_nine_at_five_moments_ends_with_the_same_rows(smoke, tmp_path, monk
         lambda: record_count(tmp_path) >= 7,
     ]
     for moment in moments:
-        process = start(tmp_path, *words)
+        process = Forked(tmp_path, *words)
         wait_until(moment, process)
         family = psutil.Process(process.pid).children(recursive=True)
         process.kill()
@@ -149,7 +149,7 @@ def of_two(study):
 
 
 def test_ctrl_c_stops_soon_says_how_to_go_on_and_leaves_no_process(tmp_path):
-    process = start(tmp_path, "run", "smoke", "--no-notebooks")
+    process = Forked(tmp_path, "run", "smoke", "--no-notebooks")
     wait_until(lambda: record_count(tmp_path) >= 1, process)
     family = psutil.Process(process.pid).children(recursive=True)
     started = time.monotonic()
@@ -190,7 +190,7 @@ def test_of_several_pre_training_runs_only_what_is_asked_for_is_made(tmp_path):
 
 
 def test_two_runs_of_one_study_at_once_are_refused(tmp_path):
-    process = start(tmp_path, "run", "smoke", "--no-notebooks")
+    process = Forked(tmp_path, "run", "smoke", "--no-notebooks")
     wait_until(lambda: (tmp_path / "smoke" / "run.lock").exists(), process)
     second = run_pretune("run", "smoke", "--no-notebooks", outputs=tmp_path)
     assert second.returncode == 1 and "another run of smoke" in second.stderr
