@@ -338,7 +338,7 @@ def test_a_study_on_the_hub_gives_the_rows_of_the_same_checkpoints_made_here(
         monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
         monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
         plan = run_here("plan", str(file), outputs=tmp_path / "outputs")
-        assert plan.returncode == 0 and "139,264 parameters" in plan.stdout, plan.stderr
+        assert plan.returncode == 0 and "155,648 parameters" in plan.stdout, plan.stderr
         done = run_here(
             "run",
             str(file),
