@@ -91,22 +91,26 @@ def at_a_glance(page: Results) -> None:
     tuning shows it to have been taught all the same. Means over datasets, and each one thin.
     """
     sorted_, own = sorted_sets(page), {name: recipe for recipe, name in recipes(page).items()}
+    if not sorted_.isin(GROUPS).any():
+        return display.say("No dataset is sorted as learned or as not learned here.")
     figure, axes = figures.panels(2, height=3.8)
+    figure.set_size_inches(9, 3.8)
     for group in GROUPS:
         names = dict.fromkeys(sorted_.index[sorted_ == group], "base")
-        _mean_curve(page, axes[0], names, group, f"{group} ({len(names)})")
+        _mean_curve(page, axes[0], names, group, f"{group} ({len(names)} sets)")
     flat = {name: recipe for name, recipe in own.items() if sorted_.get(name) == NOT_LEARNED}
     _mean_curve(page, axes[1], dict.fromkeys(flat, "base"), "base", "as it is")
     _mean_curve(page, axes[1], flat, "tuned", "tuned on the set")
-    axes[0].set_title("Untuned: some sets are learned, some not")
-    axes[1].set_title(f"Of the latter the {len(flat)} with training rows")
+    axes[0].set_title("The untuned model")
+    axes[1].set_title(f"The {len(flat)} not learned that have training rows")
     axes[0].set_ylabel("score, 0 to 1")
     for panel in axes:
         panel.set_ylim(-0.03, 1.03)
-        if panel.lines:
-            panel.legend(fontsize="small", loc="upper left")
+    figures.legend(figure, axes, 4)
     figure.suptitle(
-        "What pre-training teaches, and what only tuning shows; 95 % intervals", x=0.01, ha="left"
+        "What pre-training teaches, and what only tuning shows: means with 95 % intervals",
+        x=0.01,
+        ha="left",
     )
     display.show(
         figure,
@@ -124,8 +128,8 @@ def _mean_curve(
     if not names:
         return
     for name, recipe in names.items():
-        line = curves.curve(page.of(name, recipe))
-        panel.plot("tokens", "score", data=line, color=figures.COLOURS[colour], lw=0.6, alpha=0.6)
+        line, thin = curves.curve(page.of(name, recipe)), {"lw": 0.6, "alpha": 0.6, "label": "_"}
+        panel.plot("tokens", "score", data=line, color=figures.COLOURS[colour], **thin)
     share = 1 / len(names)
 
     def make(steps: tuple[int, ...]) -> list[Term]:
