@@ -16,9 +16,10 @@ from statistics import median
 
 import numpy as np
 import torch
+from datasets import Dataset as Table
 from transformers import AutoTokenizer, OlmoConfig, OlmoForCausalLM
 
-from pretune.tasks import prompts, rows
+from pretune.tasks import prompts
 from pretune.tasks.example import Example
 from pretune.tasks.registry import REGISTRY
 
@@ -87,7 +88,7 @@ def model(name: str, seed: int = 0) -> OlmoForCausalLM:
 def items(name: str, count: int, shots: int) -> tuple[str, list[Example]]:
     """The prefix of the first `shots` rows and the next `count` items of a dataset."""
     dataset = REGISTRY[name]
-    table = rows.Table.from_json(str(ROWS / dataset.folder / f"{FILES[name]}.jsonl"))
+    table = Table.from_json(str(ROWS / dataset.folder / f"{FILES[name]}.jsonl"))
     made = [dataset.example(table[i], "default") for i in range(shots + count)]
     return "".join(f"{one.prompt}{one.completion}\n" for one in made[:shots]), made[shots:]
 
