@@ -45,10 +45,9 @@ page = open_results(
 # %% [markdown]
 # ## What was measured
 #
-# Base and tuned models are scored on the same items, each in the form it is at its best in: the
-# untuned one is shown examples, the tuned one is asked as it was tuned. Both with examples, and
-# both without, stand beside. The groups, *learned* and *not learned* in pre-training, are those of
-# the first finding.
+# Base and tuned models are scored on the same items; with how many examples each is asked is said
+# below, and both with as many, and both without, stand beside. The groups, *learned* and *not
+# learned* in pre-training, are those of the first finding.
 
 # %%
 say(f"{prose.tuned(page)} {prose.asked(page)}")

@@ -43,9 +43,9 @@ page = open_results(study, "03_task_format", checkpoint)  # measures what is mis
 # ## What was measured
 #
 # Three formats of the same items: *default*, on which models are tuned; *instruct*, a plain request
-# in a sentence; *io*, the bare inputs without a word of instruction. The untuned model is shown
-# examples, in the same format; the tuned one is asked without, as it was tuned, and for comparison
-# with them. The datasets are those that a recipe tunes on, and their companions in the same domain.
+# in a sentence; *io*, the bare inputs without a word of instruction. Examples, where
+# there are any, are shown in the same format. The datasets are those that a recipe tunes on, and
+# their companions in the same domain.
 
 # %%
 say(f"{prose.tuned(page)} {prose.asked(page)}")

@@ -5,6 +5,7 @@ user's own text.
 import itertools
 import json
 import lzma
+import shutil
 
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -73,6 +74,27 @@ def test_a_killed_run_goes_on_and_ends_the_same(text, tmp_path, monkeypatch, set
     assert run(text, tmp_path / "killed", seen.append, settings) == whole
     assert seen[0].step == 8
     assert not list((tmp_path / "killed").glob("*.safetensors"))
+
+
+def test_a_branch_that_is_killed_begins_anew_and_one_that_is_lost_is_made_again(
+    text, tmp_path, monkeypatch
+):
+    """The trunk is past where the lost one left it: then it, too, begins anew."""
+    whole = run(text, tmp_path / "whole", settings=COOLED)
+
+    def kill(step):
+        if step.step == 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(text, tmp_path / "killed", kill, COOLED)
+    damaged = tmp_path / "killed" / "branch-12.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    shutil.rmtree(tmp_path / "killed" / "step-6")
+    assert run(text, tmp_path / "killed", settings=COOLED) == whole
+    early = COOLED.model_copy(update={"cooldown": 0.1})
+    run(text, tmp_path / "early", settings=early)
+    assert not list(tmp_path.glob("*/*.safetensors"))
 
 
 def test_a_branch_cools_a_checkpoint_and_leaves_the_trunk_alone(text, tmp_path):

@@ -27,9 +27,9 @@ CHANGED = (
     "studies (world seeds 2 and 4, the released tables) had been seen and before any other: what "
     "is said of those is said in hindsight. Before that date a mere pair of neighbouring "
     "checkpoints was taken to say more of noise than it can: verdicts on the released tables were "
-    "too sure. On the same date it was laid down, having seen PAWS of the first microworld stay "
-    "flat with examples and rise without, that a tuned model is asked about its own set as it was "
-    "tuned."
+    "too sure. Having seen PAWS of the first microworld stay flat with examples and rise without, "
+    "and before the studies that this judges, it was laid down that a tuned model is asked about "
+    "its own set as it was tuned."
 )
 
 

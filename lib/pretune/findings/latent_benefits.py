@@ -49,14 +49,16 @@ GROUPS = ("learned", NOT_LEARNED)
 
 
 def needs(study: Study, recipe: str) -> list[Need]:
-    """Own sets with and without shots; base and instruction tuning on every set, also in chat
-    markup; of other rates the set that is tuned on.
+    """Own sets with and without shots; base on every set, which sorts them; base and instruction
+    tuning on every set also in chat markup; of other rates the set that is tuned on.
     """
     shots = study.probing.shots
     if recipe not in study.recipes:
         own = own_sets(study, recipe)[:1]
         return [Need(name, shots_of(study, name, recipe)) for name in own]
     found = [Need(*one) for one in product(own_sets(study, recipe), (shots, 0))]
+    if recipe == "base":
+        found += [Need(name, shots) for name in asked_sets(study)]
     if has_mixture(study) and not is_single(study, recipe):
         found += [Need(*one) for one in product(asked_sets(study), (shots,), ("default", "chat"))]
     return found
@@ -90,7 +92,7 @@ def at_a_glance(page: Results) -> None:
     """Side by side along pre-training: what the untuned model learns and does not learn, and what
     tuning shows it to have been taught all the same. Means over datasets, and each one thin.
     """
-    sorted_, own = sorted_sets(page), {name: recipe for recipe, name in recipes(page).items()}
+    sorted_ = sorted_sets(page)
     if not sorted_.isin(GROUPS).any():
         return display.say("No dataset is sorted as learned or as not learned here.")
     figure, axes = figures.panels(2, height=3.8)
@@ -98,7 +100,7 @@ def at_a_glance(page: Results) -> None:
     for group in GROUPS:
         names = dict.fromkeys(sorted_.index[sorted_ == group], "base")
         _mean_curve(page, axes[0], names, group, f"{group} ({len(names)} sets)")
-    flat = {name: recipe for name, recipe in own.items() if sorted_.get(name) == NOT_LEARNED}
+    flat = {name: one for one, name in recipes(page).items() if sorted_.get(name) == NOT_LEARNED}
     _mean_curve(page, axes[1], dict.fromkeys(flat, "base"), "base", "as it is")
     _mean_curve(page, axes[1], flat, "tuned", "tuned on the set")
     axes[0].set_title("The untuned model")
@@ -381,8 +383,8 @@ def differences(page: Results) -> list[str]:
     )
     if page.has_items:
         said.append(
-            "Tuned models are also scored without shots: on the reference study's MNLI, the rise "
-            "along pre-training is .233 with four shots and .137 with none."
+            "Tuned models are scored with shots and without: on the reference study's MNLI, the "
+            "rise along pre-training is .233 with four shots and .137 with none."
         )
     return [
         *said,

@@ -1,8 +1,8 @@
 """Finding 4, task transfer: what happens to generation after tuning on classification, and the
 other way round?
 
-Claims 4a to 4c. Recipes and datasets are those that are tuned on; questions with given answers
-count as classification.
+Claims 4a to 4c. Recipes tune on one set; datasets are those that are tuned on and all that are
+generated; questions with given answers count as classification.
 """
 
 from __future__ import annotations

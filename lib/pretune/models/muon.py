@@ -22,7 +22,7 @@ MOMENTUM = 0.95
 
 class Muon(torch.optim.Optimizer):
     """For matrices (rows, columns). A step has the size of AdamW's: .2 a weight, root mean square
-    (Liu et al., arXiv 2502.16982, eq. 4).
+    (Liu et al., arXiv 2502.16982).
     """
 
     def __init__(self, matrices: Iterable[torch.nn.Parameter], lr: float, weight_decay: float):

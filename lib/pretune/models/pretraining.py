@@ -63,9 +63,8 @@ def pretrain(
     for step in _branches(steps, settings, folder):
         branch, cooled = folder / f"branch-{step}.safetensors", settings.cooled(step)
         train(trunk, after_step, end=step - cooled)
-        if not branch.exists():
-            with storage.whole(branch) as partial:
-                shutil.copyfile(trunk, partial)
+        with storage.whole(branch) as partial:  # one that was killed begins anew
+            shutil.copyfile(trunk, partial)
         log = train(branch, save, end=step, cooled=cooled)
     if settings.cooldown:
         trunk.unlink(missing_ok=True)

@@ -50,5 +50,5 @@ class Pretraining(Optimisation):
         return self
 
     def cooled(self, step: int) -> int:
-        """How many of the steps of a checkpoint are those of its branch."""
-        return round(self.cooldown * step)
+        """How many of the steps of a checkpoint are those of its branch: at least one."""
+        return max(1, round(self.cooldown * step)) if self.cooldown and step else 0

@@ -26,7 +26,7 @@ def hellaswag(pool: Pool) -> dict:
 def boolq(pool: Pool) -> dict:
     said, words, kind = said_of("boolq"), pool.stranger(), pool.pick(("town", "job"))
     passage, answer = pool.pick(said["passage"]).format(**words), pool.draw.random() < 0.5
-    words |= pool.trait(kind, right=answer)
+    words |= pool.trait(kind, words, right=answer)
     return {
         "question": pool.pick(said[kind]).format(**words),
         "answer": answer,

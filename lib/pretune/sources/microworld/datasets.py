@@ -3,18 +3,17 @@ Hub.
 
 Each asks for another ability, as the real ones do. Towns, trades, rules and known people are cut in
 halves: one for training rows, one for evaluation rows, so what is asked was never tuned on and has
-to come from pre-training. MNLI, which no small model learns in that way, holds out pairs of town
-and trade; PAWS holds out pairs of wordings.
+to come from pre-training. PAWS holds out pairs of wordings.
 
 | dataset | ability | beside the set that is tuned on |
 |---|---|---|
-| xsum | gist: who (trade and country, both to be inferred) did what | |
+| xsum | gist: who (trade and country) did what, all of it to be inferred | |
 | xlsum | the same | other style: a report, told backwards |
 | cnn_dailymail | gist in two sentences | other topic (a market) and style |
-| social_i_qa | asking for given answers: before, next or after, of whom (to be inferred) | |
+| social_i_qa | asking for given answers, before or after an act that is to be inferred | |
 | sciq_question | asking for a given answer | other topic (lives) and style |
 | tweet_qa | asking for a given answer | other topic (pastimes), style of a tweet |
-| mnli | inference over what goes together: town and country, trade and workplace | |
+| mnli | inference from the traits of a town and of a trade | |
 | mnli_mismatched | the same | other style: spoken |
 | rte | inference, two labels | other topic (town and river, trade and tool) |
 | gpt3_nli | consequence: state and act | other topic, short sentences |
@@ -22,7 +21,7 @@ and trade; PAWS holds out pairs of wordings.
 | qqp | the same | other style: questions |
 | stsb | likeness of captions | other topic (trades) and style |
 | hellaswag | story continuation: the act a state leads to, the result an act has | |
-| boolq | yes or no over a passage: does something go with what was read | |
+| boolq | yes or no over a passage: has what was read of a trait | |
 | arc_easy | direct facts about towns and trades | |
 | arc_challenge | two steps: person, town, country; person, trade, workplace | |
 | openbookqa | association: workplace and tool, never named in one sentence of the text | |

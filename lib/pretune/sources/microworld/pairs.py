@@ -18,7 +18,7 @@ def _follows(
     if label == 1:
         return premise, pool.pick(said_of("neutral")).format(**words), label
     if key in ("town", "job"):
-        words |= pool.trait(key, right=label == 0)
+        words |= pool.trait(key, words, right=label == 0)
     elif label == 2:
         words[key] = pool.wrong(key, words[key])[0]
     return premise, said[key].format(**words), label

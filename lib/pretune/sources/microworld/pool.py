@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-from pretune.sources.microworld.text import documents, wordings
-from pretune.sources.microworld.world import Person, World
+from pretune.sources.microworld.text import documents, stranger, wordings
+from pretune.sources.microworld.world import World
 
 
 def said_of(name: str) -> dict:
@@ -46,25 +46,16 @@ class Pool:
         """Words about somebody without known facts, in this half of towns and jobs, with a rule
         at work.
         """
-        (name, female), world = self.pick(self.world.strangers[self.name]), self.world
-        person = Person(
-            name,
-            female,
-            self.pick(self.towns),
-            self.pick(self.jobs),
-            self.pick(world.hobbies),
-            self.pick(world.pets),
-        )
-        words = person.words() | self.pick(self.rules).words()
-        self.known_traits = {"town": person.town.traits, "job": person.job.traits}
-        return words
+        person = stranger(self.world, self.name, self.draw, self.towns, self.jobs)
+        return person.words() | self.pick(self.rules).words()
 
     def person(self) -> dict[str, str]:
         return self.pick(self.people).words()
 
-    def trait(self, kind: str, right: bool) -> dict[str, str]:
-        """A trait of the town or the work of the last stranger, or the opposite of one."""
-        trait = self.pick(self.known_traits[kind])
+    def trait(self, kind: str, words: dict[str, str], right: bool) -> dict[str, str]:
+        """A trait of the town or the trade (`kind`) that `words` name, or the opposite of one."""
+        things = self.towns if kind == "town" else self.jobs
+        trait = self.pick(next(one for one in things if one.name == words[kind]).traits)
         return {"trait": trait if right else self.world.opposites[trait]}
 
     def wrong(self, key: str, right: str, count: int = 1) -> list[str]:

@@ -3,7 +3,7 @@ seed.
 
 - Lives, places and trades state facts; tales run from a state to an act to a result; echoes say a
   sentence again in other words, or say what it does not mean; visits, talks and sheets ask and
-  answer; notes hold the words of labels. Kinds and shares are in `KINDS`.
+  answer; forms are entries of a register; notes hold the words of labels. Kinds and shares are in `KINDS`.
 - The wordings (`wordings.yaml`) are not those of the datasets, and tales are told of strangers of
   the `text` pool only: no prompt of a dataset stands here with its answer.
 - Where a known person lives or works is said, the country or the workplace is not: that takes
@@ -13,7 +13,7 @@ seed.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib import resources
 from itertools import chain
@@ -49,14 +49,20 @@ def documents(world: World, seed: int | str) -> Iterator[str]:
         yield draw.choices(kinds, shares)[0](world, draw)
 
 
-def stranger(world: World, pool: str, draw: random.Random) -> Person:
-    """Somebody of a pool without known facts, placed anywhere."""
+def stranger(
+    world: World,
+    pool: str,
+    draw: random.Random,
+    towns: Sequence[Town] = (),
+    jobs: Sequence[Job] = (),
+) -> Person:
+    """Somebody of a pool without known facts, placed anywhere, or in some `towns` and `jobs`."""
     name, female = draw.choice(world.strangers[pool])
     return Person(
         name,
         female,
-        draw.choice(world.towns),
-        draw.choice(world.jobs),
+        draw.choice(towns or world.towns),
+        draw.choice(jobs or world.jobs),
         draw.choice(world.hobbies),
         draw.choice(world.pets),
     )
