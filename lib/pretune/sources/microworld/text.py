@@ -3,7 +3,8 @@ seed.
 
 - Lives, places and trades state facts; tales run from a state to an act to a result; echoes say a
   sentence again in other words, or say what it does not mean; visits, talks and sheets ask and
-  answer; forms are entries of a register; notes hold the words of labels. Kinds and shares are in `KINDS`.
+  answer; forms are entries of a register; notes hold the words of labels. Kinds and shares are in
+  `KINDS`.
 - The wordings (`wordings.yaml`) are not those of the datasets, and tales are told of strangers of
   the `text` pool only: no prompt of a dataset stands here with its answer.
 - Where a known person lives or works is said, the country or the workplace is not: that takes
