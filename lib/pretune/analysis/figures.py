@@ -114,7 +114,7 @@ def panels(
     figure, grid = subplots(
         lines,
         columns,
-        figsize=(max(3.3 * columns, 6.6), height * lines),
+        figsize=(max(3.3 * columns, 7.5), height * lines),
         sharey=share_y,
         squeeze=False,
     )
