@@ -1,5 +1,7 @@
 """Which cells a study needs, what makes a record stale, and what a study costs."""
 
+from collections import defaultdict
+
 import pytest
 
 from conftest import plan_of
@@ -355,3 +357,17 @@ def test_several_runs_have_checkpoints_of_their_own():
     assert [point.revision for point in points[:5]] == [point.revision for point in alone]
     assert len({point.revision for point in points}) == 15 and several.replicates == 3
     assert [point.run for point in points if point.late] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+def test_runs_are_tuned_with_seeds_of_their_own():
+    """Runs stand in the place of seeds: were rows, order and shots the same, an interval over runs
+    would leave out what those add.
+    """
+    study = load_study("smoke", ("checkpoints.runs=[0, 1]", "tuning.seeds=2"))
+    seeds, draws = defaultdict(set), defaultdict(set)
+    for cell in plan_of(study).cells:
+        run, shown = cell.model.checkpoint.run, {one.draw for one in cell.probes if one.shots}
+        if cell.model.recipe != "base":
+            seeds[run].add(cell.model.seed)
+        draws[run] |= shown
+    assert seeds == draws == {0: {0, 1}, 1: {2, 3}}

@@ -173,6 +173,12 @@ def marked(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(as_asked=rows["shots_asked"].to_numpy() == wanted)
 
 
+def of_first_seeds(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the first seed of every pre-training run, with which a grid is run."""
+    first = (rows["seed"] % study.tuning.seeds == 0) & (rows["draw"] % study.tuning.seeds == 0)
+    return rows[first]
+
+
 def ranged(found: Estimate, signed: bool = True) -> str:
     """Value and interval in a table."""
     if np.isnan(found.value):

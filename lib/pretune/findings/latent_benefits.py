@@ -19,7 +19,14 @@ from pretune.analysis.claims import Claim, Verdict, judged
 from pretune.analysis.contrasts import joined
 from pretune.analysis.figures import Line
 from pretune.analysis.groups import NOT_LEARNED, counted, counts
-from pretune.analysis.results import Results, gold_likelihood, instruction_recipe, ranged, recipes
+from pretune.analysis.results import (
+    Results,
+    gold_likelihood,
+    instruction_recipe,
+    of_first_seeds,
+    ranged,
+    recipes,
+)
 from pretune.analysis.scores import Scores, Term
 from pretune.analysis.statistics import MARGIN, Estimate
 from pretune.plan.needs import Need, asked_sets, has_mixture, is_single, own_sets, shots_of
@@ -212,14 +219,13 @@ def parts_of_a_gain(page: Results, calibrated: Results) -> pd.DataFrame:
 
 
 def rates(page: Results) -> pd.DataFrame:
-    """The benefit at every rate of the grid: one seed, last checkpoint of the grid against its
-    first.
+    """The benefit at every rate of the grid: one seed a run, last checkpoint of the grid against
+    its first.
     """
     if page.study.grid is None:
         return pd.DataFrame()
     first, last = page.study.grid.steps[0], page.study.grid.steps[-1]
-    lines, rows = {}, page.rows[(page.rows["seed"] == 0) & (page.rows["draw"] == 0)]
-    scores = Scores(rows)
+    lines, scores = {}, Scores(of_first_seeds(page.study, page.rows))
     for recipe, name in recipes(page).items():
         for rate, which in page.study.along(recipe, "learning_rate").items():
             tuned = [Term(1, name, which, (last,)), Term(-1, name, which, (first,))]

@@ -119,8 +119,8 @@ class Plan:
         return replace(self, study=narrow, needs=needs, cells=_narrowed(kept, narrow, needs))
 
     def sweep(self) -> Plan:
-        """What the choice of learning rates rests on: every rate of every grid, seed 0, on
-        reserved rows.
+        """What the choice of learning rates rests on: every rate of every grid, the first seed of
+        each run, on reserved rows.
         """
         swept = []
         for cell in self.cells:
@@ -179,24 +179,26 @@ def _recipes(study: Study, point: Checkpoint) -> list[str]:
 
 
 def _models(study: Study, point: Checkpoint, recipe: str, data: str) -> Iterator[Model]:
-    """One model for base and for a variant, one a seed for every other recipe."""
+    """One model for base and for a variant, one a seed of the run for every other recipe."""
     if recipe == "base":
         yield Model(point, recipe, 0, short_hash(point.revision, "base"))
         return
     tuning = study.tuning_of(recipe).determining()
     made = [TRAINING_VERSION, point.revision, *study.recipe(recipe).determining()]
-    for seed in range(study.tuning.seeds if recipe in study.recipes else 1):
+    seeds = study.seeds(point.run)
+    for seed in seeds if recipe in study.recipes else seeds[:1]:
         key = short_hash(*made, tuning, seed, data, study.protocol.too_long)
         yield Model(point, recipe, seed, key)
 
 
 def _probes(study: Study, model: Model, data: str, needs: Mapping[str, Needs]) -> Iterator[Probe]:
     """The union of what the findings need of this model. A tuned model takes the shot draw of
-    its seed, base all.
+    its seed, base those of all seeds of its run.
     """
-    draws = range(study.tuning.seeds) if model.recipe == "base" else (model.seed,)
+    seeds = study.seeds(model.checkpoint.run)
+    draws = seeds if model.recipe == "base" else (model.seed,)
     wanted = _wanted(study, model.recipe, needs)
-    if model.seed == 0 and model.recipe != "base" and _is_swept(study, model):
+    if model.seed == seeds[0] and model.recipe != "base" and _is_swept(study, model):
         name = study.recipe(model.recipe).dataset
         wanted[Need(name, shots_of(study, name, model.recipe), reserve=True)] = None
     precision = [study.probing.precision] if study.probing.precision != "float32" else []

@@ -14,7 +14,7 @@ from pretune import records
 from pretune.analysis import display, figures, labels, statistics
 from pretune.analysis.claims import CHANGED, told
 from pretune.analysis.display import quote, say, table
-from pretune.analysis.results import NO_ITEMS, Results, classifications
+from pretune.analysis.results import NO_ITEMS, Results, classifications, of_first_seeds
 from pretune.plan.needs import shots_of
 from pretune.sources import released
 from pretune.study import config
@@ -330,11 +330,12 @@ def _probe_name(page: Results, name: str, form: str, shots: int | None) -> str:
 def show_tuning(page: Results) -> None:
     """Loss of every recipe at the page's checkpoint, or at the last one."""
     figure, axes = figures.panels(1, height=3.0)
-    models = [one.model for one in page.plan.of(only=(page.shown,)).cells if one.model.seed == 0]
+    models = [one.model for one in page.plan.of(only=(page.shown,)).cells]
     models = [
         model
         for model in models
         if model.recipe in page.study.recipes
+        and model.seed == page.study.seeds(model.checkpoint.run)[0]
         and model.recipe != "base"
         and model.name not in page.missing
     ]
@@ -362,18 +363,14 @@ def show_prompts(page: Results, names: list[str]) -> None:
     """
     if not page.has_items:
         return say(NO_ITEMS)
-    where = {"checkpoint": page.shown, "seed": 0}
-    texts = records.load_texts(page.plan, where).set_index(["probe", "recipe", "item"])
+    texts = records.load_texts(page.plan, {"checkpoint": page.shown})
+    texts = texts.set_index(["probe", "recipe", "item"])
+    there = of_first_seeds(page.study, page.rows[page.rows["checkpoint"] == page.shown])
     lines = {}
     # of text nothing is asked
     for name in (one for one in names if REGISTRY[one].metric != "nats"):
-        rows = page.rows[
-            (page.rows["dataset"] == name)
-            & (page.rows["checkpoint"] == page.shown)
-            & (page.rows["seed"] == 0)
-            & (page.rows["draw"] == 0)
-            & (page.rows["format"] == "default")
-            & page.rows["as_asked"]
+        rows = there[
+            (there["dataset"] == name) & (there["format"] == "default") & there["as_asked"]
         ]
         said = {
             row.recipe: (row, texts.loc[(row.probe, row.recipe, row.item)])

@@ -113,7 +113,7 @@ def _try_tuning(study: Study, dataset: Dataset) -> None:
     wanted = {name: study.tuning_of(name).examples for name in recipes}
     # with the most rows, among which those of the others are
     most = max(wanted, key=wanted.get, default="")
-    for seed in range(study.tuning.seeds) if most else ():
+    for seed in range(study.runs * study.tuning.seeds) if most else ():
         indices = rows.chosen(folder, dataset, dataset.train, wanted[most], seed)
         if dataset.turns:
             rows.conversations(folder, dataset, indices)

@@ -178,7 +178,7 @@ def _mark(study: Study) -> str:
     times = [(str(file), file.stat().st_mtime_ns) for file in files if file]
     asked = [study.probing.model_dump(), study.protocol.model_dump()]
     tuned = [
-        (recipe.dataset, study.tuning_of(name).examples, study.tuning.seeds)
+        (recipe.dataset, study.tuning_of(name).examples, study.tuning.seeds * study.runs)
         for name, recipe in study.recipes.items()
     ]
     return short_hash(data_key(study), times, asked, tuned)

@@ -200,6 +200,12 @@ class Study(Frozen):
         """Pre-training runs of a model."""
         return max(len(getattr(one, "runs", ("",))) for one in self.models.values())
 
+    def seeds(self, run: int) -> range:
+        """The seeds of tuning on checkpoints of a pre-training run. No two runs share one: where
+        runs stand in the place of seeds, they differ in training rows, order and shots as well.
+        """
+        return range(run * self.tuning.seeds, (run + 1) * self.tuning.seeds)
+
     @property
     def models(self) -> dict[str, Source]:
         """Where the checkpoints of each model come from; one that is alone has no name."""
