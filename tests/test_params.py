@@ -220,3 +220,25 @@ def test_a_protocol_is_one_word_or_its_options():
 def test_a_study_is_frozen():
     with pytest.raises(ValueError, match="frozen"):
         load_study("smoke").title = "other"
+
+
+def test_what_is_wrong_in_a_file_is_told_together(tmp_path):
+    """A line each, so that a file is mended in one go."""
+    file = write(tmp_path, "  batch_size: 16", "  batch_size: none\n  epoch: 1")
+    with pytest.raises(StudyError) as refusal:
+        load_study(file)
+    lines = str(refusal.value).splitlines()
+    assert len(lines) == 2 and "epoch: unknown key; did you mean epochs?" in str(refusal.value)
+
+
+def test_a_study_is_found_by_either_ending_and_the_nearest_is_named(tmp_path, monkeypatch):
+    (tmp_path / "mine.yml").write_text(SMOKE)
+    monkeypatch.setattr("pretune.paths.PARAMS", tmp_path)
+    assert load_study("mine").name == "mine"
+    with pytest.raises(StudyError, match=r"did you mean mine\?"):
+        load_study("mime")
+
+
+def test_a_number_of_processes_that_is_none_is_refused_in_plain_words(tmp_path):
+    done = run_pretune("run", "smoke", "--jobs", "two", outputs=tmp_path / "outputs")
+    assert done.returncode == 2 and "two is refused; it must be a number" in done.stderr

@@ -142,10 +142,9 @@ def _add_run(commands) -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is refused; it must be at least 1")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is refused; it must be a number such as 1 or 2")
+    return int(text)
 
 
 def _study(given: argparse.Namespace) -> Study:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from types import UnionType
@@ -79,28 +80,40 @@ def override(raw: dict, text: str) -> None:
 
 
 def explain(file: str, error: ValidationError, root: type[BaseModel]) -> str:
-    """One complaint as one line: file, key, value, what is allowed. An unknown key explains a
-    missing one.
+    """All complaints, a line each: file, key, value, what is allowed. Of a key and what is in it
+    the first is told; what is missing, where nothing else is wrong, which may explain it.
     """
-    first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-    model, place = _at(root, first["loc"])
-    key, value = ".".join(place) or "the whole", first["input"]
+    errors, lines = error.errors(), {}
+    for one in [one for one in errors if one["type"] != "missing"] or errors:
+        model, place = _at(root, one["loc"])
+        if not any(_nested(place, other) for other in lines):
+            lines[tuple(place)] = _complaint(file, model, place, one)
+    return "\n".join(lines.values())
+
+
+def _nested(place: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether one of two places of a file lies in the other."""
+    return all(one == two for one, two in zip(place, other, strict=False))
+
+
+def _complaint(file: str, model: type[BaseModel], place: list[str], error: dict) -> str:
+    key, value = ".".join(place) or "the whole", error["input"]
     told = json.dumps(value, ensure_ascii=False) if not isinstance(value, dict) else "{...}"
-    if first["type"] == "extra_forbidden":
+    if error["type"] == "extra_forbidden":
         allowed = keys(model)
         near = difflib.get_close_matches(place[-1], allowed, 1)
         hint = f"did you mean {near[0]}? " if near else ""
         return f"{file}: {key}: unknown key; {hint}allowed: {', '.join(allowed)}"
-    if first["type"] == "missing":
+    if error["type"] == "missing":
         return f"{file}: {key}: missing; it must be given"
     hint = ""
-    if isinstance(value, str) and first["type"] in ("float_type", "int_type"):
+    if isinstance(value, str) and error["type"] in ("float_type", "int_type"):
         hint = (
             " (YAML reads it as text: write 2.0e-6, not 2e-6)"
             if "e" in value.lower()
             else " (it is text)"
         )
-    message = first["msg"].removeprefix("Value error, ")
+    message = error["msg"].removeprefix("Value error, ")
     return f"{file}: {key}: {told} is refused; {message[0].lower()}{message[1:]}{hint}"
 
 

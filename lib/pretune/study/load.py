@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from pathlib import Path
 
 import yaml
-from pydantic import (
-    ValidationError,
-)
+from pydantic import ValidationError
 
 from pretune import paths
 from pretune.errors import StudyError
@@ -17,16 +16,15 @@ from pretune.strict import explain, keys, override, read_yaml
 from pretune.study.config import PROTOCOLS, Study
 from pretune.tasks.registry import of_source
 
+ENDINGS = (".yaml", ".yml")
+
 
 def load_study(study: str, overrides: tuple[str, ...] = ()) -> Study:
     """The study of `params/<study>.yaml`, or of a YAML file; `overrides` are `a.b=value` texts.
 
     Raises StudyError, one line, for anything that is not a study.
     """
-    file = Path(study) if study.endswith((".yaml", ".yml")) else paths.PARAMS / f"{study}.yaml"
-    if not file.is_file():
-        known = ", ".join(sorted(path.stem for path in paths.PARAMS.glob("*.yaml")))
-        raise StudyError(f"{study}: no such study; known: {known}, or the path of a .yaml file")
+    file = _file(study)
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", file.stem) or file.stem in ("cache", "reference"):
         raise StudyError(
             f"{study}: a study is named by its file: small letters, digits, - and _, but not "
@@ -49,6 +47,23 @@ def load_study(study: str, overrides: tuple[str, ...] = ()) -> Study:
         )
     except ValidationError as error:
         raise StudyError(explain(shown, error, Study)) from None
+
+
+def _file(study: str) -> Path:
+    """The file of a study, which is named as the file, or given. Raises StudyError."""
+    if study.endswith(ENDINGS):
+        file = Path(study)
+    else:
+        named = (paths.PARAMS / f"{study}{ending}" for ending in ENDINGS)
+        file = next((one for one in named if one.is_file()), None)
+    if file is None or not file.is_file():
+        known = sorted(one.stem for one in paths.PARAMS.iterdir() if one.suffix in ENDINGS)
+        near = difflib.get_close_matches(Path(study).stem, known, 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise StudyError(
+            f"{study}: no such study; {hint}known: {', '.join(known)}, or the path of a .yaml file"
+        )
+    return file
 
 
 def resolved(study: Study) -> str:
