@@ -124,3 +124,17 @@ def test_the_real_list_of_olmo_1b_with_its_gap():
     ):
         revisions.by_step(there, (1000,))
     assert [(one.step, two.step) for one, two in revisions.gaps(there)] == [(117850, 330000)]
+
+
+@pytest.mark.parametrize(
+    ("name", "step"),
+    [("checkpoint-1000", 1000), ("epoch_3", 3), ("qwen-0.5b-checkpoint-20", 20), ("7", 7)],
+)
+def test_folders_are_named_as_the_trainer_names_them_or_by_one_number(name, step):
+    [found] = revisions.points([name, "runs", "logs-1-of-2"], forms=revisions.FORMS + revisions.OWN)
+    assert (found.name, found.step, found.tokens) == (name, step, None)
+
+
+def test_where_no_name_is_read_those_that_are_read_are_told():
+    with pytest.raises(RevisionError, match="names that are read: step1000, .*checkpoint-1000"):
+        revisions.points(["main", "fp32"])

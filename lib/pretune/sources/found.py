@@ -115,7 +115,8 @@ def chosen(source: Hub | Local, run: str) -> list[tuple[Revision, tuple[str, str
     """
     places = _places(source, run)
     own = "" if "{run}" in (getattr(source, "repo", None) or "") else run
-    there = revisions.points(places, source.stage, own)
+    forms = revisions.FORMS + (revisions.OWN if isinstance(source, Local) else ())
+    there = revisions.points(places, source.stage, own, forms)
     if source.count is not None:
         there = revisions.spread(there, source.count, source.spacing, source.late)
     elif source.steps != "all":
@@ -203,7 +204,8 @@ def tokens(source: Hub | Local, one: Revision) -> int:
         return one.step * source.tokens_per_step
     if one.tokens is None:
         raise RevisionError(
-            f"{one.name} does not say how many tokens it has read; give checkpoints.tokens_per_step"
+            f"{one.name} does not say how many tokens it has read; give checkpoints.tokens_per_step "
+            "(sequences of a step x their length): results are drawn over tokens"
         )
     return one.tokens * 10**9
 

@@ -8,7 +8,7 @@ is read, never computed.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,10 +18,14 @@ FORMS = (
     r"(?:stage(?P<stage>\d+)-)?(?:ingredient(?P<ingredient>\d+)-)?step-?(?P<step>\d+)"
     r"(?:-tokens(?P<tokens>\d+)B|-(?P<billions>\d+)BT)?(?:-seed-(?P<seed>[a-z0-9-]+))?",
     r"ckpt_(?P<step>\d+)",
+    r"checkpoint-(?P<step>\d+)",  # the Trainer of transformers
     r"CrystalCoder_phase(?P<stage>\d+)_checkpoint_(?P<step>\d+)",
     # one repository each: TinyLlama
     r".+-step-(?P<thousands>\d+)k(?:-token)?-(?P<amount>[\d.]+)(?P<unit>[bT])",
 )
+# how folders are named, too; a branch with one number, like `fp32`, is no checkpoint
+OWN = (r".*(?:step|checkpoint|ckpt)[-_]?(?P<step>\d+)", r"\D*(?P<step>\d+)\D*")
+READ = "step1000, step1000-tokens4B, checkpoint-1000"
 
 
 class RevisionError(LookupError):
@@ -42,11 +46,11 @@ class Revision:
     run: str = ""
 
 
-def parse(name: str) -> Revision | None:
+def parse(name: str, forms: Sequence[str] = FORMS) -> Revision | None:
     """What a branch's name says; None for a branch that is no point of a run, such as `main` or
     `fp32`.
     """
-    matches = (re.fullmatch(form, name) for form in FORMS)
+    matches = (re.fullmatch(form, name) for form in forms)
     found = next((match for match in matches if match), None)
     if found is None:
         return None
@@ -62,13 +66,18 @@ def parse(name: str) -> Revision | None:
     return Revision(name, int(step), tokens, stage, said["seed"] or ingredient)
 
 
-def points(names: Iterable[str], stage: str | None = None, run: str = "") -> list[Revision]:
+def points(
+    names: Iterable[str],
+    stage: str | None = None,
+    run: str = "",
+    forms: Sequence[str] = FORMS,
+) -> list[Revision]:
     """The branches of one run and stage in the order of steps. Without a stage: the one there is,
     else the first.
 
     Raises RevisionError where there is none, or where two branches claim one step.
     """
-    every = [found for name in names if (found := parse(name)) and found.run == run]
+    every = [found for name in names if (found := parse(name, forms)) and found.run == run]
     stages = sorted({found.stage for found in every if found.stage})
     # where there are stages, a branch without one is of the first
     first = stages[0] if stages else ""
@@ -78,7 +87,8 @@ def points(names: Iterable[str], stage: str | None = None, run: str = "") -> lis
     if not chosen:
         known = ", ".join(stages) or "none"
         raise RevisionError(
-            f"no branch holds a checkpoint of stage {wanted!r}, run {run!r}; stages: {known}"
+            f"no name is read as a checkpoint of stage {wanted!r}, run {run!r}; stages: {known}; "
+            f"names that are read: {READ}"
         )
     for one, two in zip(chosen, chosen[1:], strict=False):
         if one.step == two.step:
