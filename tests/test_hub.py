@@ -234,6 +234,15 @@ def test_fetching_has_an_hour_of_patience_and_a_list_half_a_minute(served, tmp_p
     assert slept == list(hub.PATIENCE)
 
 
+def test_without_a_network_a_user_is_told_in_seconds(monkeypatch):
+    slept = []
+    monkeypatch.setattr(hub, "time", SimpleNamespace(sleep=slept.append))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # where nothing listens
+    with pytest.raises(Outage, match="lab/tiny-olmo: .*is there a network?"):
+        hub.branches(REPO)
+    assert sum(slept) == hub.UNREACHED
+
+
 @pytest.mark.parametrize(
     ("status", "code"),
     [(404, "RevisionNotFound"), (404, "EntryNotFound"), (403, "GatedRepo"), (401, "")],

@@ -2,8 +2,8 @@
 clear refusals.
 
 Time-outs, 429 and 5xx are tried again with growing pauses, each with a line that says so: for
-half a minute where a user waits for the answer, for an hour where a run fetches unattended. What
-a break left of a download is taken up again.
+half a minute where a user waits for the answer (seconds where no connection is made), for an hour
+where a run fetches unattended. What a break left of a download is taken up again.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ TOKENIZER = MODEL[1:]
 PICKLED = ("*.bin",)  # fetched only where a study allows it
 PARQUET = "refs/convert/parquet"  # the Hub's own conversion of a dataset: CONFIG/SPLIT/NNNN.parquet
 PAUSES = (1, 2, 4, 8, 16)  # seconds before each further try, where a user waits for the answer
+UNREACHED = 3  # seconds of those after which a user is told that there is no connection at all
 PATIENCE = (1, 2, 4, 8, 16, 32, *[60] * 59)  # the same of a run: an hour
 # of the client's own library
 NETWORK = next(kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")
@@ -157,7 +158,7 @@ def _asked(repo: str, pauses: Sequence[float], ask: Callable[[], Answer]) -> Ans
     """What the Hub answers. Raises HubError, and Outage where it does not answer after all
     `pauses` (seconds) either.
     """
-    odd = 0  # answers that were not what was asked for
+    odd, waited = 0, 0.0  # answers that were not what was asked for, and seconds
     for pause in (*pauses, None):
         try:
             return ask()
@@ -174,11 +175,13 @@ def _asked(repo: str, pauses: Sequence[float], ask: Callable[[], Answer]) -> Ans
             if not _may_pass(error) or odd > len(PAUSES):
                 raise HubError(f"{repo}: {type(error).__name__}: {_line(error)}") from None
             wait = max(pause or 0, _retry_after(error))
-            if pause is None or wait > sum(pauses):
+            told_at = UNREACHED if pauses is PAUSES and _is_unreached(error) else sum(pauses)
+            if pause is None or waited >= told_at or wait > sum(pauses):
                 hint = "is there a network?" if _status(error) is None else "try again later"
                 raise Outage(f"{repo}: {type(error).__name__}: {_line(error)}; {hint}") from None
             log.warning("%s: %s; trying again in %g s", repo, _line(error), wait)
             time.sleep(wait)
+            waited += wait
     raise AssertionError("unreachable")
 
 
@@ -186,6 +189,12 @@ def _is_silent(error: Exception) -> bool:
     """Whether there was no answer, or only that there is none now."""
     network = (NETWORK, ConnectionError, TimeoutError)
     return isinstance(error, network) or isinstance(error.__cause__, network)
+
+
+def _is_unreached(error: Exception) -> bool:
+    """Whether no connection was made: no network, no such host, or nothing that listens there."""
+    kinds = {type(one).__name__ for one in (error, error.__cause__)}
+    return bool(kinds & {"ConnectError", "ConnectionError", "ConnectTimeout"})
 
 
 def _may_pass(error: Exception) -> bool:
