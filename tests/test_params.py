@@ -167,9 +167,8 @@ def test_unknown_study_and_checkpoint_name_what_is_known():
 
 def test_every_file_under_params_is_a_study():
     for study in (load_study(file.stem) for file in paths.PARAMS.glob("*.yaml")):
-        assert (
-            study.checkpoints.source == "hub" or plan_of(study).cells
-        )  # those of the Hub: test_families
+        # those of the Hub: test_families; of a user's own folder: test_new
+        assert study.checkpoints.source in ("hub", "folder") or plan_of(study).cells
 
 
 def test_resolved_shows_every_value_and_reads_back(tmp_path):
@@ -242,3 +241,10 @@ def test_a_study_is_found_by_either_ending_and_the_nearest_is_named(tmp_path, mo
 def test_a_number_of_processes_that_is_none_is_refused_in_plain_words(tmp_path):
     done = run_pretune("run", "smoke", "--jobs", "two", outputs=tmp_path / "outputs")
     assert done.returncode == 2 and "two is refused; it must be a number" in done.stderr
+
+
+def test_a_folder_without_its_root_lies_beside_the_file_that_says_it(tmp_path, monkeypatch):
+    file = write(tmp_path, "recipes:", "datasets: {source: folder, folder: rows}\nrecipes:")
+    monkeypatch.chdir("/")
+    assert load_study(file).datasets.folder == str(tmp_path / "rows")
+    assert load_study(file, ("datasets.folder=tmp",)).datasets.folder == "/tmp"

@@ -1,4 +1,4 @@
-"""The command line: `pretune plan | run | status | report | publish | checkpoints | data`.
+"""The command line: `pretune plan | run | status | report | publish | checkpoints | new | data`.
 
 Exit codes: 0 all done, 1 something failed and is listed, 2 the study or the call is not
 possible, 130 interrupted.
@@ -12,6 +12,7 @@ import argparse
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import time
@@ -99,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     said = "list what a repository of the Hub has, with tokens and gaps"
     _add(commands, _checkpoints, said, study=False).add_argument("repo", help="owner/name")
+    _add_new(commands)
     said = "render every study kept in outputs/reference as one site"
     publish = _add(commands, _publish, said, study=False)
     publish.add_argument("folder", type=Path, help="where to")
@@ -120,6 +122,26 @@ def _add(commands, command: Callable, said: str, study: bool = True) -> argparse
             help="override one value, for example tuning.seeds=3; may be given often",
         )
     return parser
+
+
+def _add_new(commands) -> None:
+    said = "write params/NAME.yaml for checkpoints of your own, or of the Hub"
+    new = _add(commands, _new, said, study=False)
+    new.add_argument(
+        "study", help="of the study, and so of its file under params/; or the path of a .yaml file"
+    )
+    where = new.add_mutually_exclusive_group(required=True)
+    where.add_argument("--folder", help="a folder of this machine, with one for each checkpoint")
+    where.add_argument(
+        "--repo", type=_repository, help="owner/name on the Hub, with a branch for each checkpoint"
+    )
+    new.add_argument(
+        "--tokens-per-step",
+        type=_positive,
+        metavar="N",
+        help="sequences of a step x their length, where the names do not say tokens",
+    )
+    new.add_argument("--rows", metavar="FOLDER", help="datasets from here (default: the Hub)")
 
 
 def _add_run(commands) -> None:
@@ -145,6 +167,12 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is refused; it must be a number such as 1 or 2")
     return int(text)
+
+
+def _repository(text: str) -> str:
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", text):
+        raise argparse.ArgumentTypeError(f"{text} is refused; it must be owner/name")
+    return text
 
 
 def _study(given: argparse.Namespace) -> Study:
@@ -265,6 +293,20 @@ def _checkpoints(given: argparse.Namespace) -> int:
     from pretune.sources import hub, revisions
 
     print(*revisions.listed(hub.branches(given.repo)), sep="\n")
+    return 0
+
+
+def _new(given: argparse.Namespace) -> int:
+    from pretune.plan import new
+    from pretune.study.sources import Hub, Local
+
+    about = {"steps": "all", "tokens_per_step": given.tokens_per_step}
+    if given.folder:
+        source = Local(source="folder", folder=given.folder, **about)
+    else:
+        source = Hub(source="hub", repo=given.repo, **about)
+    file, seen = new.write(given.study, source, given.rows)
+    print(f"{file}: {seen}\nnext: pretune plan {given.study}, then: pretune run {given.study}")
     return 0
 
 

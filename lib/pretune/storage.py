@@ -140,3 +140,9 @@ def listing(folder: Path) -> list[tuple[str, int]]:
         for path in folder.rglob("*")
         if path.is_file()
     )
+
+
+def file_of(stem: Path) -> Path | None:
+    """The file with rows under a name without ending; None where there is none, or an empty one."""
+    there = (stem.with_name(f"{stem.name}{ending}") for ending in (".parquet", ".jsonl"))
+    return next((file for file in there if file.is_file() and file.stat().st_size), None)

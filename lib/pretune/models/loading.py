@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import textwrap
 from pathlib import Path
 
 import torch
@@ -83,7 +84,14 @@ def check(folder: Path, point: Checkpoint) -> str:
         raise CheckpointError(
             f"{point.name}: {outside} leads out of {folder.parent}; put the file itself there"
         )
-    model, tokenizer = _loaded(folder), AutoTokenizer.from_pretrained(folder)
+    model = _loaded(folder)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{point.name}: no tokenizer can be read beside its weights, where "
+            f"tokenizer.save_pretrained puts it: {textwrap.shorten(str(error), 160)}"
+        ) from None
     _hold_to_its_word(model, folder)
     if (said := dropout(folder)) != "none":
         log.warning("%s: dropout is %s", point.name, said)

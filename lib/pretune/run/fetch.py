@@ -95,7 +95,7 @@ def fetch_data(
         report(f"fetching {place}", done / len(wanted))
         if not entries:
             _copy(data, place, folder)
-        elif not datasets.file_of(folder / place):
+        elif not storage.file_of(folder / place):
             _fetch_split(study, entries[name], split, folder / f"{place}.parquet")
 
 

@@ -97,18 +97,12 @@ def _needed(study: Study) -> list[str]:
     return list(chain.from_iterable(places(study, name) for name in used(study)))
 
 
-def file_of(stem: Path) -> Path | None:
-    """The file with rows under a name without ending; None where there is none, or an empty one."""
-    there = (stem.with_name(f"{stem.name}{ending}") for ending in (".parquet", ".jsonl"))
-    return next((file for file in there if file.is_file() and file.stat().st_size), None)
-
-
 def source(data: FolderData, place: str) -> tuple[Path, slice] | None:
     """The file of the user's folder that a split is taken from, and which of its lines; None
     where there is none.
     """
     found = re.fullmatch(STAND_IN, data.stand_ins.get(place, place))
-    file = file_of(Path(data.folder) / found[1]) if found else None
+    file = storage.file_of(Path(data.folder) / found[1]) if found else None
     if file is None:
         return None
     first, end = (int(part) if part else None for part in found.groups()[1:])
@@ -155,7 +149,7 @@ def are_ready(study: Study) -> bool:
     folder = data_folder(study)
     if isinstance(study.datasets, MicroworldData):
         return folder.is_dir()
-    if not all(file_of(folder / place) for place in _needed(study)):
+    if not all(storage.file_of(folder / place) for place in _needed(study)):
         return False
     return _noted(study).is_file() and json.loads(_noted(study).read_text()) == _mark(study)
 
@@ -174,7 +168,7 @@ def _mark(study: Study) -> str:
     and what is asked of them.
     """
     folder = data_folder(study)
-    files = [file_of(folder / place) for place in _needed(study)]
+    files = [storage.file_of(folder / place) for place in _needed(study)]
     times = [(str(file), file.stat().st_mtime_ns) for file in files if file]
     asked = [study.probing.model_dump(), study.protocol.model_dump()]
     tuned = [

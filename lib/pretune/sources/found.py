@@ -53,7 +53,8 @@ def _listed(study: Study) -> dict:
             there = chosen(source, run)
             found += [_entry(source, known, number, one, *place) for one, place in there]
         _refuse_twins(source, found)
-        now = {"asked": asked, "checkpoints": found, "config": _config(source, found[0])}
+        settings = config(source, found[0]["repo"], found[0]["commit"])
+        now = {"asked": asked, "checkpoints": found, "config": settings}
     except RevisionError as error:
         raise study.refuse(
             "checkpoints", asked.get("repo") or asked.get("folder") or "repos", str(error)
@@ -181,17 +182,16 @@ def _files(source: Hub | Local, repo: str, commit: str) -> dict[str, int]:
     return hub.files(repo, commit, hub.MODEL + hub.PICKLED)
 
 
-def _config(source: Hub | Local, first: dict) -> dict:
-    """The configuration of the model, which costs are reckoned from. Raises RevisionError where
-    it cannot be read.
+def config(source: Hub | Local, repo: str, commit: str) -> dict:
+    """The configuration of a model, which costs are reckoned from. Raises RevisionError where it
+    cannot be read.
     """
-    repo, commit = first["repo"], first["commit"]
     try:
         if isinstance(source, Local):
             return json.loads((Path(repo) / "config.json").read_text())
         return hub.config(repo, commit)
     except (OSError, ValueError) as error:
-        raise RevisionError(f"{first['name']}: its config.json cannot be read: {error}") from None
+        raise RevisionError(f"{repo}: its config.json cannot be read: {error}") from None
 
 
 def tokens(source: Hub | Local, one: Revision) -> int:
@@ -204,8 +204,9 @@ def tokens(source: Hub | Local, one: Revision) -> int:
         return one.step * source.tokens_per_step
     if one.tokens is None:
         raise RevisionError(
-            f"{one.name} does not say how many tokens it has read; give checkpoints.tokens_per_step "
-            "(sequences of a step x their length): results are drawn over tokens"
+            f"{one.name} does not say how many tokens it has read; give "
+            "checkpoints.tokens_per_step (sequences of a step x their length): results are drawn "
+            "over tokens"
         )
     return one.tokens * 10**9
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from pretune import paths
+from pretune import paths, storage
 from pretune.errors import StudyError
 from pretune.strict import explain, keys, override, read_yaml
 from pretune.study.config import PROTOCOLS, Study
-from pretune.tasks.registry import of_source
+from pretune.tasks.registry import REGISTRY, of_source
 
 ENDINGS = (".yaml", ".yml")
 
@@ -25,11 +25,7 @@ def load_study(study: str, overrides: tuple[str, ...] = ()) -> Study:
     Raises StudyError, one line, for anything that is not a study.
     """
     file = _file(study)
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", file.stem) or file.stem in ("cache", "reference"):
-        raise StudyError(
-            f"{study}: a study is named by its file: small letters, digits, - and _, but not "
-            "cache or reference"
-        )
+    check_name(file.stem)
     shown = str(file.relative_to(paths.ROOT)) if file.is_relative_to(paths.ROOT) else str(file)
     raw = read_yaml(file, shown)
     if not isinstance(raw, dict):
@@ -37,9 +33,11 @@ def load_study(study: str, overrides: tuple[str, ...] = ()) -> Study:
             f"{shown}: must be keys and values, allowed keys: {', '.join(keys(Study))}"
         )
     _name_protocol(raw)
+    _anchor(raw, file.parent)
     for text in overrides:
         override(raw, text)
         _name_protocol(raw)
+    _anchor(raw, Path.cwd())
     _fill_datasets(raw)
     try:
         return Study.model_validate_json(
@@ -47,6 +45,15 @@ def load_study(study: str, overrides: tuple[str, ...] = ()) -> Study:
         )
     except ValidationError as error:
         raise StudyError(explain(shown, error, Study)) from None
+
+
+def check_name(name: str) -> None:
+    """Raises StudyError for what cannot be the name of a study, and so of a folder."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name) or name in ("cache", "reference"):
+        raise StudyError(
+            f"{name}: a study is named by its file: small letters, digits, - and _, but not "
+            "cache or reference"
+        )
 
 
 def _file(study: str) -> Path:
@@ -71,9 +78,20 @@ def resolved(study: Study) -> str:
     return yaml.safe_dump(json.loads(study.model_dump_json()), sort_keys=False, allow_unicode=True)
 
 
+def _anchor(raw: dict, place: Path) -> None:
+    """A folder that is said without its root lies in `place`, wherever a study is read from: in
+    that of its file, or where an override was typed.
+    """
+    points = raw.get("checkpoints")
+    several = points.values() if isinstance(points, dict) and "source" not in points else [points]
+    for source in (*several, raw.get("datasets")):
+        if isinstance(source, dict) and isinstance(source.get("folder"), str):
+            source["folder"] = str((place / source["folder"]).resolve())
+
+
 def _fill_datasets(raw: dict) -> None:
     """Where a file says nothing of datasets, they come from where the checkpoints do (of several
-    models, those of the first), and all of that source are scored.
+    models, those of the first), and all of that source are scored, or all that a folder holds.
     """
     points = raw.get("checkpoints")
     if isinstance(points, dict) and "source" not in points:
@@ -83,7 +101,18 @@ def _fill_datasets(raw: dict) -> None:
         raw |= {"datasets": same} if same.get("source") in ("microworld", "tables", "hub") else {}
     probing, data = raw.get("probing"), raw.get("datasets")
     if isinstance(probing, dict) and isinstance(data, dict) and "datasets" not in probing:
-        raw["probing"] = probing | {"datasets": of_source(data.get("source"))}
+        there = [name for name in of_source(data.get("source")) if is_held(data, name)]
+        raw["probing"] = probing | {"datasets": there}
+
+
+def is_held(data: dict, name: str) -> bool:
+    """Whether a folder of rows has those of a dataset, or others in their place."""
+    if data.get("source") != "folder":
+        return True
+    held, dataset = Path(str(data.get("folder"))), REGISTRY[name]
+    places = {f"{dataset.folder}/{split}" for split in (dataset.train, dataset.evaluation)}
+    instead = data.get("stand_ins") or {}
+    return all(place in instead or storage.file_of(held / place) for place in places)
 
 
 def _name_protocol(raw: dict) -> None:
