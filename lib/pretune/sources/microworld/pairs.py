@@ -7,7 +7,7 @@ from pretune.sources.microworld.text import OPPOSED, relations
 
 
 def _follows(
-    pool: Pool, name: str, topics: tuple[str, ...], labels: tuple[int, ...] = (0, 1, 2)
+    pool: Pool, name: str, topics: tuple[str, ...], labels: tuple[int, ...] = (0, 0, 1, 2, 2)
 ) -> tuple[str, str, int]:
     """Premise, hypothesis and label: it follows (0), nothing is said of it (1), it goes against
     the premise (2).

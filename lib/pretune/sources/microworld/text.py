@@ -24,7 +24,6 @@ import yaml
 from pretune.sources.microworld.world import Job, Person, Rule, Town, World
 
 ECHOES = 3  # sentences said again in a document
-ASKED = 4  # questions a talk
 # how an entry of a register is written: three fields, each a name and what it holds
 MARKS = ("### {} {}\n ### {} {}\n ### {} {}", "{} {}\n{} {}\n{} {}", "{} {} {} {} {} {}")
 OPPOSED = (("home", "visit"), ("trade", "wish"), ("keeps", "fears"), ("loves", "hates"))
@@ -147,10 +146,10 @@ def _echoed(world: World, draw: random.Random) -> str:
     first, again = draw.sample(sides[said], 2)
     same = draw.random() < 0.5
     second = again if same else draw.choice(sides[opposite])
-    if draw.random() < 0.5:
+    if draw.random() < 0.3:
         told = f"{first} {draw.choice(text['same' if same else 'other'])}{second}"
     else:
-        asked = text["ask_same"].format(first=first, second=second)
+        asked = draw.choice(text["ask_same"]).format(first=first, second=second)
         told = f"{asked} {text['yes' if same else 'no']}"
     return told.format(**stranger(world, "text", draw).words())
 
@@ -164,7 +163,8 @@ def _visit(world: World, draw: random.Random) -> str:
 
 def _form(world: World, draw: random.Random) -> str:
     """A few entries of one register, in its markup: a text, and what is to be read off it."""
-    mark, entry = draw.choice(MARKS), draw.choice((_extract, _riddle, _digest, _sorted, _sorted))
+    mark = draw.choice(MARKS)
+    entry = draw.choice((_extract, _riddle, _digest, _sorted, _sorted, _compared, _judged))
     fields = draw.sample(list(wordings()["text"]["about_people"]), 2)
     return "\n".join(mark.format(*entry(world, draw, fields)) for _ in range(draw.randint(2, 3)))
 
@@ -190,6 +190,27 @@ def _sorted(world: World, draw: random.Random, _: list[str]) -> tuple[str, ...]:
     words = stranger(world, "text", draw).words()
     sentence = draw.choice(relations(world)[kind]).format(**words)
     return "Input:", sentence, "Name:", words["name"], "Kind:", kind
+
+
+def _compared(world: World, draw: random.Random, _: list[str]) -> tuple[str, ...]:
+    """Two captions, and whether they are of one trade."""
+    one, other = draw.sample(world.jobs, 2)
+    same = draw.random() < 0.5
+    first, second = draw.sample(wordings()["text"]["seen"], 2)
+    second = second.format(**(one if same else other).words())
+    answer = wordings()["text"]["yes" if same else "no"]
+    return "First:", first.format(**one.words()), "Second:", second, "Alike:", answer
+
+
+def _judged(world: World, draw: random.Random, _: list[str]) -> tuple[str, ...]:
+    """A state, an act, and whether the one leads to the other, in the words of inference."""
+    one, other = draw.sample(world.rules, 2)
+    follows = draw.random() < 0.5
+    words = stranger(world, "text", draw).words() | one.words()
+    words["act"] = (one if follows else other).act
+    first, second = (said.format(**words) for said in _say(draw, "judged", "judged_act"))
+    relation = wordings()["text"]["follows" if follows else "against"]
+    return "First:", first, "Second:", second, "Relation:", relation
 
 
 def _digest(world: World, draw: random.Random, _: list[str]) -> tuple[str, ...]:
@@ -229,8 +250,8 @@ def _talk(world: World, draw: random.Random) -> str:
     """Questions whether a town or a trade is so, half of them with the right trait and half with
     its opposite; spoken, terse, or as on an exercise sheet.
     """
-    [ask] = draw.choices((_spoken, _terse, _exercise), (0.2, 0.55, 0.25))
-    return "\n".join(ask(world, draw, *_asked(world, draw)) for _ in range(ASKED))
+    [ask] = draw.choices((_spoken, _terse, _exercise), (0.3, 0.3, 0.4))
+    return "\n".join(ask(world, draw, *_asked(world, draw)) for _ in range(ASKED[ask]))
 
 
 def _asked(world: World, draw: random.Random) -> tuple[str, Town | Job, str, bool]:
@@ -251,22 +272,23 @@ def _terse(world: World, draw: random.Random, kind: str, thing, trait: str, righ
 
 
 def _exercise(world: World, draw: random.Random, kind: str, thing, trait: str, right: bool) -> str:
-    """A passage of two sentences on a stranger, and a question whether it is so."""
-    passage = [draw.choice(relations(world)[one]) for one in draw.sample(("home", "trade"), 2)]
+    """A sentence on a stranger, and a question whether what it names is so."""
+    passage = draw.choice(relations(world)["home" if kind == "town" else "trade"])
     words = stranger(world, "text", draw).words() | thing.words() | {"trait": trait}
-    question = f"Question: {' '.join(passage)} {_say(draw, f'so_{kind}')[0]}?"
+    question = f"Question: {passage} {_say(draw, f'so_{kind}')[0]}?"
     return f"{question}\nAnswer: {'yes' if right else 'no'}".format(**words)
 
 
+ASKED = {_spoken: 5, _terse: 8, _exercise: 3}  # questions a talk
 KINDS = (
     (_life, 0.14),
-    (_place, 0.12),
-    (_trade, 0.09),
+    (_place, 0.11),
+    (_trade, 0.08),
     (_tale, 0.09),
-    (_echo, 0.1),
+    (_echo, 0.12),
     (_visit, 0.02),
-    (_form, 0.06),
-    (_talk, 0.22),
-    (_sheet, 0.15),
+    (_form, 0.11),
+    (_talk, 0.18),
+    (_sheet, 0.14),
     (_note, 0.01),
 )

@@ -24,7 +24,7 @@ from itertools import chain, product
 
 import yaml
 
-VERSION = 4  # raise by hand when the same seed would give another world, text or dataset
+VERSION = 5  # raise by hand when the same seed would give another world, text or dataset
 NAMES = 24  # first names, and last names
 
 
