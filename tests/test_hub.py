@@ -26,7 +26,7 @@ from pretune import paths, records
 from pretune.errors import HubError, Outage, RunError, StudyError
 from pretune.models import loading
 from pretune.models.checkpoint import weights_checksum
-from pretune.run import fetch, queue, status, validate
+from pretune.run import fetch, prepare, queue, status
 from pretune.run.outcome import alone
 from pretune.sources import cache, found, hub
 from pretune.sources.checkpoints import checkpoints
@@ -586,9 +586,9 @@ def test_a_study_of_the_hub_writes_in_its_outputs_only(smoke, tmp_path):
 
 def test_a_tokenizer_is_fetched_once(served, tmp_path):
     own = study(tmp_path, steps=[10, 20])
-    validate.tokenizer_of(own, None)
+    prepare.tokenizer_of(own, None)
     before = len(served.asked)
-    assert validate.tokenizer_of(own, None)[1] == 256 and len(served.asked) == before
+    assert prepare.tokenizer_of(own, None)[1] == 256 and len(served.asked) == before
 
 
 def test_a_damaged_checkpoint_is_fetched_again_where_one_fits(of_smoke, tmp_path):

@@ -278,7 +278,7 @@ def _data(given: argparse.Namespace) -> int:
     study = _study(given)
     check_names(study)
     prepare.fetch_data(study)
-    found = validate.table(study, *validate.tokenizer_of(study, given.tokenizer))
+    found = validate.table(study, *prepare.tokenizer_of(study, given.tokenizer))
     print(found.to_string(index=False))
     for heading, text in validate.rendered(study):
         short = text if len(text) <= SHOWN else f"{text[: SHOWN // 2]} [...] {text[-SHOWN // 2 :]}"

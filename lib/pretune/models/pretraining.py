@@ -43,9 +43,7 @@ def pretrain(
     `documents` gives the text anew at each call, `run` is the seed of the initialisation. Two
     calls on one machine leave identical weights.
     """
-    tokenizer = train_tokenizer(
-        itertools.islice(documents(), TOKENIZER_DOCUMENTS), settings.architecture.vocabulary
-    )
+    tokenizer = tokenizer_of(documents(), settings)
     rows = text_rows(documents(), tokenizer, settings.length, steps[-1] * settings.batch_size)
     model = new_model(settings.architecture, tokenizer, run).to(training.pick_device())
     if 0 in steps:
@@ -79,6 +77,12 @@ def _branches(steps: tuple[int, ...], settings: Pretraining, folder: Path) -> li
     if not settings.cooldown:
         return []
     return [step for step in steps if step and not (folder / f"step-{step}").exists()]
+
+
+def tokenizer_of(documents: Iterator[str], settings: Pretraining) -> PreTrainedTokenizerFast:
+    """The tokenizer of a run on these documents, of which the first ones train it."""
+    first = itertools.islice(documents, TOKENIZER_DOCUMENTS)
+    return train_tokenizer(first, settings.architecture.vocabulary)
 
 
 def train_tokenizer(documents: Iterator[str], vocabulary: int) -> PreTrainedTokenizerFast:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from pretune import storage
 from pretune.errors import StudyError
 from pretune.models import memory, pretraining
 from pretune.models.checkpoint import Checkpoint
 from pretune.run import fetch, validate
-from pretune.sources import checkpoints, corpus, datasets
+from pretune.sources import checkpoints, corpus, datasets, hub
+from pretune.sources.found import pinned
 from pretune.sources.microworld.datasets import write_datasets
 from pretune.sources.microworld.text import documents
 from pretune.sources.microworld.world import World, make_world
 from pretune.study.config import Study
-from pretune.study.sources import Corpus, Found, MicroworldData
+from pretune.study.sources import Corpus, Found, Hub, Microworld, MicroworldData
 from pretune.study.sources import World as WorldSize
 
 Report = Callable[[str, float], None]  # what is being done, and the share of the whole that is done
@@ -70,12 +73,8 @@ def _pretrain(study: Study, lacking: list[Checkpoint], report: Report) -> None:
     for point in lacking:
         # what is there without its notes is nothing, and would be kept
         storage.set_aside(point.folder)
-    if isinstance(saved, Corpus):
-        text = partial(corpus.documents, Path(saved.folder))
-    else:
-        text = partial(documents, _world(saved.world), run)
     pretraining.pretrain(
-        text,
+        _text(saved, run),
         saved.steps,
         saved.pretraining,
         lacking[0].folder.parent,
@@ -84,6 +83,44 @@ def _pretrain(study: Study, lacking: list[Checkpoint], report: Report) -> None:
             f"pre-training, step {step.step} of {total}, loss {step.loss:.2f}", step.step / total
         ),
     )
+
+
+def _text(saved: Corpus | Microworld, run: int) -> Callable[[], Iterator[str]]:
+    """What gives the documents of a run, anew at each call."""
+    if isinstance(saved, Corpus):
+        return partial(corpus.documents, Path(saved.folder))
+    return partial(documents, _world(saved.world), run)
+
+
+def tokenizer_of(study: Study, folder: str | None) -> tuple[PreTrainedTokenizerBase, int]:
+    """Tokenizer and context of the study's (first) model, or of one in `folder`. Of a model that
+    is pre-trained here the tokenizer is trained anew, which takes seconds.
+
+    Raises StudyError where `folder` holds none; HubError.
+    """
+    model, source = next(iter(study.models.items()))
+    if folder is None and isinstance(source, Corpus | Microworld):
+        text = _text(source, source.runs[0])()
+        tokenizer = pretraining.tokenizer_of(text, source.pretraining)
+        return tokenizer, source.pretraining.architecture.context
+    if folder is None and isinstance(source, Hub):
+        first = pinned(study.of(model))["checkpoints"][0]
+        folder = hub.small(first["repo"], first["commit"], "tokenizers", hub.TOKENIZER)
+    elif folder is None:
+        folder = checkpoints.checkpoints(study)[0].folder
+    # as the name of a repository it would be fetched, into a cache that is not ours
+    if not Path(folder).is_dir():
+        raise StudyError(
+            f"--tokenizer {folder}: it must be a folder with the files of a model's tokenizer"
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        return tokenizer, AutoConfig.from_pretrained(folder).max_position_embeddings
+    except (OSError, ValueError, AttributeError) as error:
+        said = str(error).partition("\n")[0]
+        raise StudyError(
+            f"{folder} holds no tokenizer with a config.json that can be read: {said}"
+        ) from None
 
 
 def _world(size: WorldSize) -> World:

@@ -16,16 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from transformers import AutoConfig, AutoTokenizer
 
-from pretune.errors import RunError, StudyError
 from pretune.plan import lengths
 from pretune.recipes import sft
-from pretune.sources import checkpoints, datasets, hub
+from pretune.sources import datasets
 from pretune.sources.datasets import evaluation_split
-from pretune.sources.found import pinned
 from pretune.study.config import Study
-from pretune.study.sources import Hub
 from pretune.tasks import prompts, rows
 from pretune.tasks.example import FORMATS, Example, HiddenLabel, RowError
 from pretune.tasks.registry import REGISTRY, RESERVE, Dataset
@@ -33,38 +29,6 @@ from pretune.tasks.registry import REGISTRY, RESERVE, Dataset
 LOOKED_AT = 500  # rows of a split that are read for faults and lengths
 SHOTS = (0, 1, 2, 4)
 TWICE = 0.01  # share of items that may stand in the train split too
-
-
-def tokenizer_of(study: Study, folder: str | None):
-    """Tokenizer and context of the study's (first) model, or of one in `folder`.
-
-    Raises RunError where the model is not made yet, StudyError where `folder` holds none.
-    """
-    model = next(iter(study.models))
-    if folder is None and isinstance(study.models[model], Hub):
-        first = pinned(study.of(model))["checkpoints"][0]
-        folder = hub.small(first["repo"], first["commit"], "tokenizers", hub.TOKENIZER)
-    elif folder is None:
-        there = (point.folder for point in checkpoints.checkpoints(study) if point.folder.is_dir())
-        folder = next(there, None)
-    if folder is None:
-        raise RunError(
-            f"the tokenizer of {study.name} is made with its checkpoints: pretune run "
-            f"{study.name}, or give one: --tokenizer FOLDER"
-        )
-    # as the name of a repository it would be fetched, into a cache that is not ours
-    if not Path(folder).is_dir():
-        raise StudyError(
-            f"--tokenizer {folder}: it must be a folder with the files of a model's tokenizer"
-        )
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        return tokenizer, AutoConfig.from_pretrained(folder).max_position_embeddings
-    except (OSError, ValueError, AttributeError) as error:
-        said = str(error).partition("\n")[0]
-        raise StudyError(
-            f"{folder} holds no tokenizer with a config.json that can be read: {said}"
-        ) from None
 
 
 def table(study: Study, tokenizer, context: int) -> pd.DataFrame:
