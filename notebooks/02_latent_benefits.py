@@ -126,8 +126,9 @@ if page.is_whole:
 #
 # A rate that is too high for a late checkpoint, or too low for an early one, can make or hide a
 # benefit. The difference in differences at each rate of the grid follows (last checkpoint of the
-# grid against its first, one seed of each run, interval over items; the star marks the rate that was
-# chosen on rows of the train split that nothing was tuned on). Empty where the study has no grid.
+# grid against its first, one seed of each run, interval over items; the star marks the rate that
+# was chosen on rows of the train split that nothing was tuned on). Empty where the study has no
+# grid.
 
 # %%
 if page.is_whole:
