@@ -192,7 +192,7 @@ def test_2b_is_the_difference_of_changes_and_asked_of_equally_many_examples(tune
     assert (
         unlike.verdict == "not asked"
         and "ARC-Easy (microworld) 200" in unlike.why
-        and "800" in unlike.why
+        and "1,500" in unlike.why
     )
 
 

@@ -58,8 +58,8 @@ def test_limits_are_those_of_the_study(study, words, never):
 
 def test_examples_that_differ_are_told():
     assert prose.tuned(of("control")) == (
-        "Every recipe tunes a checkpoint on 800 examples, with the same hyper-parameters at every "
-        "checkpoint."
+        "Every recipe tunes a checkpoint on 1,500 examples, with the same hyper-parameters at "
+        "every checkpoint."
     )
     unlike = prose.tuned(of("olmo-1b"))
     assert unlike.startswith("Recipes tune a checkpoint on 4,000 examples (`instruct` on 16,000)")
