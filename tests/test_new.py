@@ -8,7 +8,10 @@ import torch
 
 from conftest import run_here
 from pretune import paths
+from pretune.models import loading
+from pretune.models.checkpoint import Checkpoint
 from pretune.sources.datasets import data_folder
+from pretune.study.load import load_study
 from small_models import small
 
 STEP = ("--tokens-per-step", "4096")
@@ -28,12 +31,43 @@ def mine(tmp_path, tokenizer, monkeypatch):
     return tmp_path
 
 
-def test_the_example_is_what_is_written_for_three_folders(mine):
-    done = run_here("new", "own-model.yaml", "--folder", "checkpoints", *STEP)
+def test_the_example_is_what_is_written_for_three_folders(mine, monkeypatch):
+    example = (paths.PARAMS / "own-model.yaml").read_text()
+    monkeypatch.setattr(paths, "PARAMS", mine)
+    done = run_here("new", "own-model", "--folder", "checkpoints", *STEP)
     assert done.returncode == 0, done.stderr
     assert "3 checkpoints of llama: steps 1,000 to 3,000" in done.stdout
-    example = (paths.PARAMS / "own-model.yaml").read_text()
     assert (mine / "own-model.yaml").read_text().replace(str(mine), "/data") == example
+
+
+def test_a_folder_of_any_name_is_written_so_that_it_is_read(mine):
+    folder = mine / "my: run, #1 {x}"
+    (mine / "checkpoints").rename(folder)
+    done = run_here("new", "own.yaml", "--folder", str(folder), *STEP)
+    assert done.returncode == 0, done.stderr
+    assert load_study("own.yaml").checkpoints.folder == str(folder)
+
+
+def test_what_a_folder_of_rows_holds_is_scored_and_tuned_on(mine):
+    for place in ("mnli/train", "mnli/validation_matched", "rte/train", "paws/train"):
+        (mine / "rows" / place).parent.mkdir(parents=True, exist_ok=True)
+        (mine / "rows" / f"{place}.jsonl").write_text("{}\n")
+    done = run_here("new", "own.yaml", "--folder", "checkpoints", *STEP, "--rows", "rows")
+    assert done.returncode == 0, done.stderr
+    own = load_study("own.yaml")
+    assert own.probing.datasets == ("mnli",) and list(own.recipes) == ["base", "mnli"]
+
+
+def test_a_checkpoint_without_its_tokenizer_is_refused_in_one_line(mine):
+    folder = mine / "checkpoints" / "checkpoint-1000"
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+    point = Checkpoint("step-1000", 0, "pretraining", 1000, 1, "0", folder, late=False)
+    with pytest.raises(
+        loading.CheckpointError, match="step-1000: no tokenizer can be read"
+    ) as told:
+        loading.check(folder, point)
+    assert len(str(told.value).splitlines()) == 1
 
 
 def test_two_commands_lead_from_folders_to_pages(mine, smoke):
@@ -57,6 +91,7 @@ def test_two_commands_lead_from_folders_to_pages(mine, smoke):
         (("own.yaml", "--folder", "checkpoints"), "checkpoint-1000 does not say .*--tokens-per-st"),
         (("own.yaml", "--folder", "checkpoints/checkpoint-1000"), "names that are read: step1000"),
         (("smoke", "--folder", "checkpoints"), "smoke.yaml exists"),
+        (("own.yaml", "--folder", "checkpoints", *STEP, "--rows", "."), "no dataset is there"),
     ],
 )
 def test_what_cannot_be_begun_is_one_line(mine, words, said):

@@ -131,7 +131,9 @@ def _add_new(commands) -> None:
         "study", help="of the study, and so of its file under params/; or the path of a .yaml file"
     )
     where = new.add_mutually_exclusive_group(required=True)
-    where.add_argument("--folder", help="a folder of this machine, with one for each checkpoint")
+    where.add_argument(
+        "--folder", type=_whole, help="a folder of this machine, with one for each checkpoint"
+    )
     where.add_argument(
         "--repo", type=_repository, help="owner/name on the Hub, with a branch for each checkpoint"
     )
@@ -141,7 +143,9 @@ def _add_new(commands) -> None:
         metavar="N",
         help="sequences of a step x their length, where the names do not say tokens",
     )
-    new.add_argument("--rows", metavar="FOLDER", help="datasets from here (default: the Hub)")
+    new.add_argument(
+        "--rows", type=_whole, metavar="FOLDER", help="datasets from here (default: the Hub)"
+    )
 
 
 def _add_run(commands) -> None:
@@ -167,6 +171,11 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is refused; it must be a number such as 1 or 2")
     return int(text)
+
+
+def _whole(folder: str) -> str:
+    """A folder as it is found from anywhere."""
+    return str(Path(folder).resolve())
 
 
 def _repository(text: str) -> str:

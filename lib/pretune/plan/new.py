@@ -55,15 +55,17 @@ def write(study: str, source: Hub | Local, rows: str | None = None) -> tuple[Pat
     for folder in (getattr(source, "folder", None), rows):
         if folder and not Path(folder).is_dir():
             raise StudyError(f"{folder}: no such folder")
-    data = {"source": "folder", "folder": _whole(rows)} if rows else {"source": "hub"}
+    data = {"source": "folder", "folder": rows} if rows else {"source": "hub"}
     about, seen = _about(source)
     tuned = [name for name in TUNED if is_held(data, name)]
+    if not tuned:
+        raise StudyError(f"{rows}: no dataset is there as <dataset>/<split>.jsonl or .parquet")
     text = FILE.substitute(
         about,
         name=file.stem,
         study=study,
         seen=seen,
-        datasets=json.dumps(data).replace('"', ""),
+        datasets=f"{{source: folder, folder: {json.dumps(rows)}}}" if rows else "{source: hub}",
         recipes="\n".join(f"  {name}: {{dataset: {name}}}" for name in tuned),
     )
     file.write_text(text, encoding="utf-8")
@@ -74,7 +76,6 @@ def _about(source: Hub | Local) -> tuple[dict[str, object], str]:
     """What a file says of the checkpoints, and what was found, as a sentence."""
     key = "folder" if isinstance(source, Local) else "repo"
     place, size = getattr(source, key), source.tokens_per_step
-    place = _whole(place) if key == "folder" else place
     try:
         there = found.chosen(source, "")
         seen = _seen([one for one, _ in there], source, found.config(source, *there[0][1]))
@@ -83,15 +84,11 @@ def _about(source: Hub | Local) -> tuple[dict[str, object], str]:
         raise StudyError(f"{place}: {said}") from None
     return {
         "source": source.source,
-        "place": f"{key}: {place}",
+        "place": f"{key}: {json.dumps(place)}",
         "which": "steps: all" if len(there) <= MOST else f"count: {MOST}  # of {len(there)}",
         "late": 3 if len(there) > 5 else 1,
         "tokens": f"tokens_per_step: {size}" if size else "# tokens are said by the names",
     }, seen
-
-
-def _whole(folder: str) -> str:
-    return str(Path(folder).resolve())
 
 
 def _seen(there: list[Revision], source: Hub | Local, settings: dict) -> str:

@@ -1,8 +1,8 @@
 """The shape of a study: what a file under `params/` may say, checked, frozen, and printed as
 resolved.
 
-- A file is YAML, read strictly (module `strict`): whatever is not a study is refused in one line
-  that names the file, the key, the value and what is allowed.
+- A file is YAML, read strictly (module `strict`): whatever is not a study is refused, each
+  fault in a line that names the file, the key, the value and what is allowed.
 - This module knows no dataset and no checkpoint; `plan.check` holds a study against those.
 """
 

@@ -22,7 +22,7 @@ ENDINGS = (".yaml", ".yml")
 def load_study(study: str, overrides: tuple[str, ...] = ()) -> Study:
     """The study of `params/<study>.yaml`, or of a YAML file; `overrides` are `a.b=value` texts.
 
-    Raises StudyError, one line, for anything that is not a study.
+    Raises StudyError, a line for each fault, for anything that is not a study.
     """
     file = _file(study)
     check_name(file.stem)
@@ -110,8 +110,8 @@ def is_held(data: dict, name: str) -> bool:
     if data.get("source") != "folder":
         return True
     held, dataset = Path(str(data.get("folder"))), REGISTRY[name]
-    places = {f"{dataset.folder}/{split}" for split in (dataset.train, dataset.evaluation)}
     instead = data.get("stand_ins") or {}
+    places = (f"{dataset.folder}/{split}" for split in (dataset.train, dataset.evaluation))
     return all(place in instead or storage.file_of(held / place) for place in places)
 
 

@@ -133,6 +133,10 @@ def _told(world: World, draw: random.Random, rule: Rule) -> str:
     return " ".join(one for one in told if one).format(**words)
 
 
+def _answer(right: bool) -> str:
+    return "yes" if right else "no"
+
+
 def _echo(world: World, draw: random.Random) -> str:
     return "\n".join(_echoed(world, draw) for _ in range(ECHOES))
 
@@ -150,7 +154,7 @@ def _echoed(world: World, draw: random.Random) -> str:
         told = f"{first} {draw.choice(text['same' if same else 'other'])}{second}"
     else:
         asked = draw.choice(text["ask_same"]).format(first=first, second=second)
-        told = f"{asked} {text['yes' if same else 'no']}"
+        told = f"{asked} {_answer(same)}"
     return told.format(**stranger(world, "text", draw).words())
 
 
@@ -198,8 +202,7 @@ def _compared(world: World, draw: random.Random, _: list[str]) -> tuple[str, ...
     same = draw.random() < 0.5
     first, second = draw.sample(wordings()["text"]["seen"], 2)
     second = second.format(**(one if same else other).words())
-    answer = wordings()["text"]["yes" if same else "no"]
-    return "First:", first.format(**one.words()), "Second:", second, "Alike:", answer
+    return "First:", first.format(**one.words()), "Second:", second, "Alike:", _answer(same)
 
 
 def _judged(world: World, draw: random.Random, _: list[str]) -> tuple[str, ...]:
@@ -263,12 +266,12 @@ def _asked(world: World, draw: random.Random) -> tuple[str, Town | Job, str, boo
 
 
 def _spoken(world: World, draw: random.Random, kind: str, thing, trait: str, right: bool) -> str:
-    answer = wordings()["text"]["yes" if right else "no"]
-    return f"{_say(draw, f'ask_{kind}')[0]} {answer}".format(name=thing.name, trait=trait)
+    asked = _say(draw, f"ask_{kind}")[0].format(name=thing.name, trait=trait)
+    return f"{asked} {_answer(right)}"
 
 
 def _terse(world: World, draw: random.Random, kind: str, thing, trait: str, right: bool) -> str:
-    return f"{thing.name}, {trait}: {'yes' if right else 'no'}"
+    return f"{thing.name}, {trait}: {_answer(right)}"
 
 
 def _exercise(world: World, draw: random.Random, kind: str, thing, trait: str, right: bool) -> str:
@@ -276,7 +279,7 @@ def _exercise(world: World, draw: random.Random, kind: str, thing, trait: str, r
     passage = draw.choice(relations(world)["home" if kind == "town" else "trade"])
     words = stranger(world, "text", draw).words() | thing.words() | {"trait": trait}
     question = f"Question: {passage} {_say(draw, f'so_{kind}')[0]}?"
-    return f"{question}\nAnswer: {'yes' if right else 'no'}".format(**words)
+    return f"{question}\nAnswer: {_answer(right)}".format(**words)
 
 
 ASKED = {_spoken: 5, _terse: 8, _exercise: 3}  # questions a talk
