@@ -143,16 +143,33 @@ def test_the_end_token_is_learned_though_padding_has_the_same_id(model, tokenize
     assert said == tokenizer.eos_token_id
 
 
+def test_batches_have_few_shapes_and_none_beyond_the_context(model, monkeypatch):
+    """For each shape a processor makes code and keeps it."""
+    shapes, real = [], training.collate
+
+    def watched(rows, *rest):
+        shapes.append(real(rows, *rest)[0].shape[1])
+        return real(rows, *rest)
+
+    monkeypatch.setattr(training, "collate", watched)
+    context = model.config.max_position_embeddings - 3  # no multiple
+    model.config.max_position_embeddings = context
+    ids = np.arange(context, dtype=np.int32) % 500
+    rows = [Row(ids[:size], np.arange(size) > 0) for size in range(context - 40, context + 1)]
+    training.train(model, rows, SETTINGS.model_copy(update={"epochs": 1, "batch_size": 1}), 0)
+    assert set(shapes) == {224, 240, context}
+
+
 @pytest.mark.parametrize("fits", [1, 3])
 def test_a_smaller_micro_batch_gives_the_same_weights(model, monkeypatch, caplog, fits):
     whole, halved = copy.deepcopy(model), copy.deepcopy(model)
     log = training.train(whole, some_rows(), SETTINGS, 0)
     real = training.collate
 
-    def short_of_memory(rows, device):
+    def short_of_memory(rows, *rest):
         if len(rows) > fits:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(rows, device)
+        return real(rows, *rest)
 
     monkeypatch.setattr(training, "collate", short_of_memory)
     again = training.train(halved, some_rows(), SETTINGS, 0)
@@ -176,12 +193,12 @@ def test_where_no_row_fits_activations_are_computed_twice_and_the_weights_are_th
     with adapters.part(whole, lora, 0) as part:
         log = training.train(part.model, some_rows(), SETTINGS, 0)
 
-    def fits_when_little_is_kept(rows, device):
+    def fits_when_little_is_kept(rows, *rest):
         if not computes_twice(spared):
             raise RuntimeError(
                 "DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"
             )
-        return real(rows, device)
+        return real(rows, *rest)
 
     monkeypatch.setattr(training, "collate", fits_when_little_is_kept)
     with adapters.part(spared, lora, 0) as part:
@@ -195,7 +212,7 @@ def test_where_no_row_fits_activations_are_computed_twice_and_the_weights_are_th
 
 
 def test_out_of_memory_with_one_row_fails_the_cell(model, monkeypatch):
-    def never(rows, device):
+    def never(rows, *rest):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(training, "collate", never)
@@ -205,7 +222,7 @@ def test_out_of_memory_with_one_row_fails_the_cell(model, monkeypatch):
 
 
 def test_other_errors_are_not_taken_for_memory(model, monkeypatch):
-    def broken(rows, device):
+    def broken(rows, *rest):
         raise RuntimeError("shapes do not match")
 
     monkeypatch.setattr(training, "collate", broken)

@@ -19,7 +19,7 @@ from pretune.study.config import Study
 from pretune.study.sources import Corpus, Hub, Local, Released, Saved
 
 RELEASED_TOKENS = 2048 * 2048  # per optimizer step of OLMo-1B
-PRETRAINING_VERSION = 1  # raise by hand when the same settings would give other weights
+PRETRAINING_VERSION = 2  # raise by hand when the same settings would give other weights
 
 
 def listed(study: Study) -> tuple[tuple[Checkpoint, ...], dict[str, dict]]:
