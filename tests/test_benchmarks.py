@@ -6,12 +6,12 @@ from unittest import mock
 
 import pytest
 
-PEERS = ("trl", "lm_eval", "lm_eval.api", "lm_eval.api.instance", "lm_eval.models")
+PEERS = ("trl", "lm_eval", "lm_eval.api", "lm_eval.api.instance", "lm_eval.api.task")
 
 
 @pytest.fixture
 def without_peers(monkeypatch):
-    for name in (*PEERS, "lm_eval.models.huggingface"):
+    for name in (*PEERS, "lm_eval.models", "lm_eval.models.huggingface"):
         monkeypatch.setitem(sys.modules, name, mock.MagicMock())
 
 
@@ -28,6 +28,6 @@ def test_rows_are_read_and_scored_as_the_library_does_it_now(without_peers, real
     assert len(losses) == 1
 
 
-@pytest.mark.parametrize("name", ["run", "floor", "scaling", "reach", "generation"])
+@pytest.mark.parametrize("name", ["run", "floor", "scaling", "reach", "generation", "tasks"])
 def test_every_benchmark_can_be_loaded(without_peers, name):
     assert importlib.import_module(f"benchmarks.{name}").__doc__

@@ -157,6 +157,15 @@ def test_a_grid_of_rates_adds_models_where_it_is_run_and_keeps_the_others():
         }.get(cell.model.recipe.split("@")[0], "mnli")
 
 
+def test_a_grid_is_run_at_the_runs_that_it_names():
+    two = "checkpoints.runs=[0, 1]"
+    both, first = keys(two, GRID), keys(two, GRID.replace("steps", "runs: [0], steps"))
+    lacking = set(both) - set(first)
+    assert len(lacking) == 4 * 2 * 2 and all(name.startswith("run-1-") for name in lacking)
+    with pytest.raises(StudyError, match=r"grid\.runs: 2 is refused; allowed: 0, 1"):
+        plan_of(load_study("smoke", (two, GRID.replace("steps", "runs: [2], steps"))))
+
+
 def test_a_rate_of_the_grid_is_the_model_that_a_recipe_with_that_rate_would_be():
     swept, chosen = keys(GRID), keys(GRID, "recipes.mnli.learning_rate=5.0e-4")
     assert swept["step-20.mnli@0.0005.0"] == chosen["step-20.mnli.0"]

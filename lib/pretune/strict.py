@@ -60,6 +60,8 @@ def read_yaml(file: Path, shown: str) -> object:
     try:
         return yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        if "for the tag '!function'" in str(error):
+            error = f"functions are refused, `!function` in line {error.problem_mark.line + 1}"
         raise StudyError(f"{shown}: not readable as YAML: {' '.join(str(error).split())}") from None
 
 

@@ -15,13 +15,14 @@ from statistics import median
 
 import torch
 
-from benchmarks import generation, scoring, setting, tuning
+from benchmarks import generation, scoring, setting, tasks, tuning
 from benchmarks.setting import Result
 
 FILE = setting.ROOT / "outputs" / "reference" / "bench.json"
 PACKAGES = ("torch", "transformers", "lm_eval", "trl")
 MEASURES = {
     "scoring": scoring.run,
+    "tasks": tasks.run,
     "generation": generation.run,
     "tuning": tuning.run,
     "pretraining": tuning.pretraining,

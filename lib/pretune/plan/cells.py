@@ -14,7 +14,7 @@ from pretune import measures
 from pretune.measures import Measure
 from pretune.models.checkpoint import Checkpoint
 from pretune.plan.needs import Need, Needs, shots_of
-from pretune.sources.datasets import evaluation_split
+from pretune.sources.datasets import evaluation_split, key_of
 from pretune.storage import short_hash
 from pretune.study.config import Study
 from pretune.tasks.registry import REGISTRY, RESERVE
@@ -174,7 +174,7 @@ def _wanted(study: Study, recipe: str, needs: Mapping[str, Needs]) -> dict[Need,
 
 def _recipes(study: Study, point: Checkpoint) -> list[str]:
     """The recipes of the study, each with its variants where the grid is run."""
-    swept = study.grid is not None and point.step in study.grid.steps
+    swept = study.grid is not None and study.grid.is_at(point.step, point.run)
     return [name for name, one in study.variants.items() if swept or not one.axis]
 
 
@@ -187,7 +187,8 @@ def _models(study: Study, point: Checkpoint, recipe: str, data: str) -> Iterator
     made = [TRAINING_VERSION, point.revision, *study.recipe(recipe).determining()]
     seeds = study.seeds(point.run)
     for seed in seeds if recipe in study.recipes else seeds[:1]:
-        key = short_hash(*made, tuning, seed, data, study.protocol.too_long)
+        rows = key_of(study, study.recipe(recipe).dataset, data)
+        key = short_hash(*made, tuning, seed, rows, study.protocol.too_long)
         yield Model(point, recipe, seed, key)
 
 
@@ -203,16 +204,17 @@ def _probes(study: Study, model: Model, data: str, needs: Mapping[str, Needs]) -
         wanted[Need(name, shots_of(study, name, model.recipe), reserve=True)] = None
     precision = [study.probing.precision] if study.probing.precision != "float32" else []
     protocol = study.protocol.model_dump(exclude=READING)
-    asked = study.probing.items, study.probing.new_tokens, data, short_hash(protocol, *precision)
+    asked, how = (study.probing.items, study.probing.new_tokens), short_hash(protocol, *precision)
     for need in wanted:
         dataset = REGISTRY[need.dataset]
         split = RESERVE if need.reserve else evaluation_split(study, dataset)
         for draw in draws if need.shots else draws[:1]:
             where = (need.dataset, split, need.format, need.shots, draw)
-            yield Probe(*where, *asked, need.measure)
+            yield Probe(*where, *asked, key_of(study, need.dataset, data), how, need.measure)
 
 
 def _is_swept(study: Study, model: Model) -> bool:
     """Whether the learning rate of a model's recipe is chosen at its checkpoint."""
-    at = study.grid is not None and model.checkpoint.step in study.grid.steps
+    point = model.checkpoint
+    at = study.grid is not None and study.grid.is_at(point.step, point.run)
     return at and study.variants[model.recipe].axis in ("", "learning_rate")

@@ -55,10 +55,11 @@ def check_grid(study: Study, points: Iterable[Checkpoint]) -> None:
     """A rate that was chosen from a grid stands in it, and the grid is run at checkpoints that
     exist. Raises StudyError.
     """
-    steps = list(dict.fromkeys(point.step for point in points))
-    for step in study.grid.steps if study.grid else ():
-        if step not in steps:
-            raise study.refuse("grid.steps", step, f"allowed: {', '.join(map(str, steps))}")
+    points = list(points)
+    for key, asked in (("step", study.grid.steps), ("run", study.grid.runs)) if study.grid else ():
+        there = list(dict.fromkeys(getattr(point, key) for point in points))
+        for one in (one for one in asked or () if one not in there):
+            raise study.refuse(f"grid.{key}s", one, f"allowed: {', '.join(map(str, there))}")
     for name in study.recipes:
         grid, used = study.grid_of(name, "learning_rate"), study.tuning_of(name).learning_rate
         if grid and used not in grid:

@@ -91,6 +91,7 @@ def fetch_data(
     for name in datasets.used(study):
         places = datasets.places(study, name)
         wanted += [(name, place, split) for place, split in places.items()]
+    wanted = [one for one in wanted if not Path(one[1]).is_absolute()]  # in folders of their own
     for done, (name, place, split) in enumerate(wanted):
         report(f"fetching {place}", done / len(wanted))
         if not entries:

@@ -137,8 +137,9 @@ def _laid_out(
 ) -> Layout:
     """How items and shots fit the model's context, or so many tokens."""
     tokenizer = subject.tokenizer
-    prefix = tokenizer.eos_token if REGISTRY[probe.dataset].kind == "text" else ""
-    end = f"{tokenizer.eos_token}\n" if probe.format == "chat" else "\n"
+    dataset = REGISTRY[probe.dataset]
+    prefix = tokenizer.eos_token if dataset.kind == "text" else dataset.description
+    end = f"{tokenizer.eos_token}\n" if probe.format == "chat" else dataset.between
     context = context or subject.network.config.max_position_embeddings
     return prompts.lay_out(tokenizer, prefix, shots, end, made, context, probe.new_tokens)
 

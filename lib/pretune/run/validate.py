@@ -157,14 +157,15 @@ def _fits(study: Study, dataset: Dataset, tokenizer, context: int, items: list[E
     shots = []
     if dataset.kind != "text":
         shots = rows.shots(folder, dataset, split, "default", max(SHOTS), 0)
-    bare = prompts.lay_out(tokenizer, "", [], "\n", items, 10**9, study.probing.new_tokens)
+    said, end = dataset.description, dataset.between
+    bare = prompts.lay_out(tokenizer, said, [], end, items, 10**9, study.probing.new_tokens)
     found = {"tokens": int(np.median(bare.needs))}
     for count in SHOTS if shots else (0,):
-        before = "".join(f"{shot.prompt}{shot.completion}\n" for shot in shots[:count])
+        before = "".join(f"{shot.prompt}{shot.completion}{end}" for shot in shots[:count])
         needs = np.array(bare.needs) + (len(tokenizer(before)["input_ids"]) if count else 0)
         found[f"fit {count}-shot"] = f"{(needs <= context).mean():.0%}"
     used = prompts.lay_out(
-        tokenizer, "", shots[: study.probing.shots], "\n", items, context, study.probing.new_tokens
+        tokenizer, said, shots[: study.probing.shots], end, items, context, study.probing.new_tokens
     )
     return found | {"shots": used.shots}
 
@@ -219,6 +220,6 @@ def rendered(study: Study) -> Iterator[tuple[str, str]]:
 def _rendered(study: Study, dataset: Dataset) -> Iterator[tuple[str, str]]:
     folder, split = datasets.data_folder(study), evaluation_split(study, dataset)
     [index] = rows.chosen(folder, dataset, split, 1, 0)
-    for form in FORMATS if dataset.kind != "text" else FORMATS[:1]:
+    for form in dataset.formats if dataset.kind != "text" else FORMATS[:1]:
         for example in _unless_hidden(folder, dataset, split, [index], form):
             yield f"{dataset.name}, {form}", f"{example.prompt}[{example.completion}]"

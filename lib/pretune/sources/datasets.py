@@ -47,6 +47,16 @@ def data_key(study: Study) -> str:
     return "released"
 
 
+def key_of(study: Study, name: str, data: str) -> str:
+    """What pins the rows of a dataset: `data`, which pins all, or of one of the user's own what is
+    said of it, and the files in its folder.
+    """
+    if name not in study.tasks:
+        return data
+    said, folder = study.tasks[name].determining(), Path(REGISTRY[name].rows)
+    return short_hash(said, *(listing(folder) if folder.is_absolute() else [data]))
+
+
 def world_folder(size: WorldSize) -> Path:
     return paths.CACHE / "microworld" / short_hash(world.VERSION, size.model_dump())
 
@@ -56,6 +66,7 @@ def pinned_data(study: Study) -> dict[str, dict]:
     file, wanted = paths.study_folder(study.name) / "datasets.json", used(study)
     kept = json.loads(file.read_text()) if file.is_file() else {}
     said = study.datasets.commits
+    wanted = [name for name in wanted if REGISTRY[name].hub[0]]
     as_said = all(kept[name]["commit"] == said[name] for name in said if name in kept)
     if as_said and set(kept) >= set(wanted):
         return {name: kept[name] for name in wanted}
@@ -101,6 +112,9 @@ def source(data: FolderData, place: str) -> tuple[Path, slice] | None:
     """The file of the user's folder that a split is taken from, and which of its lines; None
     where there is none.
     """
+    if Path(place).is_absolute():  # a folder of its own
+        file = storage.file_of(Path(place))
+        return (file, slice(None)) if file else None
     found = re.fullmatch(STAND_IN, data.stand_ins.get(place, place))
     file = storage.file_of(Path(data.folder) / found[1]) if found else None
     if file is None:

@@ -38,6 +38,8 @@ from pretune.study.sources import (
     Released,
     ReleasedData,
 )
+from pretune.tasks import registry
+from pretune.tasks.own import OwnTask
 
 
 class StudyGrid(Grid):
@@ -45,6 +47,12 @@ class StudyGrid(Grid):
 
     # at these checkpoints: early, middle, late
     steps: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]
+    # of these pre-training runs; left out: of all
+    runs: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] | None = None
+
+    def is_at(self, step: int, run: int) -> bool:
+        """Whether it is run at a checkpoint."""
+        return step in self.steps and (self.runs is None or run in self.runs)
 
 
 class Variant(NamedTuple):
@@ -157,6 +165,8 @@ class Study(Frozen):
     datasets: Annotated[
         MicroworldData | FolderData | HubData | ReleasedData, Field(discriminator="source")
     ]
+    # datasets of your own, by name, in the words of lm-evaluation-harness
+    tasks: dict[Name, OwnTask] = {}
     tables: str | None = None  # folder or address of released score tables, for `source: tables`
     recipes: Annotated[dict[Name, AnyRecipe], Field(min_length=1)]
     tuning: Tuning
@@ -187,6 +197,18 @@ class Study(Frozen):
                 "go together"
             )
         return self
+
+    @model_validator(mode="after")
+    def _knows_its_tasks(self):
+        if taken := sorted(set(self.tasks) & set(registry.BUILT_IN)):
+            raise ValueError(f"tasks.{taken[0]}: a dataset of that name is known; take another")
+        registry.add(task.dataset(name) for name, task in self.tasks.items())
+        return self
+
+    def __setstate__(self, state: dict) -> None:
+        """As a process that is handed the study has it: its tasks are known there too."""
+        super().__setstate__(state)
+        registry.add(task.dataset(name) for name, task in self.tasks.items())
 
     @property
     def replicates(self) -> int:

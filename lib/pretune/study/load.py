@@ -38,6 +38,7 @@ def load_study(study: str, overrides: tuple[str, ...] = ()) -> Study:
         override(raw, text)
         _name_protocol(raw)
     _anchor(raw, Path.cwd())
+    _read_tasks(raw, shown)
     _fill_datasets(raw)
     try:
         return Study.model_validate_json(
@@ -87,6 +88,37 @@ def _anchor(raw: dict, place: Path) -> None:
     for source in (*several, raw.get("datasets")):
         if isinstance(source, dict) and isinstance(source.get("folder"), str):
             source["folder"] = str((place / source["folder"]).resolve())
+    for task in _dicts(raw.get("tasks")):
+        for key in ("dataset_path", "lm_eval"):  # a name that is no folder is one of the Hub
+            if isinstance(task.get(key), str) and (place / task[key]).exists():
+                task[key] = str((place / task[key]).resolve())
+
+
+def _dicts(value: object) -> list[dict]:
+    """What is keys and values among the values of a mapping, if it is one."""
+    several = value.values() if isinstance(value, dict) else ()
+    return [one for one in several if isinstance(one, dict)]
+
+
+def _read_tasks(raw: dict, shown: str) -> None:
+    """Put what a file of lm-evaluation-harness says in the place of its name; what is said beside
+    it goes before. Raises StudyError.
+    """
+    for task in _dicts(raw.get("tasks")):
+        if isinstance(task.get("lm_eval"), str):
+            said = _lm_eval(Path(task.pop("lm_eval")), shown)
+            task |= {key: value for key, value in said.items() if key not in task}
+
+
+def _lm_eval(file: Path, shown: str) -> dict:
+    """What a task file of lm-evaluation-harness says; a folder in it lies beside it."""
+    if not file.is_file():
+        raise StudyError(f"{shown}: tasks: lm_eval: {str(file)!r} is refused; no such file")
+    said = read_yaml(file, f"{shown}: tasks: lm_eval: {file.name}")
+    if not isinstance(said, dict):
+        raise StudyError(f"{shown}: tasks: lm_eval: {file.name}: must be keys and values")
+    _anchor({"tasks": {"": said}}, file.parent)
+    return {key: value for key, value in said.items() if value is not None}
 
 
 def _fill_datasets(raw: dict) -> None:
@@ -102,7 +134,8 @@ def _fill_datasets(raw: dict) -> None:
     probing, data = raw.get("probing"), raw.get("datasets")
     if isinstance(probing, dict) and isinstance(data, dict) and "datasets" not in probing:
         there = [name for name in of_source(data.get("source")) if is_held(data, name)]
-        raw["probing"] = probing | {"datasets": there}
+        own = [name for name in raw.get("tasks") or () if name not in there]
+        raw["probing"] = probing | {"datasets": [*there, *own]}
 
 
 def is_held(data: dict, name: str) -> bool:

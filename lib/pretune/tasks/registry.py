@@ -4,13 +4,14 @@ example.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 from pretune.tasks import chat, choice, question, sentence_pairs, summary
-from pretune.tasks.example import Example
+from pretune.tasks.example import FORMATS, Example
 
 # what gives the score of a dataset, by its metric
 OWN_MEASURES = {"accuracy": "choices", "rouge_l": "generation", "nats": "text_loss"}
@@ -50,6 +51,9 @@ class Dataset:
     microworld: bool = True
     turns: Callable[[dict], chat.Turns] | None = None
     keep: Callable[[dict], bool] | None = None
+    formats: tuple[str, ...] = FORMATS  # in which it can be asked
+    description: str = ""  # stands before the examples of a prompt
+    between: str = "\n"  # stands after each of them
 
     @property
     def kind(self) -> Literal["generation", "classification", "choices", "text", "chat"]:
@@ -363,13 +367,26 @@ REGISTRY = {
 }
 
 
+BUILT_IN = tuple(REGISTRY)
+
+
+def add(datasets: Iterable[Dataset]) -> None:
+    """Know datasets of the user's own too, in place of those of the same names before."""
+    REGISTRY.update({dataset.name: dataset for dataset in datasets})
+
+
 def has(source: str, dataset: Dataset) -> bool:
-    """Whether a source of datasets (`microworld`, `hub`, `folder`, `tables`) has this one."""
+    """Whether a source of datasets (`microworld`, `hub`, `folder`, `tables`) has this one; one that
+    lies in a folder of its own is everywhere.
+    """
+    if Path(dataset.rows).is_absolute():
+        return True
     if source == "microworld":
         return bool(dataset.microworld)
     return bool(dataset.hub[0]) or source != "hub"
 
 
 def of_source(source: str) -> list[str]:
-    """The datasets of a source that can be scored."""
-    return [name for name, one in REGISTRY.items() if has(source, one) and one.kind != "chat"]
+    """The datasets of a source that can be scored, but for the user's own."""
+    every = (REGISTRY[name] for name in BUILT_IN)
+    return [one.name for one in every if has(source, one) and one.kind != "chat"]
