@@ -13,13 +13,6 @@
 
 # %% [markdown]
 # # Overview: how pre-training and fine-tuning depend on each other
-#
-# A language model is trained twice: first on a great deal of text, then, a little, on the task it
-# is wanted for. This report takes checkpoints saved along pre-training, each as it is and again
-# after fine-tuning it in the same ways, and asks one question a page, listed below. The questions
-# are those of Sun & Dredze, "Amuro & Char: Analyzing the Relationship between Pre-Training and
-# Fine-Tuning of Large Language Models" (arXiv 2408.06663). Every claim is stated with the rule that
-# judges it; the rules stand on the pages.
 
 # %% tags=["parameters"]
 study = "quick"  # a file under params/, without its ending
@@ -37,16 +30,22 @@ use_theme()
 plan = open_plan(load_study(study))
 study, verdicts = plan.study, overview.judge_all(plan)
 overview.keep(plan, verdicts)
-say(overview.contents(study))
+overview.summary(plan, verdicts)
 
 # %% [markdown]
-# ## The two stages at a glance
+# ## At a glance
 #
-# Left, the untuned model, shown a few examples: the datasets that pre-training teaches, and those
-# that it does not, as the first finding sorts them. Right, of those that it does not teach, the
-# ones with training rows: after a little tuning on these they may turn out to have gained from
-# pre-training all along. Thin lines are single datasets. Whether either is more than luck is what
-# the claims below decide.
+# A language model is trained twice: first on a great deal of text, then, a little, on the task it
+# is wanted for. This report takes checkpoints saved along pre-training, each as it is and again
+# after fine-tuning it in the same ways, and asks one question a page. The questions are those of
+# Sun & Dredze, "Amuro & Char: Analyzing the Relationship between Pre-Training and Fine-Tuning of
+# Large Language Models" (arXiv 2408.06663).
+#
+# The figure of each page follows. First the untuned model, shown a few examples: the datasets that
+# pre-training teaches, and those that it does not. Of those that it does not teach, the next one
+# shows the ones with training rows: after a little tuning on these they may turn out to have gained
+# from pre-training all along. Thin lines are single datasets. Whether any of it is more than luck
+# is what the claims decide.
 
 # %%
 overview.glances(plan)

@@ -13,6 +13,28 @@
 
 # %% [markdown]
 # # 1. Dataset dichotomy: which datasets are learned in pre-training, and which are not?
+
+# %% tags=["parameters"]
+study = "quick"  # a file under params/, without its ending
+checkpoint = "all"  # "all", or the name of one checkpoint, for example "step-100"
+margin = 0.05  # the smallest change that counts
+sets = []  # names of the datasets to look at; empty: all
+
+# %%
+from pretune.analysis import results
+from pretune.analysis.display import say, table
+from pretune.analysis.figures import use_theme
+from pretune.findings import dataset_dichotomy
+from pretune.report import answers, prose, sections
+from pretune.report.open import open_results
+
+use_theme()
+# measures what is missing, nothing else
+page = open_results(study, "01_dataset_dichotomy", checkpoint, margin, sets)
+answers.summary(page, dataset_dichotomy)
+
+# %% [markdown]
+# ## The question
 #
 # A language model is saved many times while it is pre-trained. If each saved copy, a *checkpoint*,
 # answers a dataset from a few examples in its prompt, the scores over checkpoints form a curve. Sun
@@ -25,22 +47,28 @@
 # that fall together again on fresh items. A flat curve alone is weak evidence: the model may give
 # the same answer to every question, and then its score says nothing about its skill.
 
-# %% tags=["parameters"]
-study = "quick"  # a file under params/, without its ending
-checkpoint = "all"  # "all", or the name of one checkpoint, for example "step-100"
+# %% [markdown]
+# ## The claims, and the rules that judge them
+#
+# **Claim 1a.** Some datasets are learned in pre-training and some are not. **Rule, fixed before the
+# data.** *Early* is the first checkpoint after step 0, *late* the mean over the last neighbouring
+# ones. On half A of the items, a dataset is *learned* if the 95 % interval of its gain, late minus
+# early, lies above .05 and that of its lift over no skill above 0; *not learned* if the interval of
+# the lift lies below .05, or that of the gain within ±.05: equivalence, not absence of
+# significance. A set that beats no skill by .05 with its interval at *early* already is *learned
+# before* and in neither group. Otherwise it stays undecided. On half B, the mean gain of the
+# learned minus that of the not-learned sets must lie beyond .05 with its interval. Asked only where
+# both groups have two sets; sets that share their items (SciQ with and without its passage) count
+# once.
+#
+# **Claim 1b.** A flat set is a constant answer rather than a skill. **Rule.** Over the not-learned
+# classification sets, at late: the share of the most frequent prediction within each checkpoint,
+# shot draw and run, averaged; a constant that changes from one checkpoint to the next is still a
+# constant. In the set where its interval reaches lowest, that lies above .95 (supported), below .95
+# (not supported), else undecided. Balanced accuracy minus chance stands beside it.
 
 # %%
-from pretune.analysis import results
-from pretune.analysis.display import say, table
-from pretune.analysis.figures import use_theme
-from pretune.findings import dataset_dichotomy
-from pretune.report import prose, sections
-from pretune.report.open import open_results
-
-use_theme()
-page = open_results(
-    study, "01_dataset_dichotomy", checkpoint
-)  # measures what is missing, nothing else
+say(prose.intervals(page))
 
 # %% [markdown]
 # ## What was measured
@@ -48,6 +76,14 @@ page = open_results(
 # %%
 say(prose.asked(page))
 sections.introduce(page)
+
+# %% [markdown]
+# Every number below is computed from this table, with a row for each scored item and model; its
+# columns are explained by `help(page.frame)`.
+
+# %%
+scores = page.frame()
+sections.head(scores)
 
 # %% [markdown]
 # ## A first look
@@ -111,26 +147,6 @@ sections.show_prompts(page, list(page.titles))
 
 # %% [markdown]
 # ## The comparison
-#
-# **Claim 1a.** Some datasets are learned in pre-training and some are not. **Rule, fixed before the
-# data.** *Early* is the first checkpoint after step 0, *late* the mean over the last neighbouring
-# ones. On half A of the items, a dataset is *learned* if the 95 % interval of its gain, late minus
-# early, lies above .05 and that of its lift over no skill above 0; *not learned* if the interval of
-# the lift lies below .05, or that of the gain within ±.05: equivalence, not absence of
-# significance. A set that beats no skill by .05 with its interval at *early* already is *learned
-# before* and in neither group. Otherwise it stays undecided. On half B, the mean gain of the
-# learned minus that of the not-learned sets must lie beyond .05 with its interval. Asked only where
-# both groups have two sets; sets that share their items (SciQ with and without its passage) count
-# once.
-#
-# **Claim 1b.** A flat set is a constant answer rather than a skill. **Rule.** Over the not-learned
-# classification sets, at late: the share of the most frequent prediction within each checkpoint,
-# shot draw and run, averaged; a constant that changes from one checkpoint to the next is still a
-# constant. In the set where its interval reaches lowest, that lies above .95 (supported), below .95
-# (not supported), else undecided. Balanced accuracy minus chance stands beside it.
-
-# %%
-say(prose.intervals(page))
 
 # %%
 if page.is_whole:
@@ -141,7 +157,7 @@ if page.is_whole:
 # ## Answer
 
 # %%
-sections.answer(page, dataset_dichotomy)
+answers.answer(page, dataset_dichotomy)
 
 # %% [markdown]
 # ## What differs from the reference study
@@ -160,3 +176,14 @@ say(
         "from more text.",
     )
 )
+
+# %% [markdown]
+# ## Change this
+#
+# What stays when the rule is another? Here with twice the margin: fewer effects are beyond it, more
+# are too small to count. Change `margin`, or name datasets in `sets`, and run the cell, or set both
+# above and run the whole notebook. `scores` is an ordinary DataFrame: any recipe, set or checkpoint
+# is a filter away.
+
+# %%
+table(answers.compared(dataset_dichotomy, page, page.otherwise(margin=0.1, sets=[])))

@@ -13,6 +13,28 @@
 
 # %% [markdown]
 # # 2. Latent benefits: does more pre-training help in a way that only fine-tuning shows?
+
+# %% tags=["parameters"]
+study = "quick"  # a file under params/, without its ending
+checkpoint = "all"  # "all", or the name of one checkpoint, for example "step-100"
+margin = 0.05  # the smallest change that counts
+sets = []  # names of the datasets to look at; empty: all
+
+# %%
+from pretune.analysis import results
+from pretune.analysis.display import say, table
+from pretune.analysis.figures import use_theme
+from pretune.findings import latent_benefits
+from pretune.report import answers, prose, sections
+from pretune.report.open import open_results
+
+use_theme()
+# measures what is missing, nothing else
+page = open_results(study, "02_latent_benefits", checkpoint, margin, sets)
+answers.summary(page, latent_benefits)
+
+# %% [markdown]
+# ## The question
 #
 # Some datasets stay flat along pre-training: asked from a few examples, a late checkpoint answers
 # them no better than an early one. Sun & Dredze ("Amuro & Char", arXiv 2408.06663) report that
@@ -25,22 +47,27 @@
 # alone proves nothing: if tuning reaches it from the first checkpoint as well, tuning taught it,
 # not pre-training.
 
-# %% tags=["parameters"]
-study = "quick"  # a file under params/, without its ending
-checkpoint = "all"  # "all", or the name of one checkpoint, for example "step-100"
+# %% [markdown]
+# ## The claims, and the rules that judge them
+#
+# **Claim 2a.** Pre-training helps sets that stay flat, in a way that shows only after tuning.
+# **Rule, fixed before the data.** The mean, over not-learned datasets with training data whose
+# tuned score at late beats no skill by .05, of [tuned late − tuned early] − [base late − base
+# early] lies beyond .05 with its 95 % interval.
+#
+# **Claim 2b.** Tuning helps not-learned sets more than learned ones, by the same procedure on both.
+# **Rule.** The difference between the groups of the mean change at late, under task tuning, lies
+# beyond .05; shown also as a share of the headroom, and under instruction tuning. Asked where both
+# groups have two sets with training data, and are tuned on equally many examples.
+#
+# **Claim 2c.** More pre-training keeps helping to the end. **Rule.** The slope of the tuned score
+# of not-learned sets per doubling of tokens over the last third of the run lies beyond .05; an
+# interval below 0 is reported as a turn-down. Asked where that third holds four checkpoints.
+#
+# *Early* is the first checkpoint after step 0, *late* the mean over the last neighbouring ones.
 
 # %%
-from pretune.analysis import results
-from pretune.analysis.display import say, table
-from pretune.analysis.figures import use_theme
-from pretune.findings import latent_benefits
-from pretune.report import prose, sections
-from pretune.report.open import open_results
-
-use_theme()
-page = open_results(
-    study, "02_latent_benefits", checkpoint
-)  # measures what is missing, nothing else
+say(prose.intervals(page))
 
 # %% [markdown]
 # ## What was measured
@@ -52,6 +79,14 @@ page = open_results(
 # %%
 say(f"{prose.tuned(page)} {prose.asked(page)}")
 sections.introduce(page)
+
+# %% [markdown]
+# Every number below is computed from this table, with a row for each scored item and model; its
+# columns are explained by `help(page.frame)`.
+
+# %%
+scores = page.frame()
+sections.head(scores)
 
 # %% [markdown]
 # ## A first look: before and after
@@ -88,25 +123,6 @@ sections.show_prompts(page, list(results.recipes(page).values()))
 
 # %% [markdown]
 # ## The comparison
-#
-# **Claim 2a.** Pre-training helps sets that stay flat, in a way that shows only after tuning.
-# **Rule, fixed before the data.** The mean, over not-learned datasets with training data whose
-# tuned score at late beats no skill by .05, of [tuned late − tuned early] − [base late − base
-# early] lies beyond .05 with its 95 % interval.
-#
-# **Claim 2b.** Tuning helps not-learned sets more than learned ones, by the same procedure on both.
-# **Rule.** The difference between the groups of the mean change at late, under task tuning, lies
-# beyond .05; shown also as a share of the headroom, and under instruction tuning. Asked where both
-# groups have two sets with training data, and are tuned on equally many examples.
-#
-# **Claim 2c.** More pre-training keeps helping to the end. **Rule.** The slope of the tuned score
-# of not-learned sets per doubling of tokens over the last third of the run lies beyond .05; an
-# interval below 0 is reported as a turn-down. Asked where that third holds four checkpoints.
-#
-# *Early* is the first checkpoint after step 0, *late* the mean over the last neighbouring ones.
-
-# %%
-say(prose.intervals(page))
 
 # %%
 if page.is_whole:
@@ -149,7 +165,7 @@ if page.is_whole:
 # ## Answer
 
 # %%
-sections.answer(page, latent_benefits)
+answers.answer(page, latent_benefits)
 
 # %% [markdown]
 # ## What differs from the reference study
@@ -174,3 +190,14 @@ say(
         "narrow where the base score is uncertain.",
     )
 )
+
+# %% [markdown]
+# ## Change this
+#
+# What stays when the rule is another? Here with twice the margin: fewer effects are beyond it, more
+# are too small to count. Change `margin`, or name datasets in `sets`, and run the cell, or set both
+# above and run the whole notebook. `scores` is an ordinary DataFrame: any recipe, set or checkpoint
+# is a filter away.
+
+# %%
+table(answers.compared(latent_benefits, page, page.otherwise(margin=0.1, sets=[])))

@@ -13,6 +13,27 @@
 
 # %% [markdown]
 # # 3. Task format: does fine-tuning fit a model to one format, and pre-training loosen that?
+
+# %% tags=["parameters"]
+study = "quick"  # a file under params/, without its ending
+checkpoint = "all"  # "all", or the name of one checkpoint, for example "step-100"
+margin = 0.05  # the smallest change that counts
+sets = []  # names of the datasets to look at; empty: all
+
+# %%
+from pretune.analysis.display import say, table
+from pretune.analysis.figures import use_theme
+from pretune.findings import task_format
+from pretune.report import answers, prose, sections
+from pretune.report.open import open_results
+
+use_theme()
+# measures what is missing, nothing else
+page = open_results(study, "03_task_format", checkpoint, margin, sets)
+answers.summary(page, task_format)
+
+# %% [markdown]
+# ## The question
 #
 # A model is tuned on prompts of one form. Asked the same question in other words, it may fail,
 # because what it learned was the form. Sun & Dredze ("Amuro & Char", arXiv 2408.06663) found this
@@ -25,19 +46,22 @@
 # it: gaps within ±.05, or gaps that stay. A gap near zero at an early checkpoint is no evidence of
 # flexibility when the tuned model has learned nothing yet.
 
-# %% tags=["parameters"]
-study = "quick"  # a file under params/, without its ending
-checkpoint = "all"  # "all", or the name of one checkpoint, for example "step-100"
+# %% [markdown]
+# ## The claims, and the rules that judge them
+#
+# **Claim 3a.** Tuning fits the model to the training format. **Rule, fixed before the data.** Over
+# the datasets whose tuned default score at late beats no skill by .05, the mean of [default −
+# other] after tuning minus the same before lies beyond .05 with its 95 % interval; *instruct* and
+# *io* apart.
+#
+# **Claim 3b.** More pre-training loosens it. **Rule.** The gap at the first checkpoint where the
+# tuned default score beats no skill by .05 with its interval, on half A of the items, minus the gap
+# at late, both on half B, lies beyond .05. Asked where such a checkpoint lies before late.
+#
+# Shots in the other format may teach the format, so the gap is also shown without them.
 
 # %%
-from pretune.analysis.display import say, table
-from pretune.analysis.figures import use_theme
-from pretune.findings import task_format
-from pretune.report import prose, sections
-from pretune.report.open import open_results
-
-use_theme()
-page = open_results(study, "03_task_format", checkpoint)  # measures what is missing, nothing else
+say(prose.intervals(page))
 
 # %% [markdown]
 # ## What was measured
@@ -50,6 +74,14 @@ page = open_results(study, "03_task_format", checkpoint)  # measures what is mis
 # %%
 say(f"{prose.tuned(page)} {prose.asked(page)}")
 sections.introduce(page)
+
+# %% [markdown]
+# Every number below is computed from this table, with a row for each scored item and model; its
+# columns are explained by `help(page.frame)`.
+
+# %%
+scores = page.frame()
+sections.head(scores)
 
 # %% [markdown]
 # ## A first look
@@ -77,38 +109,20 @@ if page.has_items:
     table(task_format.label_shares_other(page))
 
 # %%
-sections.show_prompts(page, list(task_format.recipes(page).values()))
+sections.show_prompts(page, list(task_format.recipes_of(page).values()))
 
 # %% [markdown]
 # ## The comparison
-#
-# **Claim 3a.** Tuning fits the model to the training format. **Rule, fixed before the data.** Over
-# the datasets whose tuned default score at late beats no skill by .05, the mean of [default −
-# other] after tuning minus the same before lies beyond .05 with its 95 % interval; *instruct* and
-# *io* apart.
-#
-# **Claim 3b.** More pre-training loosens it. **Rule.** The gap at the first checkpoint where the
-# tuned default score beats no skill by .05 with its interval, on half A of the items, minus the gap
-# at late, both on half B, lies beyond .05. Asked where such a checkpoint lies before late.
-#
-# Shots in the other format may teach the format, so the gap is also shown without them.
-
-# %%
-say(prose.intervals(page))
 
 # %%
 if page.is_whole:
     table(task_format.gaps(page))
 
-# %%
-if page.is_whole:
-    task_format.show_trend(page)
-
 # %% [markdown]
 # ## Answer
 
 # %%
-sections.answer(page, task_format)
+answers.answer(page, task_format)
 
 # %% [markdown]
 # ## What differs from the reference study
@@ -131,3 +145,14 @@ say(
         "or easier than both.",
     )
 )
+
+# %% [markdown]
+# ## Change this
+#
+# What stays when the rule is another? Here with twice the margin: fewer effects are beyond it, more
+# are too small to count. Change `margin`, or name datasets in `sets`, and run the cell, or set both
+# above and run the whole notebook. `scores` is an ordinary DataFrame: any recipe, set or checkpoint
+# is a filter away.
+
+# %%
+table(answers.compared(task_format, page, page.otherwise(margin=0.1, sets=[])))

@@ -13,6 +13,27 @@
 
 # %% [markdown]
 # # 5. Domain forgetting: what happens to other domains of a task, and to unneeded knowledge?
+
+# %% tags=["parameters"]
+study = "quick"  # a file under params/, without its ending
+checkpoint = "all"  # "all", or the name of one checkpoint, for example "step-100"
+margin = 0.05  # the smallest change that counts
+sets = []  # names of the datasets to look at; empty: all
+
+# %%
+from pretune.analysis.display import say, table
+from pretune.analysis.figures import use_theme
+from pretune.findings import domain_forgetting
+from pretune.report import answers, prose, sections
+from pretune.report.open import open_results
+
+use_theme()
+# measures what is missing, nothing else
+page = open_results(study, "05_domain_forgetting", checkpoint, margin, sets)
+answers.summary(page, domain_forgetting)
+
+# %% [markdown]
+# ## The question
 #
 # A model tuned on one dataset of a task may get better at the whole task, or only at that dataset
 # and worse elsewhere. Sun & Dredze ("Amuro & Char", arXiv 2408.06663) report losses on other
@@ -25,21 +46,26 @@
 # smaller changes, or gains. A set on which the untuned model gives a constant answer cannot be
 # forgotten.
 
-# %% tags=["parameters"]
-study = "quick"  # a file under params/, without its ending
-checkpoint = "all"  # "all", or the name of one checkpoint, for example "step-100"
+# %% [markdown]
+# ## The claims, and the rules that judge them
+#
+# **Claim 5a.** Tuning on one domain hurts other domains of the task. **Rule, fixed before the
+# data.** Per task, the mean loss at late on the out-of-domain sets that the untuned model answers
+# better than no skill by .05 lies beyond .05 with its 95 % interval; public labels only. Where
+# there is no such set: nothing to lose.
+#
+# **Claim 5b.** Tuning hurts knowledge the task does not need. **Rule.** The mean loss over recipes
+# and knowledge sets, fact recall among them, lies beyond .05; and, apart, the rise of the loss on
+# held-out text lies beyond .05 nats per token. Asked where the untuned model beats no skill by .05.
+#
+# **Claim 5c.** LoRA forgets less at equal gain. **Rule.** Where the interval of the difference of
+# full tuning and LoRA on the same dataset, each at its own rate, lies within ±.05, the loss of
+# knowledge after full tuning minus that after LoRA lies beyond .05.
+#
+# Sets that share their items count once.
 
 # %%
-from pretune.analysis.display import say, table
-from pretune.analysis.figures import use_theme
-from pretune.findings import domain_forgetting
-from pretune.report import prose, sections
-from pretune.report.open import open_results
-
-use_theme()
-page = open_results(
-    study, "05_domain_forgetting", checkpoint
-)  # measures what is missing, nothing else
+say(prose.intervals(page))
 
 # %% [markdown]
 # ## What was measured
@@ -52,6 +78,14 @@ page = open_results(
 # %%
 say(f"{prose.tuned(page)} {prose.asked(page)} {prose.seen(page)}")
 sections.introduce(page)
+
+# %% [markdown]
+# Every number below is computed from this table, with a row for each scored item and model; its
+# columns are explained by `help(page.frame)`.
+
+# %%
+scores = page.frame()
+sections.head(scores)
 
 # %% [markdown]
 # ## A first look: other domains of the task
@@ -92,30 +126,12 @@ domain_forgetting.show_plane(page)
 
 # %% [markdown]
 # ## The comparison
-#
-# **Claim 5a.** Tuning on one domain hurts other domains of the task. **Rule, fixed before the
-# data.** Per task, the mean loss at late on the out-of-domain sets that the untuned model answers
-# better than no skill by .05 lies beyond .05 with its 95 % interval; public labels only. Where
-# there is no such set: nothing to lose.
-#
-# **Claim 5b.** Tuning hurts knowledge the task does not need. **Rule.** The mean loss over recipes
-# and knowledge sets, fact recall among them, lies beyond .05; and, apart, the rise of the loss on
-# held-out text lies beyond .05 nats per token. Asked where the untuned model beats no skill by .05.
-#
-# **Claim 5c.** LoRA forgets less at equal gain. **Rule.** Where the interval of the difference of
-# full tuning and LoRA on the same dataset, each at its own rate, lies within ±.05, the loss of
-# knowledge after full tuning minus that after LoRA lies beyond .05.
-#
-# Sets that share their items count once.
-
-# %%
-say(prose.intervals(page))
 
 # %% [markdown]
 # ## Answer
 
 # %%
-sections.answer(page, domain_forgetting)
+answers.answer(page, domain_forgetting)
 
 # %% [markdown]
 # ## What differs from the reference study
@@ -140,3 +156,14 @@ say(
         "another question.",
     )
 )
+
+# %% [markdown]
+# ## Change this
+#
+# What stays when the rule is another? Here with twice the margin: fewer effects are beyond it, more
+# are too small to count. Change `margin`, or name datasets in `sets`, and run the cell, or set both
+# above and run the whole notebook. `scores` is an ordinary DataFrame: any recipe, set or checkpoint
+# is a filter away.
+
+# %%
+table(answers.compared(domain_forgetting, page, page.otherwise(margin=0.1, sets=[])))

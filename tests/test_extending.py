@@ -116,11 +116,11 @@ checkpoint = "all"
 
 # %%
 from pretune.findings import toy
-from pretune.report import sections
+from pretune.report import answers
 from pretune.report.open import open_results
 
 page = open_results(study, "99_toy", checkpoint)
-sections.answer(page, toy)
+answers.answer(page, toy)
 """
 
 

@@ -2,6 +2,7 @@
 pre-training runs are replicated.
 """
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +18,7 @@ from pretune.findings import (
     task_format,
     task_transfer,
 )
-from pretune.report import sections
+from pretune.report import answers, sections
 from pretune.report.open import open_results
 
 
@@ -110,6 +111,7 @@ def with_seeds(page, count):
 
 SHOWN = {
     "01_dataset_dichotomy": (
+        dataset_dichotomy.at_a_glance,
         dataset_dichotomy.show_curves,
         dataset_dichotomy.first_look,
         dataset_dichotomy.constant_answers,
@@ -118,6 +120,7 @@ SHOWN = {
         sections.show_label_shares,
     ),
     "02_latent_benefits": (
+        latent_benefits.at_a_glance,
         latent_benefits.show_curves,
         lambda page: latent_benefits.benefits(page, page),
         latent_benefits.biggest,
@@ -130,14 +133,16 @@ SHOWN = {
         task_format.by_format,
         task_format.label_shares_other,
         task_format.gaps,
-        task_format.show_trend,
+        task_format.at_a_glance,
     ),
     "04_task_transfer": (
+        task_transfer.at_a_glance,
         task_transfer.show_matrix,
         task_transfer.over_checkpoints,
         task_transfer.outputs,
     ),
     "05_domain_forgetting": (
+        domain_forgetting.at_a_glance,
         domain_forgetting.show_domains,
         domain_forgetting.changes,
         domain_forgetting.show_losses,
@@ -157,3 +162,43 @@ def test_a_page_on_three_seeds_of_which_one_failed_shows_all_the_rest_and_gives_
     for show in SHOWN[finding]:
         show(page)
     assert {verdict.verdict for verdict in findings.find(finding).verdicts(page)} == {"not asked"}
+
+
+def test_a_page_hands_over_its_scores_with_columns_that_are_explained(open_page):
+    page = open_page("01_dataset_dichotomy")
+    scores = page.frame()
+    assert len(scores) == len(page.rows) and not scores["score"].isna().any()
+    explained = re.findall(r"\w+", page.frame.__doc__)
+    assert set(scores.columns) <= set(explained)
+    means = scores[scores["recipe"] == "base"].groupby(["dataset", "step"])["score"].mean()
+    assert means["mnli", 40] == page.of("mnli").query("step == 40")["score"].mean()
+
+
+def test_another_margin_or_fewer_sets_is_another_page_that_says_so(open_page):
+    page = open_page("05_domain_forgetting")
+    other = page.otherwise(margin=1.0, sets=["mnli", "held_out_text"])
+    assert page.explored == "" and page.otherwise().explored == ""
+    assert other.explored.startswith("a margin of 1 in place of 0.05, without ARC-Easy (")
+    assert set(other.titles) == {"mnli", "held_out_text"}
+    [before, after] = (
+        next(one for one in domain_forgetting.verdicts(some) if one.claim == "5b (text)")
+        for some in (page, other)
+    )
+    assert after.margin == 1.0 and before.margin == 0.05
+    assert (before.verdict, after.verdict) == ("undecided", "no effect")
+    with pytest.raises(KeyError, match="not on this page: rotten; it has xsum, "):
+        page.otherwise(sets=["rotten"])
+
+
+def test_a_changed_margin_moves_claims_that_are_held_against_it_and_no_other():
+    moved = {name: claim.at(0.1).margin for name, claim in task_transfer.CLAIMS.items()}
+    assert moved == {"4a": 0.2, "4b": -0.1, "4c": -0.1}
+    assert dataset_dichotomy.CLAIMS["1b"].at(0.1).margin == 0.9
+
+
+def test_the_verdicts_stand_beside_those_by_another_rule(open_page):
+    page = open_page("05_domain_forgetting")
+    table = answers.compared(domain_forgetting, page, page.otherwise(margin=1.0))
+    [line] = [name for name in table.index if name.startswith("5b (text)")]
+    words = table.loc[line, [name for name in table.columns if name.startswith("verdict")]]
+    assert list(words) == ["◇ undecided, provisional", "■ no effect, provisional"]

@@ -12,8 +12,7 @@ import pytest
 from conftest import plan_of
 from pretune import paths
 from pretune.report import execution, kernels, pages, pairing
-from pretune.report.execution import PageError
-from pretune.report.pages import Page
+from pretune.report.pages import Page, PageError
 from pretune.study.load import load_study
 
 PARAMETERS = 'study = "smoke"\ncheckpoint = "all"'

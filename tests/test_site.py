@@ -39,7 +39,7 @@ class Links(HTMLParser):
             given[key] for key in ("src", "srcset", "data", "poster") if given.get(key)
         ]
         self.links += [given["href"]] if given.get("href") else []
-        self.labels += [given.get("aria-label")] if tag == "svg" else []
+        self.labels += [given.get("aria-label")] if given.get("role") == "img" else []
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +76,10 @@ def test_nothing_is_fetched_and_links_resolve(files):
 def test_code_is_folded_but_there_and_figures_have_a_text(finding_files):
     for file in finding_files:
         text, page = file.read_text(), Links(file.read_text())
-        assert text.count('<details class="code"><summary>code</summary>') >= 8
+        assert text.count('<div class="code">') >= 8 and 'id="codes"' in text
         assert "open_results" in re.sub("<[^>]+>", "", text)
-        assert page.labels and all(label and len(label) > 30 for label in page.labels)
+        assert len(page.labels) == text.count("<figcaption>")
+        assert all(label and len(label) > 30 for label in page.labels)
 
 
 def test_every_page_tells_its_answer_and_no_machine(finding_files, smoke):
@@ -91,6 +92,32 @@ def test_every_page_tells_its_answer_and_no_machine(finding_files, smoke):
                 "provisional: fewer than three seeds" in text or "not asked" in text
             )
             assert "adjusted by Holm" in text and "sharpened on 2026-11-24" in text
+
+
+def test_the_answer_stands_before_the_question_and_the_rule_before_the_data(finding_files):
+    """Verdicts, what they mean and the figure that shows them come first on a page."""
+    for file in (one for one in finding_files if ".step-" not in one.name):
+        text = file.read_text()
+        places = [
+            text.index(words)
+            for words in (
+                '<section class="answers">',
+                "<h2>The question",
+                "<h2>The claims, and the rules that judge them",
+                "<h2>What was measured",
+                "<h2>Change this",
+            )
+        ]
+        assert places == sorted(places)
+        box = text[places[0] : places[1]]
+        assert f"{file.name[1]}a" in box and "5 checkpoints up to 40,960 tokens" in box
+
+
+def test_a_row_of_a_table_can_become_a_card(finding_files):
+    """Each cell names its column, tags apart."""
+    for file in finding_files:
+        cells = re.findall(r"<td[^>]*>", file.read_text())
+        assert len(cells) > 10 and all('data-label="' in cell for cell in cells)
 
 
 def test_the_overview_has_a_line_for_every_claim_and_links_to_its_page(smoke):
@@ -184,8 +211,8 @@ WATCH = (Path(__file__).parent / "watch.js").read_text()
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-@pytest.mark.parametrize(("width", "dark"), [(390, False), (1400, False), (1400, True)])
-def test_in_a_browser_no_error_no_sideways_scroll_and_readable_colours(
+@pytest.mark.parametrize(("width", "dark"), [(390, False), (900, True), (1300, False)])
+def test_in_a_browser_nothing_is_cut_or_beyond_the_screen_and_colours_are_readable(
     files, tmp_path, width, dark
 ):
     """Every page in a frame as wide as a phone or a screen, code unfolded, in light and in dark
@@ -226,6 +253,7 @@ def test_in_a_browser_no_error_no_sideways_scroll_and_readable_colours(
     assert len(found) == len(files) and all(one["texts"] > 50 for one in found)
     assert [one for one in found if one["wide"] > 0 or abs(one["shown"] - width) > 20] == []
     assert [one for one in found if one["pale"] or one["missing"]] == []
+    assert [one for one in found if one["far"] or one["cut"]] == []
     assert "CONSOLE" not in done.stderr
 
 
@@ -247,6 +275,12 @@ def test_every_link_of_the_published_site_leads_somewhere_and_titles_are_words(t
     """Of every study that is kept, also those with some of the findings."""
     site.publish(tmp_path)
     assert len(list(tmp_path.rglob("*.html"))) > 15 and follow(tmp_path) == []
+    first = (tmp_path / "index.html").read_text()
+    assert first.index("microworld/index.html") < first.index("control/index.html")
+    lines = json.loads((paths.REFERENCE / "microworld" / "findings.json").read_text())
+    for line in lines:
+        row = re.search(rf"<th>{re.escape(line['claim'])} .*?</tr>", first)[0]
+        assert f'href="microworld/{line["finding"]}.html"' in row and line["verdict"] in row
     titles = [
         re.search(r"<title>(.*?)</title>", file.read_text())[1] for file in tmp_path.rglob("*.html")
     ]

@@ -17,7 +17,7 @@ from nbclient import NotebookClient
 
 from conftest import OUTPUTS, ROOT, plan_of, run_here, run_pretune
 from pretune import measures, paths, records
-from pretune.report import execution, reference, site
+from pretune.report import pages, reference, site
 from pretune.report.open import summary
 from pretune.study.load import load_study
 from running import WHO, Forked, gone, record_count, rows_in, wait_until
@@ -224,8 +224,31 @@ def test_papermill_by_itself_measures_only_what_its_checkpoint_needs(tmp_path):
     folders = [path.name for path in (tmp_path / "outputs" / "smoke" / "records").iterdir()]
     assert len(folders) == 4 and all(name.startswith("step-20.") for name in folders)
     outputs = [output for cell in nbformat.read(out, 4).cells for output in cell.get("outputs", ())]
-    assert sum("image/svg+xml" in output.get("data", {}) for output in outputs) >= 3
+    assert (
+        sum("<figcaption>" in output.get("data", {}).get("text/html", "") for output in outputs)
+        >= 2
+    )
     assert not [output for output in outputs if output.output_type == "error"]
+
+
+def test_papermill_given_a_parameter_that_a_notebook_lacks_is_refused_and_nothing_is_measured(
+    tmp_path,
+):
+    """It only warns by itself, and the page would be of another study than was asked for."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "papermill", ROOT / "notebooks" / "02_latent_benefits.ipynb"),
+            *("out.ipynb", "-p", "study", "smoke", "-p", "checkpont", "step-20"),
+        ],
+        env=os.environ | {"PRETUNE_OUTPUTS": str(tmp_path / "outputs")},
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode != 0 and not (tmp_path / "outputs").exists()
+    allowed = "['checkpoint', 'margin', 'sets', 'study']"
+    assert f"unknown parameters ['checkpont']; allowed: {allowed}" in done.stderr
 
 
 def test_records_of_one_finding_leave_the_pages_of_others_fresh(smoke, tmp_path):
@@ -244,7 +267,7 @@ def test_a_notebook_gives_the_same_figures_from_its_own_folder_as_in_the_report(
     parameters replaced by hand.
     """
     book = nbformat.read(ROOT / "notebooks" / "01_dataset_dichotomy.ipynb", 4)
-    book.cells[1].source = 'study = "smoke"\ncheckpoint = "all"'
+    book.cells[1].source = book.cells[1].source.replace("quick", "smoke")
     NotebookClient(book, resources={"metadata": {"path": str(ROOT / "notebooks")}}).execute()
     made = nbformat.read(OUTPUTS / "smoke" / "notebooks" / "01_dataset_dichotomy.ipynb", 4)
     assert figures_of(book) == figures_of(made) and len(figures_of(book)) >= 3
@@ -274,7 +297,7 @@ def test_only_a_study_as_its_file_says_is_kept_as_reference(smoke, tmp_path, mon
     assert "Smoke" in (tmp_path / "published" / "index.html").read_text()
     assert (tmp_path / "published" / "smoke" / "index.html").is_file()
     with pytest.raises(
-        execution.PageError,
+        pages.PageError,
         match="smoke was run with overrides; only a study as in params/smoke.yaml is kept",
     ):
         reference.keep_reference(plan_of(load_study("smoke", ("tuning.seeds=2",))))
@@ -282,11 +305,8 @@ def test_only_a_study_as_its_file_says_is_kept_as_reference(smoke, tmp_path, mon
 
 def figures_of(book):
     outputs = [output for cell in book.cells for output in cell.get("outputs", ())]
-    return [
-        output.data["image/svg+xml"]
-        for output in outputs
-        if "image/svg+xml" in output.get("data", {})
-    ]
+    shown = [output.get("data", {}).get("text/html", "") for output in outputs]
+    return [one for one in shown if "<figcaption>" in one]
 
 
 def test_a_sweep_prints_and_keeps_its_table_and_names_the_better_rates(tmp_path, monkeypatch):
@@ -386,7 +406,7 @@ def test_a_study_needs_no_torch_to_be_read():
 
 
 @pytest.mark.parametrize(
-    ("name", "minutes"), [("smoke", 1.25), ("quick", 10), ("control", 20), ("microworld", 90)]
+    ("name", "minutes"), [("smoke", 1.25), ("quick", 10), ("control", 27), ("microworld", 105)]
 )
 def test_expected_time_is_within_the_promise(name, minutes):
     """The cost model says that a study of the README fits its promise on two cores."""

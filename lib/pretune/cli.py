@@ -256,7 +256,7 @@ def _sweep(plan: Plan, jobs: int | None) -> int:
 
 
 def _report(given: argparse.Namespace) -> int:
-    from pretune.report import execution, reference
+    from pretune.report import pages, reference
 
     plan = open_plan(_study(given))
     if lacking := status.missing(plan):
@@ -269,7 +269,7 @@ def _report(given: argparse.Namespace) -> int:
         try:
             for file in reference.keep_reference(plan):
                 print(file)
-        except execution.PageError as error:
+        except pages.PageError as error:
             raise RunError(str(error)) from None
     return _told(failed)
 

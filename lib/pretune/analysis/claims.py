@@ -35,17 +35,24 @@ CHANGED = (
 
 @dataclass(frozen=True)
 class Claim:
-    """`reference` is the number of Sun & Dredze for OLMo-1B, recomputed from their released
-    tables (commit 8b79c39). Where not `two_sided`, the margin is a bound and no band around
-    nothing: below it there is neither no effect nor an opposite.
+    """`meaning` says in a plain sentence what an effect, in the place of {}, is. `reference` is
+    the number of Sun & Dredze for OLMo-1B, recomputed from their released tables (commit
+    8b79c39). Where not `two_sided`, the margin is a bound and no band around nothing: below it
+    there is neither no effect nor an opposite.
     """
 
     text: str
     effect: str
+    meaning: str = "The effect is {}."
     unit: str = "score, 0 to 1"
     margin: float = MARGIN
     reference: str = "–"
     two_sided: bool = True
+
+    def at(self, margin: float) -> Claim:
+        """The claim held against another margin than the usual one, if it is held against that."""
+        moved = {MARGIN: margin, -MARGIN: -margin, 1 - MARGIN: 1 - margin}
+        return replace(self, margin=moved.get(self.margin, self.margin))
 
     @property
     def rule(self) -> str:
@@ -146,12 +153,16 @@ def _word(low: float, high: float, about: Claim) -> str:
     return "not supported" if high < margin else "undecided"
 
 
+def word(verdict: Verdict) -> str:
+    """The verdict with its mark; one that rests on fewer than three seeds or runs says so."""
+    said = f"{MARKS[verdict.verdict]} {verdict.verdict}"
+    return said + ", provisional" * bool(verdict.provisional and verdict.effect)
+
+
 def told(verdict: Verdict) -> str:
     """A verdict as prose."""
-    word = f"{MARKS[verdict.verdict]} {verdict.verdict}"
-    if verdict.provisional and verdict.effect:
-        word += ", provisional: fewer than three seeds or runs"
-    said = f"**Claim {verdict.claim}: {word}.** {held(verdict)} {verdict.why}"
+    few = ": fewer than three seeds or runs" * bool(verdict.provisional and verdict.effect)
+    said = f"**Claim {verdict.claim}: {word(verdict)}{few}.** {held(verdict)} {verdict.why}"
     return said.replace("  ", " ")
 
 
@@ -188,13 +199,21 @@ def judged(
     if page.missing:
         effects = dict.fromkeys(effects, (None, "The grid is partial."))
     return holm(
-        [_judged(claims, name, effect, provisional, why) for name, (effect, why) in effects.items()]
+        [
+            _judged(claims, name, effect, provisional, why, page.margin)
+            for name, (effect, why) in effects.items()
+        ]
     )
 
 
 def _judged(
-    claims: dict[str, Claim], name: str, effect: Estimate | None, provisional: bool, why: str
+    claims: dict[str, Claim],
+    name: str,
+    effect: Estimate | None,
+    provisional: bool,
+    why: str,
+    margin: float,
 ) -> Verdict:
     if effect is not None and np.isnan(effect.value):
         why += " Rows that it rests on are lacking."
-    return judge(name, effect, provisional, why, claim(claims, name))
+    return judge(name, effect, provisional, why, claim(claims, name).at(margin))

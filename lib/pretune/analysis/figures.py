@@ -1,40 +1,47 @@
 """What a notebook shows: figures in one theme, tables, and sentences with computed numbers.
 
-Every drawing function takes an `Axes` and returns it. A figure is shown as SVG: sharp at any
-zoom, text selectable, and its alternative text inside it.
+A figure is one or several panels, each drawn as wide as a phone's screen: `show` lays them side by
+side where there is room, with title, legend and the numbers drawn as text around them. Drawing
+functions take an `Axes` and return it. Panels are SVG: sharp at any zoom, text selectable.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import io
+import textwrap
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from pretune.analysis.display import show
+from pretune.analysis import display
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from pretune.analysis.statistics import Estimate
 
 # seaborn's "colorblind". Drawing libraries take seconds to load: they are when something is drawn
 PALETTE = (
     *("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc"),
     *("#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9"),
 )
+# a colour has one meaning on a page: groups of datasets, models, and verdicts share none
 COLOURS = {
-    "learned": PALETTE[2],
-    "not learned": PALETTE[3],
-    "learned before": PALETTE[0],
-    "undecided": PALETTE[7],
+    "learned": PALETTE[0],
+    "not learned": PALETTE[1],
+    "learned before": PALETTE[9],
     "base": PALETTE[7],
-    "tuned": PALETTE[0],
+    "tuned": "#8c6bd1",
     "baseline": "black",
     "supported": PALETTE[2],
-    "no effect": PALETTE[0],
+    "no effect": "#8f8a00",
     "opposite": PALETTE[4],
     "not supported": PALETTE[3],
+    "undecided": PALETTE[5],
     "not asked": PALETTE[7],
 }
 MARKS = {
@@ -53,7 +60,9 @@ MARKERS = {
     "not supported": "X",
     "undecided": "D",
 }
-LABEL_COLOURS = [PALETTE[0], PALETTE[1], PALETTE[4], PALETTE[5], PALETTE[8], PALETTE[9]]
+LABEL_COLOURS = ["#3d4f6b", "#8fa3c2", "#cfd8e6"]  # answers, of which none is better
+BAND = "#e5e5e5"  # what is too small to count
+WIDTH = 3.6  # inches of a panel: 346 pixels of a page
 
 
 def many_colours(count: int) -> list:
@@ -70,7 +79,7 @@ def use_theme() -> None:
     import seaborn as sns
 
     sns.set_theme(
-        context="notebook",
+        context="paper",
         style="whitegrid",
         palette=list(PALETTE),
         rc={
@@ -78,50 +87,51 @@ def use_theme() -> None:
             "svg.hashsalt": "pretune",
             "font.family": "sans-serif",
             "font.sans-serif": ["DejaVu Sans", "Helvetica", "Arial", "sans-serif"],
-            "axes.titlesize": "medium",
             "axes.titlelocation": "left",
             "figure.constrained_layout.use": True,
             "axes.spines.top": False,
             "axes.spines.right": False,
-            "legend.frameon": False,
         },
     )
 
 
-def subplots(*shape: int, **options: object) -> tuple:
-    """A figure and its axes: `matplotlib.pyplot.subplots`."""
+def panels(count: int, height: float = 2.5) -> list[Axes]:
+    """As many panels of `height` inches, each a figure of its own."""
     import matplotlib.pyplot as plt
 
-    return plt.subplots(*shape, **options)
+    return [plt.subplots(figsize=(WIDTH, height))[1] for _ in range(count)]
 
 
-def legend(figure: Figure, panels: Iterable[Axes], columns: int) -> None:
-    """One legend below all `panels`, with what is drawn in any of them, each once."""
-    shown = {}
-    for panel in panels:
+def show(axes: Sequence[Axes], title: str, alt: str, numbers: pd.DataFrame | None = None) -> None:
+    """Display panels as one figure: its title, the panels, one legend for all of them, `alt` for
+    readers who cannot see it, and, folded, the `numbers` that are drawn.
+    """
+    named: dict[str, Artist] = {}
+    for panel in axes:
         handles, labels = panel.get_legend_handles_labels()
-        shown |= dict(zip(labels, handles, strict=True))
-    place = {"loc": "outside lower center", "ncols": columns, "fontsize": "small"}
-    figure.legend(shown.values(), shown.keys(), **place)
+        named = dict(zip(labels, handles, strict=True)) | named
+    drawn = [_svg(panel.figure) for panel in axes]
+    display.figure(title, drawn, _legend(named) if named else "", alt, numbers)
 
 
-def panels(
-    count: int, columns: int = 3, height: float = 2.6, share_y: bool = True
-) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` panels side by side, and its axes in reading order."""
-    columns = min(columns, count)
-    lines = -(-count // columns)
-    figure, grid = subplots(
-        lines,
-        columns,
-        figsize=(max(3.3 * columns, 7.5), height * lines),
-        sharey=share_y,
-        squeeze=False,
-    )
-    axes = list(grid.flat)
-    for spare in axes[count:]:
-        spare.remove()
-    return figure, axes[:count]
+def _legend(named: dict[str, Artist]) -> str:
+    """What colours and marks of the panels mean."""
+    import matplotlib.pyplot as plt
+
+    columns = 2 if max(map(len, named)) < 22 else 1
+    figure = plt.figure(figsize=(WIDTH, 0.2 * -(-len(named) // columns) + 0.1))
+    place = {"loc": "center left", "ncols": columns, "frameon": False, "borderpad": 0}
+    figure.legend(named.values(), named.keys(), **place)
+    return _svg(figure)
+
+
+def _svg(figure: Figure) -> str:
+    import matplotlib.pyplot as plt
+
+    text, nothing = io.StringIO(), dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(text, format="svg", metadata=nothing)
+    plt.close(figure)
+    return text.getvalue()[text.getvalue().index("<svg") :]
 
 
 class Line(NamedTuple):
@@ -141,36 +151,33 @@ def show_curves(
     """A panel of curves over tokens for every key of `shown`, with the score without a skill of
     its first curve and, where given, a band of one noise floor around the last score of that.
     """
-    figure, axes = panels(len(shown))
+    axes, numbers = panels(len(shown)), []
     for panel, (name, lines) in zip(axes, shown.items(), strict=True):
         for line in lines:
             plain_curve(panel, *line)
-        panel.plot(
-            "tokens",
-            "baseline",
-            data=lines[0].scores,
-            color=COLOURS["baseline"],
-            lw=1,
-            ls=":",
-            label="no skill",
-        )
+            numbers.append(line.scores.assign(panel=name.replace("\n", ", "), curve=line.label))
+        level = {"color": COLOURS["baseline"], "lw": 1, "ls": ":", "label": "no skill"}
+        panel.plot("tokens", "baseline", data=lines[0].scores, **level)
         if floors is not None and not np.isnan(floors[name]) and len(lines[0].scores):
-            last = lines[0].scores["score"].iloc[-1]
+            last, floor = lines[0].scores["score"].iloc[-1], floors[name]
             panel.axhspan(
-                last - floors[name],
-                last + floors[name],
-                color=PALETTE[8],
-                alpha=0.35,
-                lw=0,
-                label="noise floor",
+                last - floor, last + floor, color="#e8dcb0", lw=0, zorder=0, label="noise floor"
             )
-        panel.set_title(name, fontsize="small")
+        panel.set_title(name)
         panel.set_ylim(-0.03, 1.03)
-    for panel in axes[:: min(3, len(axes))]:
         panel.set_ylabel("score, 0 to 1")
-    legend(figure, axes[:1], 4)
-    figure.suptitle(title, x=0.01, ha="left")
-    show(figure, alt)
+    show(axes, title, alt, along(pd.concat(numbers)))
+
+
+def along(curves: pd.DataFrame) -> pd.DataFrame:
+    """What curves show, as a table: a line each, named by `panel` and `curve`, a column for every
+    step.
+    """
+    said = [f"{one.score:.2f} ({one.low:.2f} to {one.high:.2f})" for one in curves.itertuples()]
+    table = curves.assign(said=said, step=[f"step {step:,}" for step in curves["step"]])
+    table = table.pivot_table("said", ["panel", "curve"], "step", "first", sort=False).fillna("–")
+    table.index = [f"{panel}: {curve}" if curve else panel for panel, curve in table.index]
+    return table.rename_axis(columns=None)
 
 
 def plain_curve(axes: Axes, line: pd.DataFrame, colour, label: str, dashed: bool = False) -> Axes:
@@ -178,22 +185,12 @@ def plain_curve(axes: Axes, line: pd.DataFrame, colour, label: str, dashed: bool
     of `COLOURS` or a colour.
     """
     ink = COLOURS.get(colour, colour) if isinstance(colour, str) else colour
+    style = {"color": ink, "marker": "o", "ms": 3.5, "lw": 1.4, "ls": "--" if dashed else "-"}
     if line.empty:  # nothing was measured: its name stands in the legend without a line
-        axes.plot(
-            [], [], color=ink, marker="o", ms=3.5, lw=1.4, ls="--" if dashed else "-", label=label
-        )
+        axes.plot([], [], label=label, **style)
         return axes
     axes.fill_between(line["tokens"], line["low"], line["high"], color=ink, alpha=0.15, lw=0)
-    axes.plot(
-        line["tokens"],
-        line["score"],
-        color=ink,
-        marker="o",
-        ms=3.5,
-        lw=1.4,
-        ls="--" if dashed else "-",
-        label=label,
-    )
+    axes.plot(line["tokens"], line["score"], label=label, **style)
     return token_axis(axes, line["tokens"])
 
 
@@ -208,42 +205,92 @@ def token_axis(axes: Axes, tokens: pd.Series) -> Axes:
         ticks = [0, *ticks]
     else:
         axes.set_xscale("log")
-    axes.set_xticks(ticks, [_short(tick) for tick in ticks], fontsize="small")
+    axes.set_xticks(ticks, [_short(tick) for tick in ticks])
     axes.minorticks_off()
     axes.set_xlabel("pre-training tokens")
     return axes
 
 
-def intervals(
-    axes: Axes, names: list[str], estimates: list, groups: list[str], margin: float
-) -> Axes:
-    """One horizontal interval per name, coloured by group, with the band of changes too small to
-    count.
+def name_ends(axes: Axes, lines: Sequence[pd.DataFrame]) -> Axes:
+    """The name of each curve (its `panel`) beside its last point, in place of a legend, far enough
+    apart to be read. The limits of the axis are fixed before.
     """
-    axes.axvspan(-margin, margin, color="0.9", lw=0, zorder=0)
+    low, high = axes.get_ylim()
+    ends = sorted((line.iloc[-1] for line in lines if len(line)), key=lambda end: end["score"])
+    least, style = -np.inf, {"xytext": (5, 0), "textcoords": "offset points", "va": "center"}
+    for end in ends:
+        place = max(end["score"], least)
+        axes.annotate(end["panel"], (end["tokens"], place), **style)
+        least = place + 0.07 * (high - low)
+    return axes
+
+
+def rows_of(names: Sequence[str]) -> Axes:
+    """A panel of named rows: each name, broken where it is long, stands above the place of its
+    row, which is its number.
+    """
+    said = [textwrap.fill(name, 50) for name in names]
+    [axes] = panels(1, 0.42 * len(names) + 0.16 * sum(one.count("\n") for one in said) + 0.6)
+    for place, name in enumerate(said):
+        style = {"transform": axes.get_yaxis_transform(), "va": "bottom", "fontsize": "small"}
+        ground = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+        axes.text(0, place - 0.2, name, bbox=ground, **style)
+    axes.set_ylim(len(names) - 0.6, -0.75)
+    axes.set_yticks([])
+    return axes
+
+
+def interval(axes: Axes, place: float, found: Estimate, colour: str, mark: str = "o") -> Axes:
+    """An estimate with its interval in row `place`; `colour` is a name of `COLOURS`, which
+    stands in the legend.
+    """
+    ink = COLOURS[colour]
+    axes.plot([found.low, found.high], [place] * 2, color=ink, lw=2)
+    axes.plot(found.value, place, mark, color=ink, ms=6, label=colour)
+    axes.locator_params(axis="x", nbins=6)
+    return axes
+
+
+def estimates(found: Mapping[str, Estimate], colour: str) -> Axes:
+    """A row with an interval for each name, all of one colour, and nothing at 0."""
+    axes = rows_of(list(found))
     axes.axvline(0, color="0.5", lw=1)
-    for place, (found, group) in enumerate(zip(estimates, groups, strict=True)):
-        axes.plot([found.low, found.high], [place, place], color=COLOURS[group], lw=2)
-        axes.plot(found.value, place, "o", color=COLOURS[group])
-    for group in dict.fromkeys(groups):
-        axes.plot([], [], "o-", color=COLOURS[group], label=group)
-    return _rows(axes, names)
+    for place, one in enumerate(found.values()):
+        interval(axes, place, one, colour)
+    for line in axes.get_lines():  # one colour needs no legend
+        line.set_label("_")
+    return axes
+
+
+def band(axes: Axes, low: float | None, high: float) -> Axes:
+    """What is too small to count, from `low`, or from the left end."""
+    axes.axvline(0, color="0.5", lw=1)
+    axes.axvspan(-1 if low is None else low, high, color=BAND, lw=0, zorder=0)
+    return axes
+
+
+def level(axes: Axes, place: float, at: float, label: str) -> Axes:
+    """What the estimate in a row is held against."""
+    style = {"color": COLOURS["baseline"], "lw": 1, "ls": "--", "label": label}
+    axes.plot([at] * 2, [place - 0.17, place + 0.3], **style)
+    return axes
 
 
 def verdicts(
-    axes: Axes, names: list[str], estimates: list, margins: list[float], decided: list[str]
+    names: Sequence[str],
+    estimates: Sequence[Estimate],
+    margins: Sequence[float],
+    decided: Sequence[str],
 ) -> Axes:
     """One interval per claim, with the mark and the colour of its verdict, and the margin it is
     held against.
     """
+    axes = rows_of(names)
     axes.axvline(0, color="0.5", lw=1)
     for place, (found, margin, verdict) in enumerate(zip(estimates, margins, decided, strict=True)):
-        axes.plot(
-            [margin] * 2, [place - 0.35, place + 0.35], color="black", lw=1, ls="--", label="margin"
-        )
-        axes.plot([found.low, found.high], [place] * 2, color=COLOURS[verdict], lw=2)
-        axes.plot(found.value, place, MARKERS[verdict], color=COLOURS[verdict], label=verdict)
-    return _rows(axes, names)
+        interval(axes, place, found, verdict, MARKERS[verdict])
+        level(axes, place, margin, "margin")
+    return axes
 
 
 def label_shares(axes: Axes, shares: pd.DataFrame, labels: tuple[str, ...]) -> Axes:
@@ -255,45 +302,27 @@ def label_shares(axes: Axes, shares: pd.DataFrame, labels: tuple[str, ...]) -> A
             places, part, bottom=bottom, color=LABEL_COLOURS[number], label=label, width=0.85, lw=0
         )
         bottom += part
-    axes.set_xticks(places, [str(name) for name in shares.index], rotation=90, fontsize="small")
+    axes.set_xticks(places, [str(name) for name in shares.index], rotation=90)
     axes.set_ylim(0, 1)
     axes.grid(False, axis="x")
     return axes
 
 
 def before_after(
-    axes: Axes, names: list[str], before: list, after: list, baseline: list[float]
+    names: Sequence[str],
+    before: Sequence[Estimate],
+    after: Sequence[Estimate],
+    baseline: Sequence[float],
 ) -> Axes:
-    """Score before and after tuning with intervals, one line per name, and the score without a
+    """Score before and after tuning with intervals, one row per name, and the score without a
     skill.
     """
-    for place, (one, two, level) in enumerate(zip(before, after, baseline, strict=True)):
-        for found, key, shift in ((one, "base", -0.12), (two, "tuned", 0.12)):
-            axes.plot([found.low, found.high], [place + shift] * 2, color=COLOURS[key], lw=2)
-            axes.plot(
-                found.value,
-                place + shift,
-                "o",
-                color=COLOURS[key],
-                label=key if place == 0 else None,
-            )
-        axes.plot(
-            [level] * 2,
-            [place - 0.35, place + 0.35],
-            color=COLOURS["baseline"],
-            lw=1,
-            ls="--",
-            label="no skill" if place == 0 else None,
-        )
+    axes = rows_of(names)
+    for place, (one, two, without) in enumerate(zip(before, after, baseline, strict=True)):
+        interval(axes, place, one, "base")
+        interval(axes, place + 0.2, two, "tuned")
+        level(axes, place, without, "no skill")
     axes.set_xlim(-0.02, 1.02)
-    return _rows(axes, names)
-
-
-def _rows(axes: Axes, names: list[str]) -> Axes:
-    """An axis of names, the first on top, also where panels share the axis."""
-    axes.set_yticks(range(len(names)), names, fontsize="small")
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.grid(False, axis="y")
     return axes
 
 
@@ -303,32 +332,6 @@ def _short(number: float) -> str:
         if number >= size:
             return f"{number / size:.3g}{letter}"
     return f"{number:g}"
-
-
-def heat_map(axes: Axes, table: pd.DataFrame, label: str) -> Axes:
-    """Signed values as colours, pale enough for the black numbers on them, one line per index;
-    blank where one is missing.
-    """
-    bound = max(0.1, float(np.nanmax(np.abs(table.to_numpy(dtype=float)))))
-    import seaborn as sns
-
-    pale = sns.diverging_palette(250, 15, s=80, l=65, as_cmap=True)
-    sns.heatmap(
-        table.astype(float),
-        ax=axes,
-        annot=True,
-        fmt="+.2f",
-        cmap=pale,
-        vmin=-bound,
-        vmax=bound,
-        linewidths=1,
-        cbar_kws={"label": label},
-        annot_kws={"fontsize": "small", "color": "black"},
-    )
-    axes.tick_params(axis="x", rotation=40)
-    for text in axes.get_xticklabels():
-        text.set_ha("right")
-    return axes
 
 
 def scatter(axes: Axes, across: list, up: list, names: list[str], colours: list) -> Axes:

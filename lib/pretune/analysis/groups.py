@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import chain
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from pretune.analysis import contrasts, curves, figures
 from pretune.analysis.contrasts import effect, gain, joined, lift
 from pretune.analysis.results import Results
 from pretune.analysis.scores import Scores, Term
 from pretune.analysis.statistics import MARGIN, Estimate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 NOT_LEARNED = "not learned"
 GROUPS = ("learned", NOT_LEARNED, "learned before", "undecided")
@@ -78,7 +83,7 @@ def groups_apart(groups: pd.Series, make: Callable[[str, float], list[Term]]) ->
 
 def sorted_groups(page: Results) -> pd.Series:
     """One of `GROUPS` per dataset, sorted on half A of the items of base."""
-    return sort_datasets(half(page.base, "A"))["group"]
+    return sort_datasets(half(page.base, "A"), page.margin)["group"]
 
 
 def counted(page: Results, sorted_: pd.Series) -> pd.Series:
@@ -90,3 +95,23 @@ def counted(page: Results, sorted_: pd.Series) -> pd.Series:
 def counts(sorted_: pd.Series) -> str:
     """How many datasets are in each group."""
     return ", ".join(f"{(sorted_ == name).sum()} {name}" for name in GROUPS)
+
+
+def draw_mean(
+    page: Results, panel: Axes, names: dict[str, str], colour: str, label: str
+) -> pd.DataFrame:
+    """The mean over datasets (name to recipe) along pre-training with its interval, over thin
+    lines of each dataset. Nothing where there are none.
+    """
+    for name, recipe in names.items():
+        line, thin = curves.curve(page.of(name, recipe)), {"lw": 0.6, "alpha": 0.6, "label": "_"}
+        panel.plot("tokens", "score", data=line, color=figures.COLOURS[colour], **thin)
+    if not names:
+        return pd.DataFrame()
+
+    def make(steps: tuple[int, ...]) -> list[Term]:
+        return [Term(1 / len(names), name, recipe, steps) for name, recipe in names.items()]
+
+    mean = contrasts.along(page.scores, page.tokens, make)
+    figures.plain_curve(panel, mean, colour, "_")
+    return mean.assign(panel=label, curve="")

@@ -5,7 +5,7 @@ Whatever a page shows or says is computed from them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -42,6 +42,8 @@ class Results:
     missing: dict[str, str]  # names of models that lack rows, and why
     # of released tables: cells that the finding asks for and they do not hold
     lacking: pd.DataFrame | None = None
+    margin: float = statistics.MARGIN  # the smallest change that counts
+    without: tuple[str, ...] = ()  # datasets that it was asked not to look at
 
     @property
     def study(self) -> Study:
@@ -55,6 +57,46 @@ class Results:
     def has_items(self) -> bool:
         """Whether single answers are there; of released tables only mean scores are."""
         return self.lacking is None
+
+    def frame(self) -> pd.DataFrame:
+        """The scores that the page is made of, for an analysis of your own: a row for every item
+        (of released tables, every mean) and model.
+
+        model, run, checkpoint, step, tokens: which checkpoint, and what it had read; late: whether
+        it is one of the last, neighbouring ones. recipe, seed: what was done to it (base:
+        nothing). dataset, format, shots, item: what was asked, with how many examples; as_asked:
+        whether with as many as claims ask with. prediction, gold: numbers of choices, -1 where
+        text is written. score: 0 to 1, or nats per token of text. no_skill: what the best answer
+        without a skill scores.
+        """
+        columns = (
+            *("model", "run", "checkpoint", "step", "tokens", "late", "recipe", "seed"),
+            *("dataset", "format", "shots", "as_asked", "item", "prediction", "gold", "score"),
+            "baseline",
+        )
+        there = [name for name in columns if name in self.rows]
+        return self.rows[there].rename(columns={"baseline": "no_skill"})
+
+    def otherwise(self, margin: float | None = None, sets: Sequence[str] = ()) -> Results:
+        """The page as it would be with another margin, or had it only looked at some datasets.
+
+        Raises KeyError for a dataset that the page does not have.
+        """
+        if unknown := sorted(set(sets) - set(self.titles)):
+            there = ", ".join(self.titles)
+            raise KeyError(f"sets: not on this page: {', '.join(unknown)}; it has {there}")
+        margin = self.margin if margin is None else margin
+        if not sets:
+            return replace(self, margin=margin)
+        rows, left = self.rows[self.rows["dataset"].isin(sets)], set(self.titles) - set(sets)
+        return replace(self, rows=rows, margin=margin, without=(*self.without, *sorted(left)))
+
+    @property
+    def explored(self) -> str:
+        """How the page differs from what was laid down before the data; empty where it does not."""
+        moved = f"a margin of {self.margin:g} in place of {statistics.MARGIN:g}"
+        said = [moved] if self.margin != statistics.MARGIN else []
+        return ", ".join([*said, *(f"without {self.title(name)}" for name in self.without)])
 
     def measured(self, measure: str) -> pd.DataFrame:
         """Scored rows of a measure beside those that give datasets their scores."""
@@ -87,8 +129,12 @@ class Results:
         return {name: self.title(name) for name in self.study.probing.datasets if name in there}
 
     def title(self, dataset: str) -> str:
-        world = " (microworld)" if self.study.datasets.source == "microworld" else ""
-        return REGISTRY[dataset].title + world
+        return REGISTRY[dataset].title + ("" if dataset in self.study.tasks else self.world)
+
+    @property
+    def world(self) -> str:
+        """What names of datasets end with; in figures it stands once, in their title."""
+        return " (microworld)" if self.study.datasets.source == "microworld" else ""
 
     def named(self, datasets: Iterable[str]) -> str:
         """Titles of datasets, in the order of the study."""
@@ -119,7 +165,7 @@ class Results:
         """
         rows = self.of(dataset, recipe)
         rows = rows[rows["step"].isin(steps or self.scores.late or self.scores.steps)]
-        return bool(rows["score"].mean() - rows["baseline"].mean() > statistics.MARGIN)
+        return bool(rows["score"].mean() - rows["baseline"].mean() > self.margin)
 
     def has_something_to_lose(self, datasets: Iterable[str]) -> tuple[list[str], str]:
         """Those of `datasets` that base answers better than no skill by the margin at late, and
@@ -174,9 +220,15 @@ def marked(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def of_first_seeds(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the first seed of every pre-training run, with which a grid is run."""
+    """The rows of the first seed of every pre-training run."""
     first = (rows["seed"] % study.tuning.seeds == 0) & (rows["draw"] % study.tuning.seeds == 0)
     return rows[first]
+
+
+def of_grid(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the runs and seeds with which the grid is run: of each run the first seed."""
+    rows = of_first_seeds(study, rows)
+    return rows if study.grid.runs is None else rows[rows["run"].isin(study.grid.runs)]
 
 
 def ranged(found: Estimate, signed: bool = True) -> str:
@@ -200,7 +252,7 @@ def recipes(page: Results) -> dict[str, str]:
     return {
         name: how.dataset
         for name, how in page.study.recipes.items()
-        if how.dataset and not page.study.is_beside(name) and REGISTRY[how.dataset].kind != "chat"
+        if how.dataset and not page.study.is_beside(name) and how.dataset in page.titles
     }
 
 

@@ -24,6 +24,8 @@ CLAIMS = {
         "Some datasets are learned in pre-training and some are not",
         "mean gain of the learned minus that of the not-learned sets, sorted on half A of "
         "the items, on half B",
+        "From the first checkpoint to the last ones, the scores of the sets that pre-training "
+        "teaches rise by {} more than those of the others, on items that did not sort them.",
         reference="HellaSwag .253 to .628, MNLI .354 to .327 (first to last checkpoint)",
     ),
     "1b": Claim(
@@ -31,6 +33,8 @@ CLAIMS = {
         "share of the most frequent prediction within each late checkpoint, shot draw and "
         "run, averaged, on the not-learned classification set where its interval reaches "
         "lowest",
+        "Of the answers of a late model to a flat classification set, where this is least so, {} "
+        "are one and the same label.",
         "share of predictions",
         1 - MARGIN,
         "MNLI, PAWS: one label throughout at the last checkpoint",
@@ -50,17 +54,53 @@ def needs(study: Study, recipe: str) -> list[Need]:
     return [Need(name, shots_of(study, name, recipe)) for name in names]
 
 
-def show_curves(page: Results) -> None:
-    """Base score against pre-training tokens, one panel a dataset."""
-    along = curves.curve(page.base, page.study.protocol.reporting)
-    floors = curves.noise_floors(page.base)
-    parts = {title: along[along["dataset"] == name] for name, title in page.titles.items()}
-    figures.show_curves(
-        {title: [Line(part, "base", "score")] for title, part in parts.items()},
-        "Score of the untuned model along pre-training, 95 % interval over items",
-        f"Curves of base score over pre-training tokens for {', '.join(parts)}.",
-        {title: floors[name] for name, title in page.titles.items()},
+def at_a_glance(page: Results) -> None:
+    """The untuned model along pre-training: what it learns and what it does not, means over
+    datasets, each dataset thin.
+    """
+    sorted_ = sorted_groups(page)
+    apart = {name: list(sorted_.index[sorted_ == name]) for name in ("learned", NOT_LEARNED)}
+    if not any(apart.values()):
+        return display.say("No dataset is sorted as learned or as not learned here.")
+    [axes] = figures.panels(1, 3.0)
+    lines = []
+    for group, names in apart.items():
+        asked, said = dict.fromkeys(names, "base"), f"{len(names)} {group}"
+        lines.append(groups.draw_mean(page, axes, asked, group, said))
+    axes.set(ylabel="score, 0 to 1", ylim=(-0.03, 1.03))
+    figures.name_ends(axes, lines)
+    said = "; ".join(
+        f"{group}: {', '.join(REGISTRY[name].title for name in names)}"
+        for group, names in apart.items()
     )
+    figures.show(
+        [axes],
+        f"What pre-training teaches and what it does not{page.world}: means, 95 % intervals",
+        f"Mean score of two groups of datasets along pre-training; {said}.",
+        figures.along(pd.concat(lines)),
+    )
+
+
+def show_curves(page: Results) -> None:
+    """Base score against pre-training tokens, one panel a dataset, by how much it gains."""
+    every = curves.curve(page.base, page.study.protocol.reporting)
+    floors, group = curves.noise_floors(page.base), sorted_groups(page)
+    parts = {name: every[every["dataset"] == name] for name in _by_gain(page)}
+    shown = {
+        REGISTRY[name].title: [Line(part, group[name], group[name])] for name, part in parts.items()
+    }
+    figures.show_curves(
+        shown,
+        f"Score of the untuned model along pre-training{page.world}, 95 % interval over items",
+        f"Curves of base score over pre-training tokens for {', '.join(shown)}.",
+        {REGISTRY[name].title: floors[name] for name in parts},
+    )
+
+
+def _by_gain(page: Results) -> list[str]:
+    """Datasets, first those whose score rises most from the first checkpoint to the last."""
+    means = page.base.groupby(["dataset", "step"])["score"].mean().unstack()
+    return list((means.iloc[:, -1] - means.iloc[:, 0]).sort_values(ascending=False).index)
 
 
 def first_look(page: Results) -> pd.DataFrame:
@@ -145,7 +185,9 @@ def side_by_side(page: Results, other: Results) -> pd.DataFrame:
 
 def calibration_says(page: Results, calibrated: Results) -> str:
     """Whether any dataset sorts differently under calibrated scoring."""
-    one, two = (groups.sort_datasets(some.base)["group"] for some in (page, calibrated))
+    one, two = (
+        groups.sort_datasets(some.base, page.margin)["group"] for some in (page, calibrated)
+    )
     moved = [
         f"{page.title(name)} ({one[name]} by the headline scoring, {two[name]} when calibrated)"
         for name in one.index
@@ -156,28 +198,30 @@ def calibration_says(page: Results, calibrated: Results) -> str:
 
 
 def show_gains(page: Results) -> None:
-    """Gain of every dataset on half A, with the band that does not count."""
-    found = groups.sort_datasets(groups.half(page.base, "A")).loc[list(page.titles)]
-    figure, axes = figures.subplots(figsize=(7.5, 0.36 * len(found) + 1.4))
-    figures.intervals(
+    """Gain and lift of every dataset on half A, which sort it, and what is too small to count."""
+    found = groups.sort_datasets(groups.half(page.base, "A"), page.margin).loc[list(page.titles)]
+    found = found.sort_values("gain", key=lambda gains: [-gain.value for gain in gains])
+    axes, names = [], [REGISTRY[name].title for name in found.index]
+    for column, means in (("gain", "late minus early"), ("lift", "late minus no skill")):
+        panel = figures.rows_of(names)
+        figures.band(panel, -page.margin if column == "gain" else None, page.margin)
+        for place, (estimate, group) in enumerate(zip(found[column], found["group"], strict=True)):
+            figures.interval(panel, place, estimate, group)
+        panel.set(title=f"{column}: score {means}", xlabel="score")
+        axes.append(panel)
+    figures.show(
         axes,
-        list(page.titles.values()),
-        list(found["gain"]),
-        list(found["group"]),
-        statistics.MARGIN,
+        f"What sorts the datasets{page.world}: gain and lift on half A, 95 % intervals",
+        "Gain and lift of each dataset with their intervals, coloured by group.",
     )
-    axes.set(
-        xlabel="gain: score late minus score early",
-        title="Gain along pre-training on half A, 95 % interval",
-    )
-    figures.legend(figure, [axes], 3)
-    display.show(figure, alt="Gain of each dataset with its interval, coloured by group.")
 
 
 def sorting(page: Results) -> pd.DataFrame:
     """The sorting on half A, what it rests on, and the gain on half B that it is judged by."""
     halves = (groups.half(page.base, which) for which in "AB")
-    found, fresh = (groups.sort_datasets(rows).loc[list(page.titles)] for rows in halves)
+    found, fresh = (
+        groups.sort_datasets(rows, page.margin).loc[list(page.titles)] for rows in halves
+    )
     return pd.DataFrame(
         {
             "group": found["group"].to_numpy(),

@@ -19,7 +19,7 @@ from pretune.analysis.contrasts import joined
 from pretune.analysis.figures import Line
 from pretune.analysis.results import Results, partners, ranged, recipes
 from pretune.analysis.scores import Term
-from pretune.analysis.statistics import MARGIN, Estimate
+from pretune.analysis.statistics import Estimate
 from pretune.plan.needs import Need, own_sets, shots_of
 from pretune.sources import released
 from pretune.study.config import Study
@@ -30,20 +30,24 @@ CLAIMS = {
         "Tuning on one domain hurts other domains of the task",
         "mean loss at late, base - tuned, on the out-of-domain sets that base answers "
         "better than no skill by the margin",
+        "Tuned on one domain, models lose {} of score on other domains of the same task.",
     ),
     "5b": Claim(
         "Tuning hurts knowledge the task does not need",
         "mean loss over recipes and the knowledge sets that base answers, base - tuned at late",
+        "Tuning costs {} of score on knowledge that the task does not need.",
     ),
     "5b (text)": Claim(
         "Tuning hurts knowledge the task does not need",
         "rise of the loss on held-out text, mean over recipes at late",
+        "Text of the kind that was pre-trained on becomes harder to predict by {} nats per token.",
         "nats per token",
     ),
     "5c": Claim(
         "LoRA forgets less at equal gain",
         "loss of knowledge after full tuning minus that after LoRA, where the interval of "
         "the difference of their own scores lies within the margin",
+        "At equal gain, tuning all weights costs {} more of knowledge than tuning adapters (LoRA).",
     ),
 }
 # Changes of Sun & Dredze for every task are gains where positive; losses have the other sign.
@@ -106,14 +110,14 @@ def show_domains(page: Results) -> None:
     for recipe, own in recipes(page).items():
         for domain, label in (("in", "in the domain of"), ("out", "out of the domain of")):
             for name in partners(page, own, domain):
-                title = f"{page.title(name)}\n{label} {REGISTRY[own].title}"
+                title = f"{REGISTRY[name].title}\n{label} {REGISTRY[own].title}"
                 shown[title] = [
                     Line(curves.curve(page.of(name)), "base", "base"),
                     Line(curves.curve(page.of(name, recipe)), "tuned", "tuned on the other"),
                 ]
     figures.show_curves(
         shown,
-        "Other domains of the task, before and after tuning, 95 % interval over items",
+        f"Other domains of the task, before and after tuning{page.world}, 95 % interval over items",
         f"Base and tuned curves of {', '.join(shown)}.".replace("\n", ", "),
     )
 
@@ -151,27 +155,53 @@ def changes(page: Results) -> pd.DataFrame:
     return pd.DataFrame(lines).T.fillna("–")
 
 
+def at_a_glance(page: Results) -> None:
+    """Per recipe, at late: what other domains of its task lose, and knowledge that it does not
+    need; of sets that have something to lose.
+    """
+    found = {}
+    for recipe, own in recipes(page).items():
+        far = page.has_something_to_lose(partners(page, own, "out"))[0]
+        for names, label in ((far, "other domains"), (knowledge(page, own), "knowledge")):
+            if names:
+                terms = mean_loss(page, names, recipe)
+                said = f"{label}, after tuning on {REGISTRY[own].title}"
+                found[said] = contrasts.effect(page.scores, terms)
+    if not found:
+        return display.say("No other domain and no knowledge has something to lose here.")
+    axes = figures.estimates(found, "tuned")
+    figures.band(axes, -page.margin, page.margin)
+    axes.set(xlabel="loss of score, untuned minus tuned")
+    figures.show(
+        [axes],
+        f"What tuning costs{page.world}: losses at late, 95 % intervals; grey: too small to count",
+        "Loss of score of other domains and of knowledge, a row for each recipe: "
+        + "; ".join(f"{name} {estimate.value:+.2f}" for name, estimate in found.items()),
+        pd.DataFrame({"loss": {name: ranged(estimate) for name, estimate in found.items()}}),
+    )
+
+
 def show_losses(page: Results) -> None:
     """Every loss after every recipe along pre-training, one panel a kind."""
     asked = {recipe: _asked(page, own) for recipe, own in all_recipes(page).items()}
     kinds = list(dict.fromkeys(chain.from_iterable(asked.values())))
-    figure, axes = figures.panels(len(kinds), share_y=False)
+    axes, numbers = figures.panels(len(kinds)), []
     colours = dict(zip(asked, figures.many_colours(len(asked)), strict=True))
     for panel, kind in zip(axes, kinds, strict=True):
         for recipe, some in asked.items():
             if kind in some:
                 line = _loss_curve(page, some[kind], recipe)
                 figures.plain_curve(panel, line, colours[recipe], recipe)
+                numbers.append(line.assign(panel=kind, curve=recipe))
         panel.axhline(0, color="0.5", lw=1)
         panel.set_title(kind)
         panel.set_ylabel("rise, nats per token" if kind == "held-out text" else "loss of score")
-    figures.legend(figure, axes, 5)
-    figure.suptitle(
-        "What every recipe loses along pre-training, base minus tuned, 95 % interval",
-        x=0.01,
-        ha="left",
+    figures.show(
+        axes,
+        f"What every recipe loses along pre-training{page.world}, base minus tuned, 95 % interval",
+        f"Losses along pre-training, one line a recipe: {', '.join(kinds)}.",
+        figures.along(pd.concat(numbers)),
     )
-    display.show(figure, alt=f"Losses along pre-training, one line a recipe: {', '.join(kinds)}.")
 
 
 def _loss_curve(page: Results, names: list[str], recipe: str) -> pd.DataFrame:
@@ -195,19 +225,18 @@ def show_plane(page: Results) -> None:
         )
         for recipe, own in chosen.items()
     ]
-    figure, axes = figures.panels(1, height=3.8)
-    figure.set_size_inches(6.5, 3.8)
-    figures.scatter(axes[0], gains, losses, list(chosen), figures.many_colours(len(chosen)))
-    axes[0].axhline(0, color="0.5", lw=1)
+    [axes] = figures.panels(1, 3.2)
+    figures.scatter(axes, gains, losses, list(chosen), figures.many_colours(len(chosen)))
+    axes.axhline(0, color="0.5", lw=1)
     when = "late" if page.is_whole else page.checkpoint
-    axes[0].set(
-        xlabel="gain on the dataset tuned on",
-        ylabel="loss of knowledge sets",
-        title=f"Forgetting against gain at {when}, 95 % intervals",
-    )
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize="small")
-    display.show(
-        figure, alt="One point a recipe: gain on its own dataset across, loss of knowledge sets up."
+    axes.set(xlabel="gain on the dataset tuned on", ylabel="loss of knowledge sets")
+    both = zip(gains, losses, strict=True)
+    table = [{"gain": ranged(gain), "loss of knowledge": ranged(lost)} for gain, lost in both]
+    figures.show(
+        [axes],
+        f"Forgetting against gain at {when}{page.world}, 95 % intervals",
+        "One point a recipe: gain on its own dataset across, loss of knowledge sets up.",
+        pd.DataFrame(table, index=list(chosen)),
     )
 
 
@@ -276,11 +305,11 @@ def _claim_5c(page: Results) -> tuple[Estimate | None, str]:
         if page.study.is_beside(recipe) and own in full:
             apart = contrasts.effect(page.scores, [Term(1, own, full[own]), Term(-1, own, recipe)])
             said.append(f"{page.title(own)}: own score of full tuning minus LoRA {apart}")
-            if max(-apart.low, apart.high) < MARGIN and knowledge(page, own):
+            if max(-apart.low, apart.high) < page.margin and knowledge(page, own):
                 asked[own] = recipe
     why = "; ".join(said) or "The study has no LoRA recipe beside a full one"
     if not asked:
-        return None, f"{why}. Asked only where that interval lies within ±{MARGIN:g}."
+        return None, f"{why}. Asked only where that interval lies within ±{page.margin:g}."
     terms, share = [], 1 / len(asked)
     for own, recipe in asked.items():
         kept = knowledge(page, own)

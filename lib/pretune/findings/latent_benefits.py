@@ -23,7 +23,7 @@ from pretune.analysis.results import (
     Results,
     gold_likelihood,
     instruction_recipe,
-    of_first_seeds,
+    of_grid,
     ranged,
     recipes,
 )
@@ -37,17 +37,23 @@ CLAIMS = {
     "2a": Claim(
         "Pre-training helps flat sets in a way that shows only after tuning",
         "mean over not-learned sets of (tuned late - tuned early) - (base late - base early)",
+        "On sets that look as if pre-training taught nothing of them, late checkpoints beat the "
+        "first one by {} more after tuning than before it.",
         reference="MNLI tuned .354 to .790, untuned .354 to .327",
     ),
     "2b": Claim(
         "Tuning helps not-learned sets more than learned ones",
         "mean of tuned - base at late, not-learned minus learned sets, each tuned on "
         "equally many rows of its own",
+        "Tuning raises the sets that pre-training does not teach by {} more than those that it "
+        "does.",
         reference="mean gain .290 against -.005 at the last checkpoint, by different procedures",
     ),
     "2c": Claim(
         "More pre-training keeps helping to the end",
         "slope of the tuned score of not-learned sets over the last third of the run",
+        "In the last third of pre-training, each doubling of the text read changes their score "
+        "after tuning by {}.",
         "score per doubling of tokens",
         reference="from 2.1 T to 3.1 T tokens -.023 (five instruction sets)",
     ),
@@ -77,75 +83,46 @@ def sorted_sets(page: Results) -> pd.Series:
 
 
 def groups_of(page: Results, rows: pd.DataFrame) -> pd.Series:
-    return groups.sort_datasets(groups.half(rows, "A"))["group"]
+    return groups.sort_datasets(groups.half(rows, "A"), page.margin)["group"]
+
+
+def at_a_glance(page: Results) -> None:
+    """The sets that pre-training does not teach, along it: as they are asked untuned, and after
+    tuning on them. Means over datasets, and each one thin.
+    """
+    sorted_ = sorted_sets(page)
+    flat = {name: one for one, name in recipes(page).items() if sorted_.get(name) == NOT_LEARNED}
+    if not flat:
+        return display.say("No dataset with training rows is sorted as not learned here.")
+    [axes] = figures.panels(1, 3.0)
+    lines = [
+        groups.draw_mean(page, axes, dict.fromkeys(flat, "base"), "base", "untuned"),
+        groups.draw_mean(page, axes, flat, "tuned", "tuned on it"),
+    ]
+    axes.set(ylabel="score, 0 to 1", ylim=(-0.03, 1.03))
+    figures.name_ends(axes, lines)
+    named = ", ".join(REGISTRY[name].title for name in flat)
+    figures.show(
+        [axes],
+        f"What only tuning shows of the sets not learned{page.world}: means, 95 % intervals",
+        f"Mean score of {named} along pre-training, before and after tuning.",
+        figures.along(pd.concat(lines)),
+    )
 
 
 def show_curves(page: Results) -> None:
     """Base and tuned score of every dataset that is tuned on, side by side, along pre-training."""
-    sets, shown = recipes(page), {}
-    for recipe, name in sets.items():
-        shown[page.title(name)] = [
+    shown = {}
+    for recipe, name in recipes(page).items():
+        shown[REGISTRY[name].title] = [
             Line(curves.curve(page.of(name)), "base", "base"),
             Line(curves.curve(page.of(name, recipe)), "tuned", "tuned on it"),
         ]
     figures.show_curves(
         shown,
-        "Before and after tuning along pre-training, 95 % interval over items",
-        f"Base and tuned curves for {', '.join(map(page.title, sets.values()))}.",
+        f"Before and after tuning along pre-training{page.world}, 95 % interval over items",
+        f"Base and tuned curves for {', '.join(shown)}.",
     )
-
-
-def at_a_glance(page: Results) -> None:
-    """Side by side along pre-training: what the untuned model learns and does not learn, and what
-    tuning shows it to have been taught all the same. Means over datasets, and each one thin.
-    """
-    sorted_ = sorted_sets(page)
-    if not sorted_.isin(GROUPS).any():
-        return display.say("No dataset is sorted as learned or as not learned here.")
-    figure, axes = figures.panels(2, height=3.8)
-    figure.set_size_inches(9, 3.8)
-    for group in GROUPS:
-        names = dict.fromkeys(sorted_.index[sorted_ == group], "base")
-        _mean_curve(page, axes[0], names, group, f"{group} ({len(names)} sets)")
-    flat = {name: one for one, name in recipes(page).items() if sorted_.get(name) == NOT_LEARNED}
-    _mean_curve(page, axes[1], dict.fromkeys(flat, "base"), "base", "as it is")
-    _mean_curve(page, axes[1], flat, "tuned", "tuned on the set")
-    axes[0].set_title("The untuned model")
-    axes[1].set_title(f"The {len(flat)} not learned that have training rows")
-    axes[0].set_ylabel("score, 0 to 1")
-    for panel in axes:
-        panel.set_ylim(-0.03, 1.03)
-    figures.legend(figure, axes, 4)
-    figure.suptitle(
-        "What pre-training teaches, and what only tuning shows: means with 95 % intervals",
-        x=0.01,
-        ha="left",
-    )
-    display.show(
-        figure,
-        alt=(
-            "Left, mean score of learned and of not-learned datasets along pre-training; right, of "
-            "the latter before and after tuning."
-        ),
-    )
-
-
-def _mean_curve(
-    page: Results, panel: object, names: dict[str, str], colour: str, label: str
-) -> None:
-    """The mean over datasets (name to recipe) with its interval, over thin lines of each."""
-    if not names:
-        return
-    for name, recipe in names.items():
-        line, thin = curves.curve(page.of(name, recipe)), {"lw": 0.6, "alpha": 0.6, "label": "_"}
-        panel.plot("tokens", "score", data=line, color=figures.COLOURS[colour], **thin)
-    share = 1 / len(names)
-
-    def make(steps: tuple[int, ...]) -> list[Term]:
-        return [Term(share, name, recipe, steps) for name, recipe in names.items()]
-
-    mean = contrasts.along(page.scores, page.tokens, make)
-    figures.plain_curve(panel, mean, colour, label)
 
 
 def benefit(
@@ -219,13 +196,13 @@ def parts_of_a_gain(page: Results, calibrated: Results) -> pd.DataFrame:
 
 
 def rates(page: Results) -> pd.DataFrame:
-    """The benefit at every rate of the grid: one seed a run, last checkpoint of the grid against
-    its first.
+    """The benefit at every rate of the grid: one seed of each of its runs, last checkpoint of the
+    grid against its first.
     """
     if page.study.grid is None:
         return pd.DataFrame()
     first, last = page.study.grid.steps[0], page.study.grid.steps[-1]
-    lines, scores = {}, Scores(of_first_seeds(page.study, page.rows))
+    lines, scores = {}, Scores(of_grid(page.study, page.rows))
     for recipe, name in recipes(page).items():
         for rate, which in page.study.along(recipe, "learning_rate").items():
             tuned = [Term(1, name, which, (last,)), Term(-1, name, which, (first,))]
@@ -297,7 +274,7 @@ def _claim_2a(page: Results, flat: dict[str, str]) -> tuple[Estimate | None, str
     asked = {
         name: recipe
         for name, recipe in flat.items()
-        if contrasts.effect(page.scores, contrasts.lift(name, recipe)).value > MARGIN
+        if contrasts.effect(page.scores, contrasts.lift(name, recipe)).value > page.margin
     }
     left = [page.title(name) for name in flat if name not in asked]
     why = f"Asked of {page.named(asked)}."
@@ -361,17 +338,17 @@ def end_of_run(page: Results) -> pd.DataFrame:
         for which in ("base", recipe):
             found = contrasts.effect(page.scores, contrasts.slope(name, which, third))
             label = "base" if which == "base" else "tuned"
-            line = {"slope": ranged(found), "shape": _shape(found)}
+            line = {"slope": ranged(found), "shape": _shape(found, page.margin)}
             lines[f"{page.title(name)}, {label}"] = line
     return pd.DataFrame(lines).T
 
 
-def _shape(slope: Estimate) -> str:
-    if slope.low > MARGIN:
+def _shape(slope: Estimate, margin: float) -> str:
+    if slope.low > margin:
         return "rise"
     if slope.high < 0:
         return "turn-down"
-    return "plateau" if slope.low > -MARGIN and slope.high < MARGIN else "undecided"
+    return "plateau" if slope.low > -margin and slope.high < margin else "undecided"
 
 
 def differences(page: Results) -> list[str]:

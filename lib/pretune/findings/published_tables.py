@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from pretune import findings
-from pretune.analysis import contrasts, curves, display, figures, results
+from pretune.analysis import contrasts, curves, figures, results
 from pretune.analysis.results import Results, partners, ranged, recipes
 from pretune.analysis.scores import Term
 from pretune.plan.needs import Need
@@ -336,23 +336,16 @@ def late_boolq(page: Results) -> str:
 
 def show_stretch(page: Results) -> None:
     """Where checkpoints lie on the axis of tokens, and where nothing was measured."""
-    figure, axes = figures.panels(1, height=2.6)
+    [axes] = figures.panels(1, 2.8)
     for name, colour in zip(READ_GROUP, figures.many_colours(5), strict=True):
-        figures.plain_curve(axes[0], curves.curve(page.of(name)), colour, page.title(name))
+        figures.plain_curve(axes, curves.curve(page.of(name)), colour, page.title(name))
     tokens = list(page.tokens.values())
-    axes[0].axvspan(tokens[1], tokens[2], color="0.85", lw=0, zorder=0, label="nothing measured")
-    axes[0].set(
-        ylabel="score, 0 to 1",
-        title=(
-            f"Untuned scores; nothing was measured from {tokens[1] / 1e9:.0f} B to "
-            f"{tokens[2] / 1e9:,.0f} B tokens"
-        ),
-    )
-    figures.legend(figure, axes[:1], 3)
-    display.show(
-        figure,
-        alt=(
-            "Untuned scores of five sets over tokens; between the second and third checkpoint "
-            "nothing stands."
-        ),
+    axes.axvspan(tokens[1], tokens[2], color="0.85", lw=0, zorder=0, label="nothing measured")
+    axes.set(ylabel="score, 0 to 1")
+    figures.show(
+        [axes],
+        f"Untuned scores; nothing was measured from {tokens[1] / 1e9:.0f} B to "
+        f"{tokens[2] / 1e9:,.0f} B tokens",
+        "Untuned scores of five sets over tokens; between the second and third checkpoint "
+        "nothing stands.",
     )

@@ -17,24 +17,30 @@ from pretune.analysis.contrasts import joined
 from pretune.analysis.figures import Line
 from pretune.analysis.results import Results, ranged, recipes
 from pretune.analysis.scores import Scores, Term
-from pretune.analysis.statistics import MARGIN, Estimate
+from pretune.analysis.statistics import Estimate
 from pretune.plan.needs import Need, is_single, own_sets
 from pretune.study.config import Study
 from pretune.tasks.example import FORMATS
+from pretune.tasks.registry import REGISTRY
 
 CLAIMS = {
     "3a": Claim(
         "Tuning fits the model to the training format",
         "mean over own sets of (default - other format) after tuning at late, minus the "
         "same before",
+        "Tuning on prompts of one format puts that format {} further ahead of another one than "
+        "it was.",
     ),
     "3b": Claim(
         "More pre-training loosens it",
         "(default - other format) after tuning, at the first checkpoint where tuning "
         "works (on half A) minus at late (on half B)",
+        "From the first checkpoint at which tuning works to the last ones, the lead of the "
+        "format that is tuned on shrinks by {}.",
         reference="relative gap to instruct .42 at the first, .12 at the last checkpoint",
     ),
 }
+NO_FORMATS = "No dataset that is tuned on here can be asked in another format."
 OTHER = FORMATS[1:3]  # the formats that are never tuned on: a plain request, the bare inputs
 
 
@@ -45,9 +51,19 @@ def needs(study: Study, recipe: str) -> list[Need]:
     if recipe != "base" and not is_single(study, recipe):
         return []
     found = []
-    for name, form in product(own_sets(study, recipe), FORMATS[:3]):
+    sets = [name for name in own_sets(study, recipe) if _has_formats(name)]
+    for name, form in product(sets, FORMATS[:3]):
         found += [Need(name, shots, form) for shots in (study.probing.shots, 0)]
     return found
+
+
+def recipes_of(page: Results) -> dict[str, str]:
+    """Recipes whose dataset can be asked in other formats, each with that dataset."""
+    return {recipe: name for recipe, name in recipes(page).items() if _has_formats(name)}
+
+
+def _has_formats(name: str) -> bool:
+    return set(OTHER) <= set(REGISTRY[name].formats)
 
 
 def gap(
@@ -81,10 +97,14 @@ def fitted(
 
 def show_formats(page: Results) -> None:
     """Tuned and base score in each format along pre-training, one panel a dataset."""
-    shown = {page.title(name): _lines(page, name, recipe) for recipe, name in recipes(page).items()}
+    pairs = recipes_of(page).items()
+    shown = {REGISTRY[name].title: _lines(page, name, recipe) for recipe, name in pairs}
+    if not shown:
+        return display.say(NO_FORMATS)
     figures.show_curves(
         shown,
-        "Own-task score by prompt format after tuning on default, 95 % interval over items",
+        f"Own-task score by prompt format after tuning on default{page.world}, 95 % interval over "
+        "items",
         f"Tuned and base score in default, instruct and io format for {', '.join(shown)}.",
     )
 
@@ -102,7 +122,7 @@ def _lines(page: Results, name: str, recipe: str) -> list[Line]:
 def by_format(page: Results) -> pd.DataFrame:
     """Scores in the three formats at the last checkpoint shown, base and tuned."""
     lines, last = {}, int(page.rows["step"].max())
-    for recipe, name in recipes(page).items():
+    for recipe, name in recipes_of(page).items():
         for which in ("base", recipe):
             lines[f"{page.title(name)}, {'base' if which == 'base' else 'tuned'}"] = {
                 form: ranged(_at(page, name, which, form, last), signed=False)
@@ -121,7 +141,7 @@ def gaps(page: Results) -> pd.DataFrame:
     examples before and after tuning.
     """
     lines, shots = {}, page.study.probing.shots
-    for recipe, name in recipes(page).items():
+    for recipe, name in recipes_of(page).items():
         line = {}
         for form in OTHER:
             found = contrasts.effect(page.scores, fitted(page, name, recipe, form))
@@ -157,7 +177,7 @@ def trend(page: Results) -> pd.DataFrame:
 
 def _mean_gap(page: Results, form: str, step: int, tuned: bool = True) -> Estimate:
     """The gap averaged over the datasets that are tuned on, after their tuning or before it."""
-    pairs = recipes(page)
+    pairs = recipes_of(page)
     terms = joined(
         gap(page, name, recipe if tuned else "base", form, (step,), 1 / len(pairs))
         for recipe, name in pairs.items()
@@ -165,24 +185,24 @@ def _mean_gap(page: Results, form: str, step: int, tuned: bool = True) -> Estima
     return contrasts.effect(page.scores, terms, noise=False)
 
 
-def show_trend(page: Results) -> None:
-    lines = trend(page)
-    figure, axes = figures.panels(1, height=3.2)
-    for form, colour in zip(OTHER, figures.many_colours(3)[1:], strict=True):
-        line = lines[lines["format"] == form]
-        figures.plain_curve(axes[0], line, colour, f"default minus {form}")
-    axes[0].axhline(0, color="0.5", lw=1)
-    axes[0].set(
-        ylabel="gap in score",
-        title="Mean gap of tuned models over their own datasets, 95 % interval",
-    )
-    axes[0].legend(fontsize="small")
-    display.show(
-        figure,
-        alt=(
-            "The gap between the training format and each other format after tuning, along "
-            "pre-training."
-        ),
+def at_a_glance(page: Results) -> None:
+    """How far the format that was tuned on is ahead of each other one, along pre-training."""
+    if not recipes_of(page):
+        return display.say(NO_FORMATS)
+    every, [axes] = trend(page), figures.panels(1, 3.0)
+    every = every.assign(panel="over " + every["format"], curve="")
+    lines = [every[every["format"] == form] for form in OTHER]
+    for line, dashed in zip(lines, (False, True), strict=True):
+        figures.plain_curve(axes, line, "tuned", "_", dashed)
+    axes.axhline(0, color="0.5", lw=1)
+    axes.set(ylabel="score in the tuned format minus other")
+    figures.name_ends(axes, lines)
+    figures.show(
+        [axes],
+        f"How far a tuned model fits its own format{page.world}: mean gap, 95 % interval",
+        "The gap between the training format and each other format after tuning, along "
+        "pre-training.",
+        figures.along(every),
     )
 
 
@@ -194,9 +214,8 @@ def verdicts(page: Results) -> list[Verdict]:
 
 
 def _claim_3a(page: Results, form: str) -> tuple[Estimate | None, str]:
-    asked = {
-        recipe: name for recipe, name in recipes(page).items() if page.beats_no_skill(name, recipe)
-    }
+    pairs = recipes_of(page).items()
+    asked = {recipe: name for recipe, name in pairs if page.beats_no_skill(name, recipe)}
     why = f"Asked of {page.named(asked.values())}."
     if not asked:
         return None, why
@@ -210,7 +229,7 @@ def _claim_3b(page: Results, form: str) -> tuple[Estimate | None, str]:
     """The gap where tuning first works minus that at late, on half B; where it first works is
     told from half A.
     """
-    pairs = recipes(page)
+    pairs = recipes_of(page)
     one, two = (Scores(groups.half(page.rows, which)) for which in "AB")
     first = {recipe: _first(page, one, name, recipe) for recipe, name in pairs.items()}
     asked = {
@@ -239,7 +258,7 @@ def _first(page: Results, scores: Scores, name: str, recipe: str) -> int | None:
     """
     for step in (one for one in scores.steps if one > 0):
         above = contrasts.lift(name, recipe, (step,))
-        if contrasts.effect(scores, above).low > MARGIN:
+        if contrasts.effect(scores, above).low > page.margin:
             return step
     return None
 
@@ -259,7 +278,7 @@ def checkpoint_answer(page: Results) -> str:
     for form in OTHER:
         tuned, base = (ranged(_mean_gap(page, form, step, after)) for after in (True, False))
         said.append(f"default minus {form} is {tuned} after tuning and {base} before")
-    count = len(recipes(page))
+    count = len(recipes_of(page))
     return f"At {page.checkpoint}, averaged over {count} datasets, {'; '.join(said)}."
 
 
@@ -268,7 +287,7 @@ def label_shares_other(page: Results) -> pd.DataFrame:
     constant answer there.
     """
     lines = {}
-    for recipe, name in recipes(page).items():
+    for recipe, name in recipes_of(page).items():
         rows = page.of(name, recipe)
         if len(rows) and (rows["prediction"] >= 0).all():
             last = rows["step"].max()

@@ -33,6 +33,7 @@ CLAIMS = {
         "Tuning on classification destroys generation",
         "1 - ratio of sums of generation scores, tuned over base, over checkpoints and "
         "the sets that base answers better than no skill by the margin",
+        "Tuned to classify, models lose {} of what they scored in writing.",
         "share of the score",
         0.2,
         "-61.4 % (mean of 32 ratios, median -98.6 %)",
@@ -41,6 +42,7 @@ CLAIMS = {
         "Tuning on generation leaves classification",
         "mean of tuned - base at late, on sets that base answers better than no skill by "
         "the margin",
+        "Tuned to write, models change what they score in classification by {}.",
         margin=-MARGIN,
         two_sided=False,
         reference="+0.3 %, of scores that were a constant answer",
@@ -48,6 +50,8 @@ CLAIMS = {
     "4c": Claim(
         "What 4a loses is the habit, not the skill",
         "log-likelihood of the gold output forced on the model, tuned - base at late",
+        "The right text, forced upon models that were tuned to classify, becomes likelier by {} "
+        "nats per token.",
         "nats per token",
         -MARGIN,
         two_sided=False,
@@ -77,8 +81,8 @@ def matrix(page: Results, steps: tuple[int, ...]) -> pd.DataFrame:
     checkpoints `steps` (none: late).
     """
     sets, table = recipes(page), {}
-    for name, title in page.titles.items():
-        table[title] = {
+    for name in page.titles:
+        table[REGISTRY[name].title] = {
             f"tuned on {REGISTRY[own].title}": _value(page, change(page, name, recipe, steps))
             for recipe, own in sets.items()
         }
@@ -90,22 +94,48 @@ def _value(page: Results, terms: list[Term]) -> float:
 
 
 def show_matrix(page: Results) -> None:
-    """Heat map at the page's checkpoint, or one at late and one over all checkpoints."""
+    """The matrix at the page's checkpoint, or one at late and one over all checkpoints."""
     shown = {page.checkpoint: page.scores.steps}
     if page.is_whole:
         shown = {"at late": (), "mean of all checkpoints": page.scores.steps}
     for when, steps in shown.items():
-        table = matrix(page, steps)
-        figure, axes = figures.panels(1, height=0.5 * len(table) + 2.2)
-        figure.set_size_inches(1.05 * table.shape[1] + 3.2, 0.5 * len(table) + 2.2)
-        figures.heat_map(axes[0], table, "change of score")
-        axes[0].set(
-            title=f"Change of score, tuned minus base, {when}", xlabel="tested on", ylabel=""
-        )
-        display.show(
-            figure,
-            alt=f"Heat map of the change of score for every training set and test set, {when}.",
-        )
+        display.say(f"**Change of score{page.world}, tuned minus base, {when}.**")
+        display.table(matrix(page, steps), shade=0.6)
+
+
+def at_a_glance(page: Results) -> None:
+    """Per recipe, the change at late of the other kind of task, where there was something to lose,
+    as a share of what the untuned model scores.
+    """
+    found = {}
+    for to_generation, kind in ((True, "generation"), (False, "classification")):
+        across = pairs(page, to_generation)
+        taken, _ = page.has_something_to_lose(name for _, name in across)
+        for recipe, own in recipes(page).items():
+            asked = [name for one, name in across if one == recipe and name in taken]
+            if asked:
+                found[f"{kind}, after tuning on {REGISTRY[own].title}"] = _share(
+                    page, recipe, asked
+                )
+    if not found:
+        return display.say("No set of the other kind has something to lose here.")
+    axes = figures.estimates(found, "tuned")
+    axes.set(xlabel="change, as a share of the untuned score")
+    axes.xaxis.set_major_formatter("{x:+.0%}")
+    figures.show(
+        [axes],
+        f"What tuning on one kind of task does to the other{page.world}, at late, 95 % intervals",
+        "Relative change of the scores of the other kind of task, a row for each recipe: "
+        + "; ".join(f"{name} {estimate.value:+.0%}" for name, estimate in found.items()),
+        pd.DataFrame({"change": {name: ranged(estimate) for name, estimate in found.items()}}),
+    )
+
+
+def _share(page: Results, recipe: str, names: list[str]) -> Estimate:
+    """The change at late, tuned minus base, over the sum of base, which is taken as known."""
+    base = _value(page, [Term(1, name) for name in names])
+    terms = joined(change(page, name, recipe, weight=1 / base) for name in names)
+    return contrasts.effect(page.scores, terms)
 
 
 def over_checkpoints(page: Results) -> pd.DataFrame:

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import ast
 import logging
 import tempfile
 from collections import deque
@@ -25,16 +24,19 @@ from pretune import paths, storage
 from pretune.plan.cells import Plan
 from pretune.report import kernels
 from pretune.report.kernels import Kernel
-from pretune.report.pages import Page, executed, fingerprint, source_of
+from pretune.report.pages import (
+    Page,
+    PageError,
+    check_parameters,
+    executed,
+    fingerprint,
+    source_of,
+)
 from pretune.run.progress import Progress
 from pretune.study.config import Study
 
 logging.getLogger("papermill").setLevel(logging.ERROR)
 STARTS = 3  # tries to start a kernel
-
-
-class PageError(RuntimeError):
-    """A page that could not be made; the message names it, the reason and where to look."""
 
 
 def execute(plan: Plan, wanted: list[Page], jobs: int) -> dict[str, str]:
@@ -64,42 +66,6 @@ def execute(plan: Plan, wanted: list[Page], jobs: int) -> dict[str, str]:
                 kernel.stop()
     progress.close()
     return failed
-
-
-def check_parameters(notebook: Path, given: set[str]) -> None:
-    """One cell tagged `parameters` that assigns literals only, and every given name among them.
-
-    Raises PageError.
-    """
-    cells = [
-        cell
-        for cell in nbformat.read(notebook, 4).cells
-        if "parameters" in cell.metadata.get("tags", ())
-    ]
-    if len(cells) != 1:
-        raise PageError(
-            f"{notebook.name}: {len(cells)} cells are tagged `parameters`, there must be one"
-        )
-    names = set()
-    for line in ast.parse(cells[0].source).body:
-        if not isinstance(line, ast.Assign) or not _is_literal(line.value):
-            raise PageError(
-                f"{notebook.name}: the parameters cell must assign literals only: "
-                f"{ast.unparse(line)}"
-            )
-        names |= {target.id for target in line.targets if isinstance(target, ast.Name)}
-    if given - names:
-        raise PageError(
-            f"{notebook.name}: unknown parameters {sorted(given - names)}; allowed: {sorted(names)}"
-        )
-
-
-def _is_literal(node: ast.expr) -> bool:
-    try:
-        ast.literal_eval(node)
-    except ValueError:
-        return False
-    return True
 
 
 def _execute(plan: Plan, page: Page, kernel: Kernel) -> None:

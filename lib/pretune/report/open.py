@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
+from IPython import get_ipython
 
 from pretune import findings, measures, records
 from pretune.analysis.results import Results, marked
 from pretune.errors import RunError
 from pretune.plan import cells, check
 from pretune.plan.cells import Plan
+from pretune.report.pages import assigned, check_parameters, source_of
 from pretune.run import queue, status
 from pretune.sources import checkpoints, datasets, released
 from pretune.study.config import Study
@@ -57,14 +61,32 @@ def _applies(study: Study, name: str) -> bool:
 
 
 def open_results(
-    study: str, finding: str, checkpoint: str, normalisation: str | None = None
+    study: str,
+    finding: str,
+    checkpoint: str,
+    margin: float | None = None,
+    sets: Sequence[str] = (),
+    normalisation: str | None = None,
 ) -> Results:
-    """Measure what a page lacks, nothing else, and read what it needs.
+    """Measure what a page lacks, nothing else, and read what it needs; `margin` and `sets` are
+    those of `Results.otherwise`.
 
     Raises RunError when something cannot be measured, StudyError for an unknown study or
-    checkpoint.
+    checkpoint, PageError for a parameter that the notebook was given and does not have.
     """
-    return results_of(open_plan(load_study(study)), finding, checkpoint, normalisation)
+    refuse_unknown(finding)
+    found = results_of(open_plan(load_study(study)), finding, checkpoint, normalisation)
+    return found.otherwise(margin, sets)
+
+
+def refuse_unknown(finding: str) -> None:
+    """Hold the parameters that papermill put into this kernel against those of the notebook:
+    papermill only warns of others, and the page would be of something else than was asked for.
+    """
+    shell = get_ipython()
+    told = shell.user_ns.get("In", []) if shell else []
+    for cell in (one for one in told if one.startswith("# Parameters\n")):
+        check_parameters(source_of(finding), assigned(cell))
 
 
 def results_of(

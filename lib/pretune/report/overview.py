@@ -7,7 +7,9 @@ control study, if that was run or is kept under `outputs/reference`.
 
 from __future__ import annotations
 
+import html
 import json
+from collections import defaultdict
 from itertools import chain
 from pathlib import Path
 
@@ -145,14 +147,30 @@ def _elsewhere(found: dict | None) -> str:
     return _marked(found["verdict"], found["provisional"]) if found else "–"
 
 
-def contents(study: Study) -> str:
-    """The pages of the study, as the headings of its notebooks have them, each a link."""
+def summary(plan: Plan, verdicts: dict[str, list[Verdict]]) -> None:
+    """What came out, before all else: a line for every finding, with its claims and a link."""
     lines = []
-    for finding in study.findings:
-        _, _, heading = pages.heading(paths.NOTEBOOKS / f"{finding}.ipynb").partition(". ")
-        name, _, question = heading.partition(": ")
-        lines.append(f"{int(finding[:2])}. [{name}]({finding}.html): {question}")
-    return "\n".join(lines)
+    for finding in plan.study.findings:
+        title = pages.heading(paths.NOTEBOOKS / f"{finding}.ipynb")
+        some = verdicts.get(finding, [])
+        said = "".join(f"<br>{_short(one)}" for one in some)
+        first = some[0].verdict if some else "not asked"
+        link = f'<a href="{finding}.html">{title}</a>'
+        lines.append((figures.COLOURS[first], link, said, ""))
+    every = list(chain.from_iterable(verdicts.values()))
+    decided = [one for one in every if one.verdict not in ("undecided", "not asked")]
+    display.answers(
+        lines,
+        f"Study: {html.escape(plan.study.title)}. {len(decided)} of {len(every)} claims are "
+        f"decided. {spread(plan)} In brackets 95 % intervals.",
+    )
+
+
+def _short(verdict: Verdict) -> str:
+    """A claim, its verdict and its effect, in a line."""
+    effect = "" if verdict.effect is None else f", {results.ranged(verdict.effect)}"
+    text = html.escape(f"{verdict.claim} {verdict.about.text}")
+    return f"{html.escape(claims.word(verdict))}: {text}{effect}"
 
 
 def glances(plan: Plan) -> None:
@@ -168,41 +186,26 @@ def show_effects(verdicts: dict[str, list[Verdict]]) -> None:
     """
     every = chain.from_iterable(verdicts.values())
     asked = [one for one in every if one.effect and not np.isnan(one.effect.low)]
-    scales = {
-        "share or score": [one for one in asked if "nats" not in one.about.unit],
-        "nats per token": [one for one in asked if "nats" in one.about.unit],
-    }
-    scales = {label: some for label, some in scales.items() if some}
-    if not scales:
+    if not asked:
         return display.say(
             "No claim could be asked, or none has an interval: there is no effect to draw."
         )
-    counts = [len(some) for some in scales.values()]
-    figure, axes = figures.subplots(
-        len(scales),
-        figsize=(7.5, 0.34 * sum(counts) + 0.9 * len(counts) + 0.6),
-        squeeze=False,
-        gridspec_kw={"height_ratios": counts},
-    )
-    for panel, (label, some) in zip(axes[:, 0], scales.items(), strict=True):
-        names = [f"{one.claim}  {one.about.text}" for one in some]
-        figures.verdicts(
-            panel,
-            names,
-            [one.effect for one in some],
-            [one.margin for one in some],
-            [one.verdict for one in some],
-        )
-        panel.set_xlabel(f"effect, {label}")
-    figures.legend(figure, axes[:, 0], 4)
-    figure.suptitle(
-        "Effects and the margins they are held against, 95 % intervals",
-        x=0.01,
-        ha="left",
-        fontsize="medium",
-    )
+    shown = defaultdict(list)
+    for one in asked:
+        shown[one.claim[0], one.about.unit].append(one)
+    axes = []
+    for (_, unit), some in shown.items():
+        named = [f"{one.claim}  {one.about.text}" for one in some]
+        effects, margins = [one.effect for one in some], [one.margin for one in some]
+        panel = figures.verdicts(named, effects, margins, [one.verdict for one in some])
+        panel.set_xlabel(unit)
+        axes.append(panel)
     said = "; ".join(f"{one.claim} {one.effect.value:+.2f}, {one.verdict}" for one in asked)
-    display.show(figure, alt=f"Effects of all claims with intervals and margins: {said}.")
+    figures.show(
+        axes,
+        "Effects and the margins they are held against, 95 % intervals",
+        f"Effects of all claims with intervals and margins: {said}.",
+    )
 
 
 def against_reference(study: Study, verdicts: dict[str, list[Verdict]]) -> str:

@@ -8,6 +8,7 @@ nbformat takes longer to load than there is to do where nothing is stale.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import re
@@ -22,6 +23,10 @@ from pretune.run import status
 from pretune.study.config import Study
 
 OVERVIEW = "00_overview"  # every study's first page, on all its findings
+
+
+class PageError(RuntimeError):
+    """A page that could not be made; the message names it, the reason and where to look."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,41 @@ def _library(finding: str) -> bytes:
 
 def source_of(finding: str) -> Path:
     return paths.NOTEBOOKS / f"{finding}.ipynb"
+
+
+def check_parameters(notebook: Path, given: set[str]) -> None:
+    """One cell tagged `parameters` that assigns literals only, and every given name among them.
+
+    Raises PageError.
+    """
+    cells = _read(notebook)["cells"]
+    tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", ())]
+    if len(tagged) != 1:
+        raise PageError(
+            f"{notebook.name}: {len(tagged)} cells are tagged `parameters`, there must be one"
+        )
+    try:
+        names = assigned("".join(tagged[0]["source"]))
+    except ValueError as error:
+        raise PageError(
+            f"{notebook.name}: the parameters cell must assign literals only: {error}"
+        ) from None
+    if given - names:
+        raise PageError(
+            f"{notebook.name}: unknown parameters {sorted(given - names)}; allowed: {sorted(names)}"
+        )
+
+
+def assigned(source: str) -> set[str]:
+    """The names that a cell assigns. Raises ValueError, with the line, for all but literals."""
+    names = set()
+    for line in ast.parse(source).body:
+        try:
+            ast.literal_eval(line.value)
+            names |= {target.id for target in line.targets}
+        except (ValueError, AttributeError):
+            raise ValueError(ast.unparse(line)) from None
+    return names
 
 
 def _is_fresh(copy: Path, mark: str) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import pandas as pd
 
 from pretune import measures, records
-from pretune.analysis.results import of_first_seeds
+from pretune.analysis.results import of_grid
 from pretune.plan.cells import Plan
 from pretune.study.config import Study
 from pretune.tasks.registry import REGISTRY, RESERVE
@@ -24,7 +24,7 @@ def table(plan: Plan) -> pd.DataFrame:
     Raises LookupError where nothing was measured on the reserved rows.
     """
     study, rows = plan.study, records.load(plan, where={"split": RESERVE})
-    rows = measures.scored(of_first_seeds(study, rows), study.protocol.normalisation)
+    rows = measures.scored(of_grid(study, rows), study.protocol.normalisation)
     found = rows.groupby(["recipe", "step"])["score"].mean().unstack()
     lines = []
     for recipe in study.recipes:

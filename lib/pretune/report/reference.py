@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from itertools import chain
 from pathlib import Path
@@ -10,9 +11,8 @@ import nbformat
 
 from pretune import paths
 from pretune.plan.cells import Plan
-from pretune.report.execution import PageError
 from pretune.report.open import open_plan, summary
-from pretune.report.pages import OVERVIEW, Page, executed
+from pretune.report.pages import OVERVIEW, Page, PageError, executed
 from pretune.study.config import Study
 from pretune.study.load import load_study
 
@@ -44,16 +44,35 @@ def keep_reference(plan: Plan) -> list[Path]:
             if "injected-parameters" in cell.metadata.get("tags", ()):
                 cell.source = cell.source.replace(study.file, told.file)
         nbformat.write(book, kept[-1])
-        outputs = chain.from_iterable(cell.get("outputs", ()) for cell in book.cells)
-        kinds = [output.get("data", {}) for output in outputs]
-        figures = [some["image/svg+xml"] for some in kinds if "image/svg+xml" in some]
-        if figures:
+        if first := _first_figure(book):
             kept.append(kept[-1].with_suffix(".svg"))
-            kept[-1].write_text(figures[0], encoding="utf-8")
+            kept[-1].write_text(first, encoding="utf-8")
     if not study.tables:
         summary(plan).to_parquet(folder / "scores.parquet", compression="zstd", index=False)
         kept.append(folder / "scores.parquet")
     return kept
+
+
+def _first_figure(book: nbformat.NotebookNode) -> str:
+    """The first two panels that a notebook shows, side by side as one picture; empty where it
+    shows none.
+    """
+    outputs = chain.from_iterable(cell.get("outputs", ()) for cell in book.cells)
+    shown = "".join(output.get("data", {}).get("text/html", "") for output in outputs)
+    panels = re.findall(r"<svg (?![^>]*legend).*?</svg>", shown, re.S)[:2]
+    if not panels:
+        return ""
+    sizes = [re.findall(r'(?:width|height)="([\d.]+)pt"', panel) for panel in panels]
+    wide, high = sum(float(size[0]) for size in sizes), max(float(size[1]) for size in sizes)
+    placed, left = "", 0.0
+    for panel, size in zip(panels, sizes, strict=True):
+        in_units = re.sub(r'((?:width|height)="[\d.]+)pt"', r'\1"', panel)
+        placed += in_units.replace("<svg ", f'<svg x="{left}" ', 1)
+        left += float(size[0])
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'width="{wide}pt" height="{high}pt" viewBox="0 0 {wide} {high}">{placed}</svg>'
+    )
 
 
 def _as_told(study: Study) -> Study:

@@ -6,13 +6,12 @@ from __future__ import annotations
 
 import html
 from itertools import chain
-from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from pretune import records
-from pretune.analysis import display, figures, labels, statistics
-from pretune.analysis.claims import CHANGED, told
+from pretune.analysis import figures, labels, statistics
 from pretune.analysis.display import quote, say, table
 from pretune.analysis.results import NO_ITEMS, Results, classifications, of_first_seeds
 from pretune.plan.needs import shots_of
@@ -21,15 +20,25 @@ from pretune.study import config
 from pretune.study.config import Study
 from pretune.tasks.registry import REGISTRY
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def head(scores: pd.DataFrame) -> None:
+    """The first rows of the table that a page is made of, upright."""
+    say(f"`scores` has {len(scores):,} rows.")
+    shown = scores.head(4).map(lambda cell: quote(cell) if isinstance(cell, str) else cell)
+    table(shown.reset_index(drop=True).T, fold="Its first rows, each a column")
+
 
 def introduce(page: Results) -> None:
     """The study, who measured it and with what, whether everything is there, and the datasets."""
     say(described(page))
-    table(provenance(page))
+    table(provenance(page), fold="Versions, device and time")
     say(completeness(page))
     if not page.has_items and len(page.lacking):
         table(holes(page))
-    table(datasets(page))
+    table(datasets(page), fold="Datasets: how each is asked and scored")
 
 
 def described(page: Results) -> str:
@@ -213,19 +222,6 @@ def show_checkpoint(page: Results) -> None:
         show_label_shares(page)
 
 
-def answer(page: Results, finding: ModuleType) -> None:
-    """The verdicts of the finding's claims, or for one checkpoint what it shows, which is no
-    verdict.
-    """
-    if page.is_whole:
-        return say("\n\n".join([*map(told, finding.verdicts(page)), CHANGED]))
-    say(finding.checkpoint_answer(page))
-    say(
-        "This page shows one checkpoint and gives no verdict: claims are about curves. The page "
-        "for all checkpoints does."
-    )
-
-
 def show_label_shares(page: Results) -> None:
     """What models predict on datasets with fixed labels: base at every checkpoint, or at one
     checkpoint every model.
@@ -238,19 +234,33 @@ def show_label_shares(page: Results) -> None:
     shares = labels.predicted_shares(rows[rows["dataset"].isin(names)], by)
     if not page.is_whole:
         shares = shares.reindex(list(page.study.recipes), level=by)
-    figure, axes = figures.panels(len(names), height=3.0)
+    axes = figures.panels(len(names), 3.0)
     for panel, name in zip(axes, names, strict=True):
         figures.label_shares(panel, shares.loc[name], REGISTRY[name].labels)
-        panel.set_title(page.title(name))
-        panel.set_xlabel("pre-training step" if page.is_whole else "recipe")
-    axes[0].set_ylabel("share")
-    figures.legend(figure, axes, 5)
+        panel.set(
+            title=REGISTRY[name].title,
+            ylabel="share",
+            xlabel="pre-training step" if page.is_whole else "recipe",
+        )
     of = "the untuned model predicts" if page.is_whole else f"models predict at {page.checkpoint}"
-    figure.suptitle(f"Which label {of}", x=0.01, ha="left")
-    display.show(
-        figure,
-        alt=f"Stacked shares of the labels that {of}, for {', '.join(map(page.title, names))}.",
+    figures.show(
+        axes,
+        f"Which label {of}{page.world}",
+        f"Stacked shares of the labels that {of}, for {', '.join(map(page.title, names))}.",
+        _named_shares(shares, names),
     )
+
+
+def _named_shares(shares: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    """The shares of labels by their names, a line for each bar."""
+    lines = {}
+    for name in names:
+        for at, line in shares.loc[name].iterrows():
+            said = enumerate(REGISTRY[name].labels)
+            lines[f"{REGISTRY[name].title}: {at}"] = {
+                label: f"{line.get(number, 0.0):.0%}" for number, label in said
+            }
+    return pd.DataFrame(lines).T.fillna("–")
 
 
 def show_before_after(page: Results) -> None:
@@ -261,38 +271,24 @@ def show_before_after(page: Results) -> None:
     probes = {recipe: some for recipe, some in probes.items() if some}
     if not probes:
         return say("No tuned model was measured here that could be set beside the untuned one.")
-    counts = [len(some) for some in probes.values()]
-    figure, axes = figures.subplots(
-        len(probes),
-        figsize=(7.5, 0.24 * sum(counts) + 0.5 * len(counts) + 1),
-        sharex=True,
-        squeeze=False,
-        gridspec_kw={"height_ratios": [count + 0.5 for count in counts]},
+    axes = [_before_after(page, recipe, some) for recipe, some in probes.items()]
+    figures.show(
+        axes,
+        f"Before and after tuning at {page.checkpoint}{page.world}, 95 % interval over items",
+        f"Score before and after every recipe at {page.checkpoint}, one line a dataset, format "
+        "and shots.",
     )
-    for panel, (recipe, some) in zip(axes[:, 0], probes.items(), strict=True):
-        base = [page.of(name, "base", form, shots) for name, form, shots in some]
-        tuned = [page.of(name, recipe, form, shots) for name, form, shots in some]
-        before, after = (
-            list(map(statistics.over_items, base)),
-            list(map(statistics.over_items, tuned)),
-        )
-        levels = [rows["baseline"].mean() for rows in base]
-        figures.before_after(
-            panel, [_probe_name(page, *one) for one in some], before, after, levels
-        )
-        panel.set_title(f"recipe {recipe}", fontsize="small")
-    axes[-1, 0].set_xlabel("score, 0 to 1")
-    figures.legend(figure, axes[:1, 0], 3)
-    figure.suptitle(
-        f"Before and after tuning at {page.checkpoint}, 95 % interval over items", x=0.01, ha="left"
-    )
-    display.show(
-        figure,
-        alt=(
-            f"Score before and after every recipe at {page.checkpoint}, one line a dataset, format "
-            "and shots."
-        ),
-    )
+
+
+def _before_after(page: Results, recipe: str, probes: list[tuple[str, str, int | None]]) -> Axes:
+    """The panel of one recipe."""
+    base = [page.of(name, "base", form, shots) for name, form, shots in probes]
+    tuned = [page.of(name, recipe, form, shots) for name, form, shots in probes]
+    before, after = (list(map(statistics.over_items, some)) for some in (base, tuned))
+    levels = [rows["baseline"].mean() for rows in base]
+    panel = figures.before_after([_probe_name(*one) for one in probes], before, after, levels)
+    panel.set(title=f"recipe {recipe}", xlabel="score, 0 to 1")
+    return panel
 
 
 def _probes(page: Results, recipe: str) -> list[tuple[str, str, int | None]]:
@@ -318,10 +314,10 @@ def _looked_at(page: Results, recipe: str) -> set[tuple[str, str, int | None]]:
     return found | {(*one, None) for one in asked.itertuples(index=False, name=None)}
 
 
-def _probe_name(page: Results, name: str, form: str, shots: int | None) -> str:
+def _probe_name(name: str, form: str, shots: int | None) -> str:
     said = {None: "", 0: ", both without examples"}
     return (
-        page.title(name)
+        REGISTRY[name].title
         + (f", {form}" if form != "default" else "")
         + said.get(shots, f", both with {shots} examples")
     )
@@ -329,7 +325,7 @@ def _probe_name(page: Results, name: str, form: str, shots: int | None) -> str:
 
 def show_tuning(page: Results) -> None:
     """Loss of every recipe at the page's checkpoint, or at the last one."""
-    figure, axes = figures.panels(1, height=3.0)
+    [axes] = figures.panels(1, 3.0)
     models = [one.model for one in page.plan.of(only=(page.shown,)).cells]
     models = [
         model
@@ -341,20 +337,14 @@ def show_tuning(page: Results) -> None:
     ]
     for model, colour in zip(models, figures.many_colours(len(models)), strict=True):
         log = records.training_log(page.study, model)
-        axes[0].plot(
-            log["step"],
-            log["loss"].rolling(5, min_periods=1).mean(),
-            color=colour,
-            lw=1.2,
-            label=model.recipe,
-        )
-    axes[0].set(
-        xlabel="optimizer step",
-        ylabel="loss (nats per counted token)",
-        title=f"Tuning at {page.shown}, mean of 5 steps",
+        smooth = log["loss"].rolling(5, min_periods=1).mean()
+        axes.plot(log["step"], smooth, color=colour, lw=1.2, label=model.recipe)
+    axes.set(xlabel="optimizer step", ylabel="loss (nats per counted token)")
+    figures.show(
+        [axes],
+        f"Tuning at {page.shown}: loss, mean of 5 steps",
+        f"Training loss of each recipe at {page.shown}.",
     )
-    axes[0].legend(fontsize="small", ncols=2)
-    display.show(figure, alt=f"Training loss of each recipe at {page.shown}.")
 
 
 def show_prompts(page: Results, names: list[str]) -> None:
@@ -383,4 +373,5 @@ def show_prompts(page: Results, names: list[str]) -> None:
             row, text = said[recipe]
             answer = text["output"] if row.prediction < 0 else text["choices"][row.prediction]
             lines[page.title(name), recipe] = quote(answer.strip(), 200) or "(nothing)"
-    table(pd.DataFrame({"text": lines}))
+    prompts = pd.DataFrame({"text": lines})
+    table(prompts, fold=f"Prompts and answers at {page.shown}, of {len(names)} datasets")

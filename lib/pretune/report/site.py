@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 from pretune import paths, storage
+from pretune.report import landing
 from pretune.report.pages import Page, heading
-from pretune.study.load import load_study
 
 TEMPLATES = Path(__file__).parent / "templates"
 CONTENTS = "index.html"
@@ -55,30 +56,38 @@ def render(title: str, made: dict[Page, Path], folder: Path) -> list[Path]:
 
 
 def publish(folder: Path) -> Path:
-    """A site of every study that is kept under `outputs/reference`, each in its own folder;
-    returns the first page.
+    """A site of every study that is kept under `outputs/reference`, each in its own folder, and a
+    first page on what came out of them; returns that page.
     """
     several = []
-    for kept in sorted(path for path in paths.REFERENCE.iterdir() if path.is_dir()):
-        made = {Page(notebook.stem, "all"): notebook for notebook in sorted(kept.glob("*.ipynb"))}
-        title = load_study(kept.name).title
-        files = render(title, made, folder / kept.name)
+    for study in landing.studies():
+        kept = sorted((paths.REFERENCE / study.name).glob("*.ipynb"))
+        made = {Page(notebook.stem, "all"): notebook for notebook in kept}
+        files = render(study.title, made, folder / study.name)
         links = [
-            (f"{kept.name}/{file.name}", heading(notebook))
+            (f"{study.name}/{file.name}", heading(notebook))
             for file, notebook in zip(files, made.values(), strict=True)
         ]
-        several.append((title, links))
-    return _list(folder / CONTENTS, TITLE, several)
+        several.append((study.title, links))
+    return _list(folder / CONTENTS, TITLE, several, landing.said(), landing.matrix())
 
 
-def _list(target: Path, title: str, sections: list[tuple[str, list[tuple[str, str]]]]) -> Path:
-    """A page of links: sections of a heading and (address, label) pairs."""
+def _list(
+    target: Path,
+    title: str,
+    sections: list[tuple[str, list[tuple[str, str]]]],
+    said: Sequence[str] = (),
+    matrix: str = "",
+) -> Path:
+    """A page of links: sections of a heading and (address, label) pairs; above them, where there
+    are, sentences and a table, both HTML.
+    """
     from jinja2 import Environment
 
     text = (TEMPLATES / "report" / "contents.html.j2").read_text()
     style = (TEMPLATES / "report" / "style.css").read_text()
     template = Environment(autoescape=True).from_string(text)
-    page = template.render(title=title, sections=sections, style=style)
+    page = template.render(title=title, sections=sections, style=style, said=said, matrix=matrix)
     target.write_text(page, encoding="utf-8")
     return target
 
@@ -99,7 +108,8 @@ def _contents(made: dict[Page, Path]) -> list[dict]:
     found: dict[str, dict] = {}
     for page, notebook in made.items():
         if page.finding not in found:
-            found[page.finding] = {"title": heading(notebook), "links": []}
+            title = heading(notebook)
+            found[page.finding] = {"title": title, "name": title.partition(":")[0], "links": []}
         label = "all checkpoints" if page.checkpoint == "all" else page.checkpoint
         found[page.finding]["links"].append((page, label))
     return list(found.values())

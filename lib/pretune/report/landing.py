@@ -1,0 +1,79 @@
+"""The first page of the site of all kept studies: what came out, from their `findings.json`."""
+
+from __future__ import annotations
+
+import html
+import json
+
+import pandas as pd
+
+from pretune import findings, paths
+from pretune.analysis import display
+from pretune.analysis.claims import claim
+from pretune.analysis.figures import COLOURS, MARKS
+from pretune.study.config import Study
+from pretune.study.load import load_study
+
+FIRST = ("microworld", "quick", "control", "published")  # the order in which they are told
+
+
+def studies() -> list[Study]:
+    """The studies that are kept, the main one first."""
+    there = [path.name for path in paths.REFERENCE.iterdir() if path.is_dir()]
+    order = {name: place for place, name in enumerate(FIRST)}
+    return [
+        load_study(name) for name in sorted(there, key=lambda name: order.get(name, len(order)))
+    ]
+
+
+def _kept(study: Study) -> dict[str, dict]:
+    """What a study says of each claim."""
+    file = paths.REFERENCE / study.name / "findings.json"
+    return {line["claim"]: line for line in json.loads(file.read_text())} if file.is_file() else {}
+
+
+def said() -> list[str]:
+    """What came out, a sentence for each study that has claims."""
+    return [_sentence(study, lines) for study in studies() if (lines := _kept(study))]
+
+
+def _sentence(study: Study, lines: dict[str, dict]) -> str:
+    """How many claims a study decides, and which it supports, in words."""
+    decided = [one for one in lines.values() if one["verdict"] not in ("undecided", "not asked")]
+    held = [_text(one) for one in decided if one["verdict"] == "supported"]
+    link = f'<a href="{study.name}/index.html">{html.escape(study.title)}</a>'
+    named = "; ".join(dict.fromkeys(held)) or "none"
+    few = " (provisional)" if any(one["provisional"] for one in lines.values()) else ""
+    return f"{link} decides {len(decided)} of {len(lines)} claims{few}. Supported: {named}."
+
+
+def _text(line: dict) -> str:
+    """A claim in words."""
+    about = claim(findings.find(line["finding"]).CLAIMS, line["claim"])
+    return html.escape(about.text[0].lower() + about.text[1:])
+
+
+def matrix() -> str:
+    """Claims against studies, each cell with its verdict and effect and a link to the page; the
+    number of the reference study beside them.
+    """
+    kept = {study.name: _kept(study) for study in studies()}
+    rows = {}
+    for name, lines in kept.items():
+        for one, line in lines.items():
+            about = claim(findings.find(line["finding"]).CLAIMS, one)
+            row = rows.setdefault(f"{one} {html.escape(about.text)}", {})
+            row[name] = _cell(name, line)
+            row["reference study"] = f'<small class="note">{html.escape(about.reference)}</small>'
+    columns = [*(name for name in kept if kept[name]), "reference study"]
+    table = pd.DataFrame(rows).T.reindex(columns=columns).fillna("–").sort_index()
+    return display.as_html(table)
+
+
+def _cell(study: str, line: dict) -> str:
+    """A verdict with its mark and effect, as a link."""
+    effect = "" if line["effect"] is None else f" {line['effect']:+.2f}"
+    few = ", provisional" if line["provisional"] and line["effect"] is not None else ""
+    word = f"{MARKS[line['verdict']]}&nbsp;{line['verdict']}{effect}{few}"
+    style = f"border-left: 4px solid {COLOURS[line['verdict']]}; padding-left: .5em"
+    return f'<a style="{style}" href="{study}/{line["finding"]}.html">{word}</a>'
