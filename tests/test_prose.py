@@ -1,14 +1,18 @@
 """What pages say in words follows the study: what is true of one is not said of another."""
 
+import json
 import re
 
 import pytest
 
 from conftest import ROOT
-from pretune.analysis import results
+from pretune import findings, paths
+from pretune.analysis import claims, figures, results
 from pretune.plan.cells import Plan
 from pretune.report import prose
 from pretune.study.load import load_study
+
+README = (ROOT / "README.md").read_text()
 
 
 def of(study, *overrides):
@@ -114,3 +118,47 @@ def test_intervals_are_said_as_they_are_made():
     assert "over pre-training runs" in prose.intervals(of("polypythias-160m"))
     tables = prose.intervals(of("published"))
     assert "not paired" in tables and "one degree of freedom" in tables and "Welch" not in tables
+
+
+def test_the_results_in_the_readme_are_those_of_the_records():
+    """Each cell: mark and effect, or that it is not asked; empty where the study does not ask."""
+    kept = {}
+    for study in ("microworld", "control"):
+        lines = json.loads((paths.REFERENCE / study / "findings.json").read_text())
+        kept[study] = {line["claim"]: line for line in lines}
+    rows = re.findall(r"^\| (\d\w(?: \(\w+\))?) (.*?) \| (.*?) \| (.*?) ?\|$", README, re.M)
+    assert len(rows) >= 6
+    for claim, text, *cells in rows:
+        assert text == find(claim).text
+        assert dict(zip(kept, cells, strict=True)) == {
+            study: shown(lines.get(claim)) for study, lines in kept.items()
+        }
+
+
+def find(name):
+    every = {}
+    for finding in map(findings.find, findings.names()):
+        every |= finding.CLAIMS
+    return claims.claim(every, name)
+
+
+def shown(line):
+    if line is None:
+        return ""
+    mark = figures.MARKS[line["verdict"]]
+    return f"{mark} {'not asked' if line['effect'] is None else format(line['effect'], '+.2f')}"
+
+
+def test_the_claims_laid_down_are_those_that_judge():
+    """In words, effect, unit and margin; a case of a claim (`5a (MNLI)`) has its own nowhere."""
+    said = (paths.REFERENCE / "PREREGISTRATION.md").read_text()
+    laid = dict(
+        re.findall(r"^- \*\*(\d\w(?: \(text\))?)\*\* (.*?)(?=\n- |\n\n)", said, re.M | re.S)
+    )
+    judged = {}
+    for finding in map(findings.find, findings.names()):
+        for name, one in finding.CLAIMS.items():
+            words = f"{one.text}. Effect ({one.unit}): {one.effect}. m = {one.margin:g}."
+            judged[name if name == "5b (text)" else name.partition(" ")[0]] = words
+    assert {name: " ".join(words.split()) for name, words in laid.items()} == judged
+    assert len(judged) == 14
