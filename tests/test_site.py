@@ -15,6 +15,7 @@ import pytest
 
 from conftest import OUTPUTS, plan_of
 from pretune import paths
+from pretune.analysis import display
 from pretune.analysis.claims import VERDICTS
 from pretune.analysis.display import quote
 from pretune.report import execution, pages, site
@@ -118,6 +119,19 @@ def test_a_row_of_a_table_can_become_a_card(finding_files):
     for file in finding_files:
         cells = re.findall(r"<td[^>]*>", file.read_text())
         assert len(cells) > 10 and all('data-label="' in cell for cell in cells)
+
+
+def test_the_site_takes_a_picture_apart_and_shows_all_of_it():
+    """JupyterLab shows the picture as it is; the site lays out its panels, of any number."""
+    panels = [f'<svg width="{100 + i}pt" height="50pt"><text>{i}</text></svg>' for i in range(5)]
+    picture = display.sheet("Five <panels>", panels, '<svg width="9pt" height="5pt">of</svg>')
+    assert display.parts_of(picture, "panel") == panels
+    assert display.parts_of(picture, "legend") == ['<svg width="9pt" height="5pt">of</svg>']
+    about = {"title": "Five <panels>", "alt": "No <script>", "numbers": "<p>1</p>"}
+    shown = site.as_figure({"image/svg+xml": picture, display.FIGURE: about})
+    assert all(f"<text>{i}</text>" in shown for i in range(5)) and "<p>1</p>" in shown
+    assert "Five &lt;panels&gt;" in shown and "No &lt;script&gt;" in shown
+    assert site.as_figure({"image/svg+xml": picture}) == f"<figure>{picture}</figure>"
 
 
 def test_the_overview_has_a_line_for_every_claim_and_links_to_its_page(smoke):

@@ -224,10 +224,7 @@ def test_papermill_by_itself_measures_only_what_its_checkpoint_needs(tmp_path):
     folders = [path.name for path in (tmp_path / "outputs" / "smoke" / "records").iterdir()]
     assert len(folders) == 4 and all(name.startswith("step-20.") for name in folders)
     outputs = [output for cell in nbformat.read(out, 4).cells for output in cell.get("outputs", ())]
-    assert (
-        sum("<figcaption>" in output.get("data", {}).get("text/html", "") for output in outputs)
-        >= 2
-    )
+    assert sum("image/svg+xml" in output.get("data", {}) for output in outputs) >= 3
     assert not [output for output in outputs if output.output_type == "error"]
 
 
@@ -305,8 +302,11 @@ def test_only_a_study_as_its_file_says_is_kept_as_reference(smoke, tmp_path, mon
 
 def figures_of(book):
     outputs = [output for cell in book.cells for output in cell.get("outputs", ())]
-    shown = [output.get("data", {}).get("text/html", "") for output in outputs]
-    return [one for one in shown if "<figcaption>" in one]
+    return [
+        output.data["image/svg+xml"]
+        for output in outputs
+        if "image/svg+xml" in output.get("data", {})
+    ]
 
 
 def test_a_sweep_prints_and_keeps_its_table_and_names_the_better_rates(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import re
+import textwrap
 from collections.abc import Sequence
 from numbers import Integral
 
@@ -14,31 +15,57 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML, Markdown, display
 
-GRID = (
-    "display: grid; gap: .8rem; grid-template-columns: "
-    "repeat(auto-fit, minmax(min(100%, 18rem), 1fr)); align-items: start; max-width: {}rem"
-)
+# beside the picture of a figure, what the site needs to lay it out anew: title, alt, numbers
+FIGURE = "application/vnd.pretune.figure+json"
+PIXELS = 4 / 3  # of a point
+HEADING = "font: bold 13px 'DejaVu Sans', Helvetica, Arial, sans-serif; fill: #262626"
 
 
 def figure(
     title: str, panels: Sequence[str], legend: str, alt: str, numbers: pd.DataFrame | None = None
 ) -> None:
-    """Display SVG `panels` side by side as far as there is room, with a title, a `legend` that is
-    SVG too, `alt` for readers who cannot see them, and, folded, the `numbers` that are drawn.
+    """Display SVG `panels` as one figure, with a title, a `legend` that is SVG too, `alt` for
+    readers who cannot see them, and the `numbers` that are drawn.
+
+    JupyterLab and others show one picture; the site lays its panels out as there is room.
     """
-    grid = GRID.format(26 * min(len(panels), 3))
-    drawn = "".join(re.sub("<svg ", '<svg aria-hidden="true" ', svg, count=1) for svg in panels)
-    legend = re.sub("<svg ", '<svg aria-hidden="true" class="legend" ', legend, count=1)
-    said, single = html.escape(alt), ' class="single"' if len(panels) == 1 else ""
-    display(
-        {
-            "text/html": f"<figure{single}><figcaption>{html.escape(title)}</figcaption>"
-            f'<div role="img" aria-label="{said}" style="{grid}">{drawn}</div>{legend}'
-            f"{'' if numbers is None else folded('The numbers', numbers)}</figure>",
-            "text/plain": alt,
-        },
-        raw=True,
+    about = {"title": title, "alt": alt, "numbers": ""}
+    if numbers is not None:
+        about["numbers"] = folded("The numbers", numbers)
+    picture = sheet(title, panels, legend)
+    display({"image/svg+xml": picture, FIGURE: about, "text/plain": alt}, raw=True)
+
+
+def sheet(title: str, panels: Sequence[str], legend: str = "") -> str:
+    """One SVG with the title, `panels` in rows of at most three, and the legend, on white."""
+    columns, parts, down = min(len(panels), 3), [], 6.0
+    for line in textwrap.wrap(title, 42 * columns):
+        down += 16
+        parts.append(f'<text x="8" y="{down}" style="{HEADING}">{html.escape(line)}</text>')
+    down, widest = down + 8, 0.0
+    rows = [panels[start : start + columns] for start in range(0, len(panels), columns)]
+    for kind, row in [*(("panel", row) for row in rows), ("legend", [legend] if legend else [])]:
+        left, highest = 0.0, 0.0
+        for one in row:
+            wide, high = (PIXELS * float(size) for size in re.findall(SIZE, one)[:2])
+            place = f'<svg class="{kind}" x="{left:.1f}" y="{down:.1f}" '
+            parts.append(one.replace("<svg ", place, 1))
+            left, highest = left + wide, max(highest, high)
+        down, widest = down + highest, max(widest, left)
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'width="{widest:.1f}" height="{down:.1f}" viewBox="0 0 {widest:.1f} {down:.1f}">'
+        f'<rect width="100%" height="100%" style="fill: #ffffff"/>{"".join(parts)}</svg>'
     )
+
+
+SIZE = r'(?:width|height)="([\d.]+)pt"'
+
+
+def parts_of(picture: str, kind: str) -> list[str]:
+    """The `panel`s of a sheet, or its `legend`, each an SVG of its own."""
+    found = re.findall(rf'<svg class="{kind}" x="[\d.]+" y="[\d.]+" (.*?</svg>)', picture, re.S)
+    return [f"<svg {rest}" for rest in found]
 
 
 def answers(lines: Sequence[tuple[str, str, str, str]], rests_on: str) -> None:

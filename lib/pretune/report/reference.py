@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from itertools import chain
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import nbformat
 
 from pretune import paths
+from pretune.analysis import display
 from pretune.plan.cells import Plan
 from pretune.report.open import open_plan, summary
 from pretune.report.pages import OVERVIEW, Page, PageError, executed
@@ -58,21 +58,9 @@ def _first_figure(book: nbformat.NotebookNode) -> str:
     shows none.
     """
     outputs = chain.from_iterable(cell.get("outputs", ()) for cell in book.cells)
-    shown = "".join(output.get("data", {}).get("text/html", "") for output in outputs)
-    panels = re.findall(r"<svg (?![^>]*legend).*?</svg>", shown, re.S)[:2]
-    if not panels:
-        return ""
-    sizes = [re.findall(r'(?:width|height)="([\d.]+)pt"', panel) for panel in panels]
-    wide, high = sum(float(size[0]) for size in sizes), max(float(size[1]) for size in sizes)
-    placed, left = "", 0.0
-    for panel, size in zip(panels, sizes, strict=True):
-        in_units = re.sub(r'((?:width|height)="[\d.]+)pt"', r'\1"', panel)
-        placed += in_units.replace("<svg ", f'<svg x="{left}" ', 1)
-        left += float(size[0])
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-        f'width="{wide}pt" height="{high}pt" viewBox="0 0 {wide} {high}">{placed}</svg>'
-    )
+    pictures = [output.get("data", {}).get("image/svg+xml", "") for output in outputs]
+    panels = list(chain.from_iterable(display.parts_of(one, "panel") for one in pictures))
+    return display.sheet("", panels[:2]) if panels else ""
 
 
 def _as_told(study: Study) -> Study:

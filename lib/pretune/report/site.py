@@ -10,12 +10,14 @@ changed.
 from __future__ import annotations
 
 import hashlib
+import html
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 from pretune import paths, storage
+from pretune.analysis import display
 from pretune.report import landing
 from pretune.report.pages import Page, heading
 
@@ -123,6 +125,25 @@ def _name(page: Page, notebook: Path) -> str:
     return short if page.checkpoint == "all" else f"{short}, {page.checkpoint}"
 
 
+def as_figure(data: Mapping) -> str:
+    """A figure as HTML, its panels side by side as far as there is room."""
+    picture, about = data["image/svg+xml"], data.get(display.FIGURE)
+    if about is None:
+        return f"<figure>{picture}</figure>"
+    panels, legends = (display.parts_of(picture, kind) for kind in ("panel", "legend"))
+    drawn = "".join(one.replace("<svg ", '<svg aria-hidden="true" ', 1) for one in panels)
+    legend = "".join(
+        one.replace("<svg ", '<svg aria-hidden="true" class="legend" ', 1) for one in legends
+    )
+    single, wide = ' class="single"' if len(panels) == 1 else "", 26 * min(len(panels), 3)
+    title, alt = html.escape(about["title"]), html.escape(about["alt"])
+    return (
+        f"<figure{single}><figcaption>{title}</figcaption>"
+        f'<div class="panels" role="img" aria-label="{alt}" style="max-width: {wide}rem">{drawn}'
+        f"</div>{legend}{about['numbers']}</figure>"
+    )
+
+
 @cache
 def _exporter():
     """nbconvert with our template; it takes a while to load, and often nothing is to render."""
@@ -131,6 +152,7 @@ def _exporter():
     exporter = HTMLExporter(
         extra_template_basedirs=[str(TEMPLATES)], template_name="report", embed_images=True
     )
+    exporter.register_filter("as_figure", as_figure)
     exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
     exporter.exclude_anchor_links = True
     return exporter
