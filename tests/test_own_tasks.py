@@ -186,6 +186,16 @@ def test_a_task_is_tuned_on_scored_and_judged_beside_a_known_dataset(file, tmp_p
     assert "colours" in page and "colours (microworld)" not in page
 
 
+def test_rows_that_a_task_cannot_read_are_told_before_any_cell(file, tmp_path):
+    lost = written(file, {"colours": TASK | {"doc_to_target": "answer"}})
+    done = run_here("run", str(lost), outputs=tmp_path / "outputs")
+    assert done.returncode == 2 and "colours: row " in done.stderr and "answer" in done.stderr
+    assert not (tmp_path / "outputs" / "mine" / "records").exists()
+    (file.parent / "rows" / "colours" / "validation.jsonl").unlink()
+    done = run_here("run", str(written(file, {"colours": TASK})), outputs=tmp_path / "outputs")
+    assert done.returncode == 2 and "validation.jsonl is missing or empty" in done.stderr
+
+
 def test_another_template_is_measured_anew_and_nothing_else(file, tmp_path, monkeypatch):
     before = plan_of(str(file))
     after = plan_of(str(written(file, {"colours": TASK | {"description": "Look."}})))

@@ -158,10 +158,10 @@ def _lacking(study: Study, name: str, needed: dict[str, str]) -> str:
 
 def are_ready(study: Study) -> bool:
     """Whether the datasets are there and need no check, or passed it as they are. Those of a
-    microworld are right.
+    microworld are right, the user's own beside them need not be.
     """
     folder = data_folder(study)
-    if isinstance(study.datasets, MicroworldData):
+    if isinstance(study.datasets, MicroworldData) and not study.tasks:
         return folder.is_dir()
     if not all(storage.file_of(folder / place) for place in _needed(study)):
         return False
@@ -189,4 +189,5 @@ def _mark(study: Study) -> str:
         (recipe.dataset, study.tuning_of(name).examples, study.tuning.seeds * study.runs)
         for name, recipe in study.recipes.items()
     ]
-    return short_hash(data_key(study), times, asked, tuned)
+    own = [task.determining() for task in study.tasks.values()]
+    return short_hash(data_key(study), times, asked, tuned, *own)
