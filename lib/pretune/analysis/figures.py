@@ -170,14 +170,15 @@ def show_curves(
 
 
 def along(curves: pd.DataFrame) -> pd.DataFrame:
-    """What curves show, as a table: a line each, named by `panel` and `curve`, a column for every
-    step.
+    """What curves show, as a table: a line each, named by `panel` and `curve`, and a column for
+    every step; or the other way round where there are more steps.
     """
     said = [f"{one.score:.2f} ({one.low:.2f} to {one.high:.2f})" for one in curves.itertuples()]
     table = curves.assign(said=said, step=[f"step {step:,}" for step in curves["step"]])
     table = table.pivot_table("said", ["panel", "curve"], "step", "first", sort=False).fillna("–")
     table.index = [f"{panel}: {curve}" if curve else panel for panel, curve in table.index]
-    return table.rename_axis(columns=None)
+    table = table.rename_axis(columns=None)
+    return table if len(table) >= len(table.columns) else table.T  # upright, never wide
 
 
 def plain_curve(axes: Axes, line: pd.DataFrame, colour, label: str, dashed: bool = False) -> Axes:

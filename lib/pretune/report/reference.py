@@ -44,9 +44,11 @@ def keep_reference(plan: Plan) -> list[Path]:
             if "injected-parameters" in cell.metadata.get("tags", ()):
                 cell.source = cell.source.replace(study.file, told.file)
         nbformat.write(book, kept[-1])
+        picture = kept[-1].with_suffix(".svg")
+        picture.unlink(missing_ok=True)  # of an earlier run
         if first := _first_figure(book):
-            kept.append(kept[-1].with_suffix(".svg"))
-            kept[-1].write_text(first, encoding="utf-8")
+            kept.append(picture)
+            picture.write_text(first, encoding="utf-8")
     if not study.tables:
         summary(plan).to_parquet(folder / "scores.parquet", compression="zstd", index=False)
         kept.append(folder / "scores.parquet")
