@@ -41,11 +41,11 @@ overview.summary(plan, verdicts)
 # Sun & Dredze, "Amuro & Char: Analyzing the Relationship between Pre-Training and Fine-Tuning of
 # Large Language Models" (arXiv 2408.06663).
 #
-# The figure of each page follows. First the untuned model, shown a few examples: the datasets that
-# pre-training teaches, and those that it does not. Of those that it does not teach, the next one
-# shows the ones with training rows: after a little tuning on these they may turn out to have gained
-# from pre-training all along. Thin lines are single datasets. Whether any of it is more than luck
-# is what the claims decide.
+# The figures of the pages follow, where they have one. That of the dataset dichotomy is of the
+# untuned model, shown a few examples: the datasets that pre-training teaches, and those that it
+# does not. That of latent benefits is of the ones it does not teach and that have training rows:
+# after a little tuning on these they may turn out to have gained from pre-training all along. Thin
+# lines are single datasets. Whether any of it is more than luck is what the claims decide.
 
 # %%
 overview.glances(plan)

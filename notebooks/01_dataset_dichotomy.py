@@ -180,10 +180,10 @@ say(
 # %% [markdown]
 # ## Change this
 #
-# What stays when the rule is another? Here with twice the margin: fewer effects are beyond it, more
-# are too small to count. Change `margin`, or name datasets in `sets`, and run the cell, or set both
-# above and run the whole notebook. `scores` is an ordinary DataFrame: any recipe, set or checkpoint
-# is a filter away.
+# What stays when the rule is another? Here with a margin of .1: the larger it is, the fewer effects
+# are beyond it, and the more are too small to count. Change `margin`, or name datasets in `sets`,
+# and run the cell, or set both above and run the whole notebook. `scores` is an ordinary DataFrame:
+# any recipe, set or checkpoint is a filter away.
 
 # %%
 table(answers.compared(dataset_dichotomy, page, page.otherwise(margin=0.1, sets=[])))
