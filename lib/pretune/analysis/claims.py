@@ -100,6 +100,10 @@ class Verdict:
     def margin(self) -> float:
         return self.about.margin
 
+    @property
+    def word(self) -> str:
+        return word(self.verdict, self.provisional)
+
 
 def judge(
     name: str, effect: Estimate | None, provisional: bool, why: str, about: Claim = PLAIN
@@ -153,16 +157,18 @@ def _word(low: float, high: float, about: Claim) -> str:
     return "not supported" if high < margin else "undecided"
 
 
-def word(verdict: Verdict) -> str:
-    """The verdict with its mark; one that rests on fewer than three seeds or runs says so."""
-    said = f"{MARKS[verdict.verdict]} {verdict.verdict}"
-    return said + ", provisional" * bool(verdict.provisional and verdict.effect)
+def word(verdict: str, provisional: bool) -> str:
+    """A verdict with its mark; one that rests on fewer than three seeds or runs says so wherever
+    it stands.
+    """
+    few = ", provisional" * (provisional and verdict != "not asked")
+    return f"{MARKS[verdict]}\N{NO-BREAK SPACE}{verdict}{few}"
 
 
 def told(verdict: Verdict) -> str:
     """A verdict as prose."""
-    few = ": fewer than three seeds or runs" * bool(verdict.provisional and verdict.effect)
-    said = f"**Claim {verdict.claim}: {word(verdict)}{few}.** {held(verdict)} {verdict.why}"
+    few = ": fewer than three seeds or runs" * verdict.word.endswith("provisional")
+    said = f"**Claim {verdict.claim}: {verdict.word}{few}.** {held(verdict)} {verdict.why}"
     return said.replace("  ", " ")
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from pretune import records
 from pretune.analysis import display, figures
-from pretune.analysis.claims import CHANGED, Verdict, told, word
+from pretune.analysis.claims import CHANGED, Verdict, told
 from pretune.analysis.display import say
 from pretune.analysis.results import Results, ranged
 
@@ -36,7 +36,7 @@ def summary(page: Results, finding: ModuleType) -> None:
 
 def _answer(verdict: Verdict) -> tuple[str, str, str, str]:
     """Colour, head, sentence and small print of a claim's answer."""
-    head = html.escape(f"{word(verdict)}: {verdict.claim} {verdict.about.text}.")
+    head = html.escape(f"{verdict.word}: {verdict.claim} {verdict.about.text}.")
     colour, effect = figures.COLOURS[verdict.verdict], verdict.effect
     if effect is None or np.isnan(effect.value):
         return colour, head, html.escape(verdict.why), ""
@@ -75,7 +75,7 @@ def compared(finding: ModuleType, page: Results, other: Results) -> pd.DataFrame
         for verdict in finding.verdicts(some) if some.is_whole else ():
             effect = ranged(verdict.effect) if verdict.effect else "–"
             line = lines.setdefault(f"{verdict.claim} {verdict.about.text}", {})
-            line |= {f"effect, {label}": effect, f"verdict, {label}": word(verdict)}
+            line |= {f"effect, {label}": effect, f"verdict, {label}": verdict.word}
     return pd.DataFrame(lines).T.fillna("–")
 
 

@@ -9,8 +9,8 @@ import pandas as pd
 
 from pretune import findings, paths
 from pretune.analysis import display
-from pretune.analysis.claims import claim
-from pretune.analysis.figures import COLOURS, MARKS
+from pretune.analysis.claims import claim, word
+from pretune.analysis.figures import COLOURS
 from pretune.study.config import Study
 from pretune.study.load import load_study
 
@@ -73,7 +73,6 @@ def matrix() -> str:
 def _cell(study: str, line: dict) -> str:
     """A verdict with its mark and effect, as a link."""
     effect = "" if line["effect"] is None else f" {line['effect']:+.2f}"
-    few = ", provisional" if line["provisional"] and line["effect"] is not None else ""
-    word = f"{MARKS[line['verdict']]}&nbsp;{line['verdict']}{effect}{few}"
+    said = f"{word(line['verdict'], line['provisional'])}{effect}"
     style = f"border-left: 4px solid {COLOURS[line['verdict']]}; padding-left: .5em"
-    return f'<a style="{style}" href="{study}/{line["finding"]}.html">{word}</a>'
+    return f'<a style="{style}" href="{study}/{line["finding"]}.html">{said}</a>'

@@ -66,7 +66,6 @@ def open_results(
     checkpoint: str,
     margin: float | None = None,
     sets: Sequence[str] = (),
-    normalisation: str | None = None,
 ) -> Results:
     """Measure what a page lacks, nothing else, and read what it needs; `margin` and `sets` are
     those of `Results.otherwise`.
@@ -75,8 +74,7 @@ def open_results(
     checkpoint, PageError for a parameter that the notebook was given and does not have.
     """
     refuse_unknown(finding)
-    found = results_of(open_plan(load_study(study)), finding, checkpoint, normalisation)
-    return found.otherwise(margin, sets)
+    return results_of(open_plan(load_study(study)), finding, checkpoint).otherwise(margin, sets)
 
 
 def refuse_unknown(finding: str) -> None:
@@ -89,9 +87,7 @@ def refuse_unknown(finding: str) -> None:
         check_parameters(source_of(finding), assigned(cell))
 
 
-def results_of(
-    whole: Plan, finding: str, checkpoint: str = "all", normalisation: str | None = None
-) -> Results:
+def results_of(whole: Plan, finding: str, checkpoint: str = "all") -> Results:
     """`open_results` of a study that is planned already."""
     plan = whole.of(finding, () if checkpoint == "all" else (checkpoint,))
     queue.need(plan)
@@ -100,8 +96,7 @@ def results_of(
         return Results(plan, finding, checkpoint, marked(plan.study, rows), {}, absent)
     lacking = _lacking(plan, checkpoint)
     rows = records.load(plan)
-    scoring = normalisation or plan.study.protocol.normalisation
-    rows = measures.scored(rows[rows["split"] != RESERVE], scoring)
+    rows = measures.scored(rows[rows["split"] != RESERVE], plan.study.protocol.normalisation)
     return Results(plan, finding, checkpoint, marked(plan.study, rows), lacking)
 
 

@@ -92,7 +92,7 @@ def table(study: Study, verdicts: dict[str, list[Verdict]]) -> pd.DataFrame:
     lines, others = {}, {name: kept(name) for name in paths.BESIDE if name != study.name}
     for finding, some in verdicts.items():
         for verdict in some:
-            about, word = verdict.about, _marked(verdict.verdict, verdict.provisional)
+            about = verdict.about
             beside = {
                 name: _elsewhere(found.get(verdict.claim))
                 for name, found in others.items()
@@ -102,7 +102,7 @@ def table(study: Study, verdicts: dict[str, list[Verdict]]) -> pd.DataFrame:
                 "claim": f"{about.text} {_note(f'reference study: {about.reference}')}",
                 "effect": _effect(verdict, about.unit),
                 "held against": _held_against(verdict),
-                "verdict": f'<a href="{finding}.html">{word}</a>',
+                "verdict": f'<a href="{finding}.html">{verdict.word}</a>',
             } | beside
     return pd.DataFrame(lines).T
 
@@ -133,18 +133,9 @@ def _held_against(verdict: Verdict) -> str:
     return f"{verdict.margin:g} {_note(said)}"
 
 
-def _marked(verdict: str, provisional: bool) -> str:
-    """A verdict with its mark; one that rests on fewer than three seeds or runs says so wherever
-    it stands.
-    """
-    return f"{figures.MARKS[verdict]}&nbsp;{verdict}" + (
-        " (provisional)" if provisional and verdict != "not asked" else ""
-    )
-
-
 def _elsewhere(found: dict | None) -> str:
     """The verdict of another study, as its `findings.json` has it."""
-    return _marked(found["verdict"], found["provisional"]) if found else "–"
+    return claims.word(found["verdict"], found["provisional"]) if found else "–"
 
 
 def summary(plan: Plan, verdicts: dict[str, list[Verdict]]) -> None:
@@ -170,7 +161,7 @@ def _short(verdict: Verdict) -> str:
     """A claim, its verdict and its effect, in a line."""
     effect = "" if verdict.effect is None else f", {results.ranged(verdict.effect)}"
     text = html.escape(f"{verdict.claim} {verdict.about.text}")
-    return f"{html.escape(claims.word(verdict))}: {text}{effect}"
+    return f"{html.escape(verdict.word)}: {text}{effect}"
 
 
 def glances(plan: Plan) -> None:
