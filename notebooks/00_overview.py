@@ -21,7 +21,7 @@ checkpoint = "all"  # this page is on all checkpoints
 # %%
 from pretune.analysis.claims import CHANGED
 from pretune.analysis.display import say, table
-from pretune.analysis.figures import use_theme
+from pretune.analysis.theme import use_theme
 from pretune.report import overview
 from pretune.report.open import open_plan
 from pretune.study.load import load_study

@@ -23,9 +23,9 @@ sets = []  # names of the datasets to look at; empty: all
 # %%
 from pretune.analysis import results
 from pretune.analysis.display import say, table
-from pretune.analysis.figures import use_theme
+from pretune.analysis.theme import use_theme
 from pretune.findings import dataset_dichotomy
-from pretune.report import answers, prose, sections
+from pretune.report import answers, behaviour, material, prose
 from pretune.report.open import open_results
 
 use_theme()
@@ -75,7 +75,7 @@ say(prose.intervals(page))
 
 # %%
 say(prose.asked(page))
-sections.introduce(page)
+material.introduce(page)
 
 # %% [markdown]
 # Every number below is computed from this table, with a row for each scored item and model; its
@@ -83,7 +83,7 @@ sections.introduce(page)
 
 # %%
 scores = page.frame()
-sections.head(scores)
+material.head(scores)
 
 # %% [markdown]
 # ## A first look
@@ -95,9 +95,9 @@ sections.head(scores)
 if page.is_whole:
     dataset_dichotomy.show_curves(page)
 else:
-    sections.show_before_after(page)
+    behaviour.show_before_after(page)
     if page.has_items:
-        sections.show_tuning(page)
+        behaviour.show_tuning(page)
 
 # %%
 table(dataset_dichotomy.first_look(page))
@@ -111,7 +111,7 @@ table(dataset_dichotomy.first_look(page))
 
 # %%
 if page.has_items:
-    sections.show_label_shares(page)
+    behaviour.show_label_shares(page)
     table(dataset_dichotomy.constant_answers(page))
 else:
     table(dataset_dichotomy.constant_scores(page))
@@ -143,7 +143,7 @@ if page.is_whole and page.has_items:
 # where long), what the model answers, and the gold answer. Chosen by that rule, not by eye.
 
 # %%
-sections.show_prompts(page, list(page.titles))
+behaviour.show_prompts(page, list(page.titles))
 
 # %% [markdown]
 # ## The comparison

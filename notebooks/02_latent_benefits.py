@@ -23,9 +23,9 @@ sets = []  # names of the datasets to look at; empty: all
 # %%
 from pretune.analysis import results
 from pretune.analysis.display import say, table
-from pretune.analysis.figures import use_theme
+from pretune.analysis.theme import use_theme
 from pretune.findings import latent_benefits
-from pretune.report import answers, prose, sections
+from pretune.report import answers, behaviour, material, prose
 from pretune.report.open import open_results
 
 use_theme()
@@ -78,7 +78,7 @@ say(prose.intervals(page))
 
 # %%
 say(f"{prose.tuned(page)} {prose.asked(page)}")
-sections.introduce(page)
+material.introduce(page)
 
 # %% [markdown]
 # Every number below is computed from this table, with a row for each scored item and model; its
@@ -86,7 +86,7 @@ sections.introduce(page)
 
 # %%
 scores = page.frame()
-sections.head(scores)
+material.head(scores)
 
 # %% [markdown]
 # ## A first look: before and after
@@ -98,7 +98,7 @@ sections.head(scores)
 if page.is_whole:
     latent_benefits.show_curves(page)
 else:
-    sections.show_checkpoint(page)
+    behaviour.show_checkpoint(page)
 
 # %% [markdown]
 # ## Why that is not enough
@@ -119,7 +119,7 @@ if page.is_whole and page.has_items:
 # answer of the untuned model and that after each recipe.
 
 # %%
-sections.show_prompts(page, list(results.recipes(page).values()))
+behaviour.show_prompts(page, list(results.recipes(page).values()))
 
 # %% [markdown]
 # ## The comparison

@@ -22,9 +22,9 @@ sets = []  # names of the datasets to look at; empty: all
 
 # %%
 from pretune.analysis.display import say, table
-from pretune.analysis.figures import use_theme
+from pretune.analysis.theme import use_theme
 from pretune.findings import task_format
-from pretune.report import answers, prose, sections
+from pretune.report import answers, behaviour, material, prose
 from pretune.report.open import open_results
 
 use_theme()
@@ -73,7 +73,7 @@ say(prose.intervals(page))
 
 # %%
 say(f"{prose.tuned(page)} {prose.asked(page)}")
-sections.introduce(page)
+material.introduce(page)
 
 # %% [markdown]
 # Every number below is computed from this table, with a row for each scored item and model; its
@@ -81,7 +81,7 @@ sections.introduce(page)
 
 # %%
 scores = page.frame()
-sections.head(scores)
+material.head(scores)
 
 # %% [markdown]
 # ## A first look
@@ -93,7 +93,7 @@ sections.head(scores)
 if page.is_whole:
     task_format.show_formats(page)
 else:
-    sections.show_checkpoint(page)
+    behaviour.show_checkpoint(page)
 table(task_format.by_format(page))
 
 # %% [markdown]
@@ -109,7 +109,7 @@ if page.has_items:
     table(task_format.label_shares_other(page))
 
 # %%
-sections.show_prompts(page, list(task_format.recipes_of(page).values()))
+behaviour.show_prompts(page, list(task_format.recipes_of(page).values()))
 
 # %% [markdown]
 # ## The comparison

@@ -22,9 +22,9 @@ sets = []  # names of the datasets to look at; empty: all
 
 # %%
 from pretune.analysis.display import say, table
-from pretune.analysis.figures import use_theme
+from pretune.analysis.theme import use_theme
 from pretune.findings import task_transfer
-from pretune.report import answers, prose, sections
+from pretune.report import answers, behaviour, material, prose
 from pretune.report.open import open_results
 
 use_theme()
@@ -75,7 +75,7 @@ say(prose.intervals(page))
 
 # %%
 say(f"{prose.tuned(page)} {prose.asked(page)}")
-sections.introduce(page)
+material.introduce(page)
 
 # %% [markdown]
 # Every number below is computed from this table, with a row for each scored item and model; its
@@ -83,7 +83,7 @@ sections.introduce(page)
 
 # %%
 scores = page.frame()
-sections.head(scores)
+material.head(scores)
 
 # %% [markdown]
 # ## A first look
@@ -96,7 +96,7 @@ task_transfer.show_matrix(page)
 
 # %%
 if not page.is_whole:
-    sections.show_checkpoint(page)
+    behaviour.show_checkpoint(page)
 
 # %% [markdown]
 # ## Why that is not enough
@@ -116,7 +116,7 @@ if page.has_items:
     table(task_transfer.outputs(page))
 
 # %%
-sections.show_prompts(page, list(task_transfer.recipes(page).values()))
+behaviour.show_prompts(page, list(task_transfer.recipes(page).values()))
 
 # %% [markdown]
 # ## The comparison

@@ -22,9 +22,9 @@ sets = []  # names of the datasets to look at; empty: all
 
 # %%
 from pretune.analysis.display import say, table
-from pretune.analysis.figures import use_theme
+from pretune.analysis.theme import use_theme
 from pretune.findings import domain_forgetting
-from pretune.report import answers, prose, sections
+from pretune.report import answers, behaviour, material, prose
 from pretune.report.open import open_results
 
 use_theme()
@@ -77,7 +77,7 @@ say(prose.intervals(page))
 
 # %%
 say(f"{prose.tuned(page)} {prose.asked(page)} {prose.seen(page)}")
-sections.introduce(page)
+material.introduce(page)
 
 # %% [markdown]
 # Every number below is computed from this table, with a row for each scored item and model; its
@@ -85,7 +85,7 @@ sections.introduce(page)
 
 # %%
 scores = page.frame()
-sections.head(scores)
+material.head(scores)
 
 # %% [markdown]
 # ## A first look: other domains of the task
@@ -94,7 +94,7 @@ sections.head(scores)
 if page.is_whole:
     domain_forgetting.show_domains(page)
 else:
-    sections.show_checkpoint(page)
+    behaviour.show_checkpoint(page)
 
 # %% [markdown]
 # ## Why that is not enough
@@ -112,7 +112,7 @@ table(domain_forgetting.changes(page))
 if page.is_whole:
     domain_forgetting.show_losses(page)
 else:
-    sections.show_prompts(page, list(page.titles))
+    behaviour.show_prompts(page, list(page.titles))
 
 # %% [markdown]
 # ## Forgetting against gain

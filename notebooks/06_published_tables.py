@@ -29,9 +29,9 @@ checkpoint = "all"  # this page is on all checkpoints
 
 # %%
 from pretune.analysis.display import say, table
-from pretune.analysis.figures import use_theme
+from pretune.analysis.theme import use_theme
 from pretune.findings import dataset_dichotomy, published_tables
-from pretune.report import sections
+from pretune.report import material
 from pretune.report.open import open_results
 
 use_theme()
@@ -40,11 +40,11 @@ page = open_results(
 )  # fetches the tables unless they are there
 
 # %%
-say(sections.described(page))
-table(sections.provenance(page))
+say(material.described(page))
+table(material.provenance(page))
 
 # %%
-say(sections.completeness(page))
+say(material.completeness(page))
 say(published_tables.unused(page))
 
 # %% [markdown]
@@ -158,7 +158,7 @@ say(published_tables.turn_down(page))
 # figure above; nothing stands in for them.
 
 # %%
-table(sections.holes(page))
+table(material.holes(page))
 
 # %% [markdown]
 # ## What this does not show

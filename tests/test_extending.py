@@ -19,7 +19,7 @@ from pretune import paths
 from pretune.findings import find, names
 from pretune.plan import cells
 from pretune.records import store
-from pretune.report import sections
+from pretune.report import behaviour, material
 from pretune.report.open import open_results
 
 TOY = '''
@@ -238,7 +238,7 @@ def test_a_study_of_several_models_is_read_by_their_names(smoke, house, tmp_path
     rows = pd.concat(pd.read_parquet(file) for file in files)
     assert set(rows["model"]) == {"small", "large"}
     assert set(rows["checkpoint"].str.split("-").str[0]) == {"small", "large"}
-    shown = "from pretune.report import open, sections; print(sections.described("
+    shown = "from pretune.report import open, material; print(material.described("
     shown += "open.open_results('two', '99_toy', 'all')))"
     page = subprocess.run([sys.executable, "-c", shown], capture_output=True, text=True, check=True,
                           env=environment | {"PRETUNE_OUTPUTS": str(outputs)})  # fmt: skip
@@ -304,6 +304,6 @@ def test_a_page_of_a_finished_study_plans_once_and_verifies_each_record_once(smo
     count(store, "_fault", lambda part, *rest: part)
     monkeypatch.setattr(store, "_verified", {})
     page = open_results(smoke.file, "02_latent_benefits", "all")
-    sections.introduce(page)
-    sections.show_prompts(page, ["mnli"])
+    material.introduce(page)
+    behaviour.show_prompts(page, ["mnli"])
     assert seen.pop("plan") == 1 and len(seen) == len(page.plan.cells) and set(seen.values()) == {1}

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from pretune import findings
-from pretune.analysis import claims, figures, groups, results, statistics
+from pretune.analysis import claims, groups, results, statistics, theme
 from pretune.findings import (
     dataset_dichotomy,
     domain_forgetting,
@@ -18,7 +18,7 @@ from pretune.findings import (
     task_format,
     task_transfer,
 )
-from pretune.report import answers, sections
+from pretune.report import answers, behaviour
 from pretune.report.open import open_results
 
 
@@ -94,12 +94,12 @@ def test_a_verdict_is_told_with_its_mark_its_adjusted_p_and_what_could_have_been
 
 
 def test_marks_and_colours_tell_every_verdict_and_group_apart():
-    assert set(figures.MARKS) == set(claims.VERDICTS) and len(set(figures.MARKS.values())) == len(
+    assert set(theme.MARKS) == set(claims.VERDICTS) and len(set(theme.MARKS.values())) == len(
         claims.VERDICTS
     )
-    assert set(claims.VERDICTS) | set(groups.GROUPS) <= set(figures.COLOURS)
+    assert set(claims.VERDICTS) | set(groups.GROUPS) <= set(theme.COLOURS)
     drawn = set(claims.VERDICTS) - {"not asked"}
-    assert set(figures.MARKERS) == drawn and len(set(figures.MARKERS.values())) == len(drawn)
+    assert set(theme.MARKERS) == drawn and len(set(theme.MARKERS.values())) == len(drawn)
 
 
 def with_seeds(page, count):
@@ -120,7 +120,7 @@ SHOWN = {
         dataset_dichotomy.constant_answers,
         dataset_dichotomy.show_gains,
         dataset_dichotomy.sorting,
-        sections.show_label_shares,
+        behaviour.show_label_shares,
     ),
     "02_latent_benefits": (
         latent_benefits.at_a_glance,

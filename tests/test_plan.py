@@ -13,7 +13,7 @@ from pretune.recipes.pretrain import Architecture
 from pretune.recipes.trainable import Lora
 from pretune.sources import datasets, found
 from pretune.study.load import load_study
-from pretune.tasks.registry import RESERVE
+from pretune.tasks.dataset import RESERVE
 
 
 def keys(*overrides):

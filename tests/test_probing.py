@@ -29,8 +29,9 @@ from pretune.sources.microworld.text import documents
 from pretune.sources.microworld.world import make_world
 from pretune.study.load import load_study
 from pretune.tasks import prompts, rows
+from pretune.tasks.dataset import RESERVE
 from pretune.tasks.example import RowError
-from pretune.tasks.registry import REGISTRY, RESERVE
+from pretune.tasks.registry import REGISTRY
 
 POINT = Checkpoint("step-0", 0, "pretraining", 0, 0, "none", Path("nowhere"), False)
 

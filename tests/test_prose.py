@@ -7,7 +7,7 @@ import pytest
 
 from conftest import ROOT
 from pretune import findings, paths
-from pretune.analysis import claims, figures, results
+from pretune.analysis import claims, results, theme
 from pretune.plan.cells import Plan
 from pretune.report import prose
 from pretune.study.load import load_study
@@ -145,7 +145,7 @@ def find(name):
 def shown(line):
     if line is None:
         return ""
-    mark = figures.MARKS[line["verdict"]]
+    mark = theme.MARKS[line["verdict"]]
     return f"{mark} {'not asked' if line['effect'] is None else format(line['effect'], '+.2f')}"
 
 

@@ -13,7 +13,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from pretune import paths
-from pretune.models import adapters, muon, training, tuned
+from pretune.models import adapters, gradients, muon, training, tuned
 from pretune.models.muon import Muon
 from pretune.models.training import Row, TrainingFailed
 from pretune.recipes.optimisation import Tuning
@@ -90,7 +90,7 @@ def bare_loop(model, rows, settings):
 )
 def test_losses_and_weights_are_those_of_the_bare_transformers_loop(model, monkeypatch, entries):
     """Speed is bought by leaving out what does not count, and by nothing else."""
-    monkeypatch.setattr(training, "HEAD_ENTRIES", {"cpu": entries})
+    monkeypatch.setattr(gradients, "HEAD_ENTRIES", {"cpu": entries})
     rows, other = some_rows(24), copy.deepcopy(model)
     losses = bare_loop(other, rows, SETTINGS)
     assert [step.loss for step in training.train(model, rows, SETTINGS, 0)] == pytest.approx(
@@ -121,7 +121,7 @@ def test_only_counted_targets_matter(model):
     changes the loss.
     """
     row = Row(np.arange(5, 15, dtype=np.int32), np.arange(10) == 9)
-    batch = training.collate([row, Row(np.arange(5, 9, dtype=np.int32), np.arange(4) == 3)], "cpu")
+    batch = gradients.collate([row, Row(np.arange(5, 9, dtype=np.int32), np.arange(4) == 3)], "cpu")
     ids, counted, attention = batch
     assert ids[counted].tolist() == [8, 14] or ids[counted].tolist() == [14, 8]
     assert attention.sum() == 14
@@ -134,7 +134,7 @@ def test_the_end_token_is_learned_though_padding_has_the_same_id(model, tokenize
         Row(np.array([9, 8, 7, 0], dtype=np.int32), np.array([False, False, True, True])),
         Row(np.arange(3, 23, dtype=np.int32), np.arange(20) > 10),
     ]
-    ids, counted, attention = training.collate(rows, "cpu")
+    ids, counted, attention = gradients.collate(rows, "cpu")
     assert ids[0, counted[0]].tolist() == [7, 0]
     assert attention[0].tolist() == [True] * 4 + [False] * 16
     settings = SETTINGS.model_copy(update={"epochs": 60, "batch_size": 2, "learning_rate": 5e-3})
@@ -145,13 +145,13 @@ def test_the_end_token_is_learned_though_padding_has_the_same_id(model, tokenize
 
 def test_batches_have_few_shapes_and_none_beyond_the_context(model, monkeypatch):
     """For each shape a processor makes code and keeps it."""
-    shapes, real = [], training.collate
+    shapes, real = [], gradients.collate
 
     def watched(rows, *rest):
         shapes.append(real(rows, *rest)[0].shape[1])
         return real(rows, *rest)
 
-    monkeypatch.setattr(training, "collate", watched)
+    monkeypatch.setattr(gradients, "collate", watched)
     context = model.config.max_position_embeddings - 3  # no multiple
     model.config.max_position_embeddings = context
     ids = np.arange(context, dtype=np.int32) % 500
@@ -164,14 +164,14 @@ def test_batches_have_few_shapes_and_none_beyond_the_context(model, monkeypatch)
 def test_a_smaller_micro_batch_gives_the_same_weights(model, monkeypatch, caplog, fits):
     whole, halved = copy.deepcopy(model), copy.deepcopy(model)
     log = training.train(whole, some_rows(), SETTINGS, 0)
-    real = training.collate
+    real = gradients.collate
 
     def short_of_memory(rows, *rest):
         if len(rows) > fits:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(rows, *rest)
 
-    monkeypatch.setattr(training, "collate", short_of_memory)
+    monkeypatch.setattr(gradients, "collate", short_of_memory)
     again = training.train(halved, some_rows(), SETTINGS, 0)
     assert "micro-batch lowered to" in caplog.text
     assert [step.loss for step in again] == pytest.approx([step.loss for step in log], abs=1e-4)
@@ -186,7 +186,7 @@ def computes_twice(model):
 def test_where_no_row_fits_activations_are_computed_twice_and_the_weights_are_the_same(
     model, monkeypatch, caplog, lora
 ):
-    whole, spared, real, calls = copy.deepcopy(model), copy.deepcopy(model), training.collate, []
+    whole, spared, real, calls = copy.deepcopy(model), copy.deepcopy(model), gradients.collate, []
     spared.model.layers[0].mlp.register_forward_pre_hook(
         lambda *_: calls.append(computes_twice(spared))
     )
@@ -200,7 +200,7 @@ def test_where_no_row_fits_activations_are_computed_twice_and_the_weights_are_th
             )
         return real(rows, *rest)
 
-    monkeypatch.setattr(training, "collate", fits_when_little_is_kept)
+    monkeypatch.setattr(gradients, "collate", fits_when_little_is_kept)
     with adapters.part(spared, lora, 0) as part:
         again = training.train(part.model, some_rows(), SETTINGS, 0)
     assert "gradient checkpointing is switched on" in caplog.text and not computes_twice(spared)
@@ -215,7 +215,7 @@ def test_out_of_memory_with_one_row_fails_the_cell(model, monkeypatch):
     def never(rows, *rest):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(training, "collate", never)
+    monkeypatch.setattr(gradients, "collate", never)
     with pytest.raises(TrainingFailed, match=r"single row of \d+ tokens on cpu at step 1 of \d+"):
         training.train(model, some_rows(), SETTINGS, 0)
     assert not computes_twice(model) and not model.training
@@ -225,7 +225,7 @@ def test_other_errors_are_not_taken_for_memory(model, monkeypatch):
     def broken(rows, *rest):
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(training, "collate", broken)
+    monkeypatch.setattr(gradients, "collate", broken)
     with pytest.raises(RuntimeError, match="shapes"):
         training.train(model, some_rows(), SETTINGS, 0)
 
@@ -396,15 +396,15 @@ def test_a_loss_of_rows_is_followed_as_autograd_would(model, monkeypatch):
     """The gradient of any function of the rows' log-likelihoods, a piece of the head at a time."""
     rows, device = some_rows()[:7], next(model.parameters()).device
     loss = lambda likelihood: torch.nn.functional.softplus(likelihood + 5)  # noqa: E731
-    ids, counted, attention = training.collate(rows, device)
+    ids, counted, attention = gradients.collate(rows, device)
     logits = model(ids, attention_mask=attention).logits[:, :-1].log_softmax(-1)
     chosen = logits.gather(-1, ids[:, 1:, None])[..., 0].where(counted[:, 1:], 0.0)
     value = loss(chosen.sum(1)).mean()
     value.backward()
     expected = [weight.grad.clone() for weight in model.parameters()]
     model.zero_grad()
-    monkeypatch.setitem(training.HEAD_ENTRIES, "cpu", 3 * 512)
-    found = training._accumulate(model, rows, "float32", 3, device, loss)
+    monkeypatch.setitem(gradients.HEAD_ENTRIES, "cpu", 3 * 512)
+    found = gradients._accumulate(model, rows, "float32", 3, device, loss)
     assert found == pytest.approx(value.item(), rel=1e-5)
     for weight, wanted in zip(model.parameters(), expected, strict=True):
         assert torch.allclose(weight.grad, wanted, rtol=1e-3, atol=1e-5)

@@ -21,7 +21,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from benchmarks.setting import ROOT
-from pretune.models import scoring, training, tuned
+from pretune.models import gradients, scoring, training, tuned
+from pretune.models.device import autocast
 from pretune.report.open import open_plan
 from pretune.run import cell, prepare
 from pretune.sources.checkpoints import checkpoints
@@ -133,8 +134,8 @@ def loop_seconds(model, rows: list[training.Row], settings) -> float:
     model.train()
     start = time.perf_counter()
     for batch in training.batch_order(len(rows), settings, 0):
-        ids, counted, attention = training.collate([rows[i] for i in batch], "cpu")
-        with training.autocast(settings.precision, torch.device("cpu")):
+        ids, counted, attention = gradients.collate([rows[i] for i in batch], "cpu")
+        with autocast(settings.precision, torch.device("cpu")):
             loss = model(ids, attention_mask=attention, labels=torch.where(counted, ids, -100)).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

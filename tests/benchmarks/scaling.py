@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from benchmarks import setting
-from pretune.analysis import figures
+from pretune.analysis import theme
 from pretune.models import scoring
 
 POINTS = {
@@ -105,14 +105,14 @@ def main() -> None:
 
 
 def draw(found: dict) -> None:
-    figures.use_theme()
+    theme.use_theme()
     figure, axes = plt.subplots(2, len(found), figsize=(11, 4.6), sharex="col")
     for column, (axis, line) in enumerate(found.items()):
         for row, (cost, label) in enumerate(
             (("seconds", "seconds"), ("memory_gb", "peak memory, GB"))
         ):
             panel, costs, sizes = axes[row, column], np.array(line[cost]), np.array(line["sizes"])
-            panel.plot(sizes, costs, "o-", color=figures.PALETTE[0], label="measured")
+            panel.plot(sizes, costs, "o-", color=theme.PALETTE[0], label="measured")
             panel.plot(sizes, costs[0] * sizes / sizes[0], "--", color="0.5", label="in proportion")
             panel.set(xscale="log", yscale="log")
             panel.set_xticks(line["sizes"], [str(size) for size in line["sizes"]])

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pretune.analysis.figures import MARKS
 from pretune.analysis.results import Results
 from pretune.analysis.statistics import LEVEL, MARGIN, Estimate
+from pretune.analysis.theme import MARKS
 
 VERDICTS = ("supported", "no effect", "opposite", "not supported", "undecided", "not asked")
 POWER = 0.8  # share of trials in which an effect of the smallest size told is decided

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from pretune.analysis import contrasts, curves, figures
+from pretune.analysis import contrasts, curves, figures, theme
 from pretune.analysis.contrasts import effect, gain, joined, lift
 from pretune.analysis.results import Results
 from pretune.analysis.scores import Scores, Term
@@ -105,7 +105,7 @@ def draw_mean(
     """
     for name, recipe in names.items():
         line, thin = curves.curve(page.of(name, recipe)), {"lw": 0.6, "alpha": 0.6, "label": "_"}
-        panel.plot("tokens", "score", data=line, color=figures.COLOURS[colour], **thin)
+        panel.plot("tokens", "score", data=line, color=theme.COLOURS[colour], **thin)
     if not names:
         return pd.DataFrame()
 

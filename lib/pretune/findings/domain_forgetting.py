@@ -13,7 +13,7 @@ from itertools import chain
 
 import pandas as pd
 
-from pretune.analysis import contrasts, curves, display, figures
+from pretune.analysis import contrasts, curves, display, figures, theme
 from pretune.analysis.claims import Claim, Verdict, judged
 from pretune.analysis.contrasts import joined
 from pretune.analysis.figures import Line
@@ -186,7 +186,7 @@ def show_losses(page: Results) -> None:
     asked = {recipe: _asked(page, own) for recipe, own in all_recipes(page).items()}
     kinds = list(dict.fromkeys(chain.from_iterable(asked.values())))
     axes, numbers = figures.panels(len(kinds)), []
-    colours = dict(zip(asked, figures.many_colours(len(asked)), strict=True))
+    colours = dict(zip(asked, theme.many_colours(len(asked)), strict=True))
     for panel, kind in zip(axes, kinds, strict=True):
         for recipe, some in asked.items():
             if kind in some:
@@ -226,7 +226,7 @@ def show_plane(page: Results) -> None:
         for recipe, own in chosen.items()
     ]
     [axes] = figures.panels(1, 3.2)
-    figures.scatter(axes, gains, losses, list(chosen), figures.many_colours(len(chosen)))
+    figures.scatter(axes, gains, losses, list(chosen), theme.many_colours(len(chosen)))
     axes.axhline(0, color="0.5", lw=1)
     when = "late" if page.is_whole else page.checkpoint
     axes.set(xlabel="gain on the dataset tuned on", ylabel="loss of knowledge sets")

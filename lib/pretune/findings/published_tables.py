@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from pretune import findings
-from pretune.analysis import contrasts, curves, figures, results
+from pretune.analysis import contrasts, curves, figures, results, theme
 from pretune.analysis.results import Results, partners, ranged, recipes
 from pretune.analysis.scores import Term
 from pretune.plan.needs import Need
@@ -337,7 +337,7 @@ def late_boolq(page: Results) -> str:
 def show_stretch(page: Results) -> None:
     """Where checkpoints lie on the axis of tokens, and where nothing was measured."""
     [axes] = figures.panels(1, 2.8)
-    for name, colour in zip(READ_GROUP, figures.many_colours(5), strict=True):
+    for name, colour in zip(READ_GROUP, theme.many_colours(5), strict=True):
         figures.plain_curve(axes, curves.curve(page.of(name)), colour, page.title(name))
     tokens = list(page.tokens.values())
     axes.axvspan(tokens[1], tokens[2], color="0.85", lw=0, zorder=0, label="nothing measured")

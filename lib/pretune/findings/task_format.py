@@ -11,7 +11,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from pretune.analysis import contrasts, curves, display, figures, groups, labels, statistics
+from pretune.analysis import contrasts, curves, display, figures, groups, labels, statistics, theme
 from pretune.analysis.claims import Claim, Verdict, judged
 from pretune.analysis.contrasts import joined
 from pretune.analysis.figures import Line
@@ -112,7 +112,7 @@ def show_formats(page: Results) -> None:
 def _lines(page: Results, name: str, recipe: str) -> list[Line]:
     """The curves of a dataset in each format, tuned and base."""
     lines = []
-    for form, colour in zip(FORMATS[:3], figures.many_colours(3), strict=True):
+    for form, colour in zip(FORMATS[:3], theme.many_colours(3), strict=True):
         tuned, base = (curves.curve(page.of(name, which, form)) for which in (recipe, "base"))
         lines.append(Line(tuned, colour, f"tuned, {form}"))
         lines.append(Line(base, colour, f"base, {form}", dashed=True))

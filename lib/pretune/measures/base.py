@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from pretune.models.checkpoint import Checkpoint
 from pretune.study.config import Protocol
+from pretune.tasks.dataset import Dataset
 from pretune.tasks.example import Example
-from pretune.tasks.registry import Dataset
 
 
 @dataclass

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from pretune.models import scoring
-from pretune.models.training import Row, collate, counted_hidden
-from pretune.tasks.prompts import Request
+from pretune.models.gradients import collate, counted_hidden
+from pretune.tasks.prompts import Request, Row
 
 # where the completion of each sequence begins: contexts of two lengths, two completions each
 BORDERS = (9, 9, 11, 11)

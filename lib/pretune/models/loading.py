@@ -22,7 +22,7 @@ from pretune import storage
 from pretune.errors import Damaged
 from pretune.models import agreement, checkpoint
 from pretune.models.checkpoint import Checkpoint
-from pretune.models.training import pick_device
+from pretune.models.device import pick_device
 
 log = logging.getLogger(__name__)
 transformers_logging.disable_progress_bar()

@@ -22,7 +22,7 @@ from tokenizers import ByteLevelBPETokenizer
 from transformers import OlmoConfig, OlmoForCausalLM, PreTrainedTokenizerFast
 
 from pretune import storage
-from pretune.models import states, training
+from pretune.models import device, states, training
 from pretune.models.checkpoint import describe, weights_checksum
 from pretune.recipes.pretrain import Architecture, Pretraining
 
@@ -45,7 +45,7 @@ def pretrain(
     """
     tokenizer = tokenizer_of(documents(), settings)
     rows = text_rows(documents(), tokenizer, settings.length, steps[-1] * settings.batch_size)
-    model = new_model(settings.architecture, tokenizer, run).to(training.pick_device())
+    model = new_model(settings.architecture, tokenizer, run).to(device.pick_device())
     if 0 in steps:
         save_checkpoint(model, tokenizer, folder / "step-0", 0, 0)
 

@@ -17,7 +17,8 @@ from pretune.plan.needs import Need, Needs, shots_of
 from pretune.sources.datasets import evaluation_split, key_of
 from pretune.storage import short_hash
 from pretune.study.config import Study
-from pretune.tasks.registry import REGISTRY, RESERVE
+from pretune.tasks.dataset import RESERVE
+from pretune.tasks.registry import REGISTRY
 
 # raise by hand when what is asked changes its meaning: all probes are then scored anew; of what
 # one measure makes of it, the measure has a version

@@ -12,9 +12,10 @@ from pretune.recipes.optimisation import Tuning
 from pretune.strict import Name
 from pretune.tasks import rows as data
 from pretune.tasks.chat import Turns
+from pretune.tasks.dataset import Dataset
 from pretune.tasks.example import Example
 from pretune.tasks.prompts import Row, split
-from pretune.tasks.registry import REGISTRY, Dataset
+from pretune.tasks.registry import REGISTRY
 
 
 class Sft(Recipe):

@@ -23,7 +23,7 @@ from pretune.records.store import (
     verified_parts,
 )
 from pretune.study.config import Study
-from pretune.tasks.registry import OWN_MEASURES
+from pretune.tasks.dataset import OWN_MEASURES
 
 MODEL = ("checkpoint", "recipe", "seed")
 TEXT = ("probe", "item", "prompt", "choices", "output")

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from pretune import records
-from pretune.analysis import display, figures
+from pretune.analysis import display, theme
 from pretune.analysis.claims import CHANGED, Verdict, told
 from pretune.analysis.display import say
 from pretune.analysis.results import Results, ranged
@@ -37,7 +37,7 @@ def summary(page: Results, finding: ModuleType) -> None:
 def _answer(verdict: Verdict) -> tuple[str, str, str, str]:
     """Colour, head, sentence and small print of a claim's answer."""
     head = html.escape(f"{verdict.word}: {verdict.claim} {verdict.about.text}.")
-    colour, effect = figures.COLOURS[verdict.verdict], verdict.effect
+    colour, effect = theme.COLOURS[verdict.verdict], verdict.effect
     if effect is None or np.isnan(effect.value):
         return colour, head, html.escape(verdict.why), ""
     small = f"Held against {verdict.margin:g}"

@@ -10,7 +10,7 @@ import pandas as pd
 from pretune import findings, paths
 from pretune.analysis import display
 from pretune.analysis.claims import claim, word
-from pretune.analysis.figures import COLOURS
+from pretune.analysis.theme import COLOURS
 from pretune.study.config import Study
 from pretune.study.load import load_study
 

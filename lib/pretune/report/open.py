@@ -17,7 +17,7 @@ from pretune.run import queue, status
 from pretune.sources import checkpoints, datasets, released
 from pretune.study.config import Study
 from pretune.study.load import load_study
-from pretune.tasks.registry import RESERVE
+from pretune.tasks.dataset import RESERVE
 
 
 def open_plan(study: Study) -> Plan:

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from pretune import paths, records, storage
-from pretune.analysis import claims, display, figures, results
+from pretune.analysis import claims, display, figures, results, theme
 from pretune.analysis.claims import FAMILY, Verdict
 from pretune.findings import find
 from pretune.plan.cells import Plan
@@ -147,7 +147,7 @@ def summary(plan: Plan, verdicts: dict[str, list[Verdict]]) -> None:
         said = "".join(f"<br>{_short(one)}" for one in some)
         first = some[0].verdict if some else "not asked"
         link = f'<a href="{finding}.html">{title}</a>'
-        lines.append((figures.COLOURS[first], link, said, ""))
+        lines.append((theme.COLOURS[first], link, said, ""))
     every = list(chain.from_iterable(verdicts.values()))
     decided = [one for one in every if one.verdict not in ("undecided", "not asked")]
     display.answers(

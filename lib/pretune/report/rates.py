@@ -14,7 +14,8 @@ from pretune import measures, records
 from pretune.analysis.results import of_grid
 from pretune.plan.cells import Plan
 from pretune.study.config import Study
-from pretune.tasks.registry import REGISTRY, RESERVE
+from pretune.tasks.dataset import RESERVE
+from pretune.tasks.registry import REGISTRY
 
 
 def table(plan: Plan) -> pd.DataFrame:

@@ -19,7 +19,7 @@ import torch
 
 from pretune import paths, records, storage
 from pretune.measures.base import Subject
-from pretune.models import adapters, loading, memory, scoring, states, training, tuned
+from pretune.models import adapters, device, loading, memory, scoring, states, training, tuned
 from pretune.plan.cells import Cell, Model
 from pretune.recipes.base import TrainingRows
 from pretune.run.prepare import Report
@@ -105,7 +105,7 @@ def _training_rows(study: Study, model: Model, context: int, tokenizer) -> Train
 
 def _provenance(network, tokenizer, study: Study, model: Model) -> dict:
     """Who measured this, with what."""
-    device = training.pick_device()
+    where = device.pick_device()
     packages = ("torch", "transformers", "tokenizers", "datasets", "numpy", "rouge-score")
     commit = subprocess.run(
         ["git", "rev-parse", "HEAD"], cwd=paths.ROOT, capture_output=True, text=True, check=False
@@ -119,10 +119,10 @@ def _provenance(network, tokenizer, study: Study, model: Model) -> dict:
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in packages},
         "device": torch.cuda.get_device_name()
-        if device.type == "cuda"
+        if where.type == "cuda"
         else f"cpu, {torch.get_num_threads()} threads",
-        "training_precision": training.resolve_precision(study.tuning.precision, device),
-        "scoring_precision": training.resolve_precision(study.probing.precision, device),
+        "training_precision": device.resolve_precision(study.tuning.precision, where),
+        "scoring_precision": device.resolve_precision(study.probing.precision, where),
         "batch_tokens": scoring.BATCH_TOKENS,
         "tokenizer": short_hash(sorted(tokenizer.get_vocab().items())),
         "parameters": sum(weight.numel() for weight in network.parameters()),

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from pretune.measures import Measure
 from pretune.measures.base import Asked, Subject
-from pretune.models.training import autocast
+from pretune.models.device import autocast
 from pretune.plan.cells import Model, Probe
 from pretune.sources import datasets
 from pretune.study.config import Study

@@ -23,8 +23,9 @@ from pretune.sources import datasets
 from pretune.sources.datasets import evaluation_split
 from pretune.study.config import Study
 from pretune.tasks import prompts, rows
+from pretune.tasks.dataset import RESERVE, Dataset
 from pretune.tasks.example import FORMATS, Example, HiddenLabel, RowError
-from pretune.tasks.registry import REGISTRY, RESERVE, Dataset
+from pretune.tasks.registry import REGISTRY
 
 LOOKED_AT = 500  # rows of a split that are read for faults and lengths
 SHOTS = (0, 1, 2, 4)

@@ -17,7 +17,8 @@ from pretune.storage import listing, short_hash
 from pretune.study.config import Study
 from pretune.study.sources import FolderData, HubData, MicroworldData
 from pretune.study.sources import World as WorldSize
-from pretune.tasks.registry import REGISTRY, Dataset
+from pretune.tasks.dataset import Dataset
+from pretune.tasks.registry import REGISTRY
 
 STAND_IN = r"(\w[\w/-]*)(?:\[(\d*):(\d*)\])?"  # a file, without ending, or lines a to b of it
 

@@ -18,8 +18,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import AfterValidator, Field, model_validator
 
 from pretune.strict import Frozen, Name
+from pretune.tasks.dataset import Dataset
 from pretune.tasks.example import ASSISTANT, BLANK, USER, Example, HiddenLabel, RowError
-from pretune.tasks.registry import Dataset
 
 ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
 

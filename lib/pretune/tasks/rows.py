@@ -20,8 +20,9 @@ from pyarrow import ArrowException
 
 from pretune import paths, storage
 from pretune.tasks.chat import Turns
+from pretune.tasks.dataset import RESERVE, Dataset
 from pretune.tasks.example import Example, RowError
-from pretune.tasks.registry import REGISTRY, RESERVE, Dataset
+from pretune.tasks.registry import REGISTRY
 
 # what it logs is raised too
 logging.getLogger("datasets.packaged_modules").setLevel(logging.CRITICAL)

@@ -1,0 +1,69 @@
+"""What is said of a dataset: its source, what it measures, how a row becomes an example."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from pretune.tasks import chat
+from pretune.tasks.example import FORMATS, Example
+
+# what gives the score of a dataset, by its metric
+OWN_MEASURES = {"accuracy": "choices", "rouge_l": "generation", "nats": "text_loss"}
+# stands for a split: the tenth of the train split that learning rates are chosen on
+RESERVE = "train reserve"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One dataset.
+
+    `hub` is the repository and configuration on the Hub, `train` and `evaluation` are splits;
+    the reference study scored `published` where that is another one. `rows` names the folder of
+    the rows where it is not `name`; `keep` says which of them are items at all. `turns` makes a
+    row of an instruction set a conversation. `microworld`: whether that offers it too. `labels`
+    are the words of a classification with the same labels everywhere; empty for questions with
+    answers of their own and for generation. `normalisation` is what the log-likelihood of an
+    answer is divided by for the headline accuracy: nothing (`sum`), its `tokens` or `characters`
+    (OLMES, arXiv 2406.08446, divides by characters where answers differ in length). `partner`
+    names the dataset whose task this is, in its domain or out of it.
+    """
+
+    name: str
+    title: str
+    hub: tuple[str, str]
+    train: str
+    evaluation: str
+    example: Callable[[dict, str], Example]
+    metric: Literal["accuracy", "rouge_l", "nats"] = "accuracy"
+    normalisation: Literal["sum", "tokens", "characters"] = "sum"
+    labels: tuple[str, ...] = ()
+    partner: str = ""
+    domain: Literal["in", "out", ""] = ""
+    knowledge: bool = False  # asks for what pre-training teaches
+    published: str = ""
+    rows: str = ""
+    microworld: bool = True
+    turns: Callable[[dict], chat.Turns] | None = None
+    keep: Callable[[dict], bool] | None = None
+    formats: tuple[str, ...] = FORMATS  # in which it can be asked
+    description: str = ""  # stands before the examples of a prompt
+    between: str = "\n"  # stands after each of them
+
+    @property
+    def kind(self) -> Literal["generation", "classification", "choices", "text", "chat"]:
+        if self.metric == "nats":
+            return "chat" if self.turns else "text"
+        if self.metric == "rouge_l":
+            return "generation"
+        return "classification" if self.labels else "choices"
+
+    @property
+    def measure(self) -> str:
+        """The measure that gives its score."""
+        return OWN_MEASURES[self.metric]
+
+    @property
+    def folder(self) -> str:
+        return self.rows or self.name
