@@ -1,8 +1,8 @@
-"""The executor that is the default: worker processes of this machine.
+"""The executor that is the default: worker processes of this machine, on GPUs one each.
 
-An executor has `jobs`, how many can be at work; `submit`, which gives a `Future`, as
-`concurrent.futures` has it; `said`, what jobs have reported since; `renew`, for when a worker was
-killed (its futures then hold `BrokenProcessPool`); `abandon` and `close`.
+An executor has `free`, how many more cells can be begun; `submit`, which gives a `Future`, as
+`concurrent.futures` has it; `killed`, whether the worker of a job that ended was killed, in whose
+place there is another by then; `said`, what jobs have reported since; `abandon` and `close`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,15 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from tqdm import tqdm
 
 from pretune.run import work
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+NONE = ("", "-1", "NoDevFiles")  # the last is what Slurm says to a job without a GPU
 
 
 def cores() -> int:
@@ -26,36 +30,49 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def devices() -> list[str]:
+    """The GPUs this process may use, as the environment names them (numbers, UUIDs, MIG names);
+    where it names none, all that there are.
+    """
+    if VISIBLE not in os.environ:
+        return [str(number) for number, _ in enumerate(Path("/dev").glob("nvidia[0-9]*"))]
+    named = [name.strip() for name in os.environ[VISIBLE].split(",")]
+    return [name for name in named if name not in NONE]
+
+
 def default_jobs() -> int:
-    """One process per core, or one in all where there is a GPU."""
-    return 1 if Path("/dev/nvidia0").exists() else cores()
+    """One process for each GPU, or where there is none for each core."""
+    return len(devices()) or cores()
 
 
 class Processes:
-    """So many workers, which share the cores, leave Ctrl-C to their parent and end with it."""
+    """So many workers for cells, which share the cores, and on GPUs these in turn; and one
+    `aside`, which needs neither. They leave Ctrl-C to their parent and end with it.
+    """
 
     def __init__(self, jobs: int):
-        self.jobs, self._context = jobs, multiprocessing.get_context("spawn")
-        self._start()
+        threads, there = max(1, cores() // jobs), devices()
+        places = [there[number % len(there)] if there else None for number in range(jobs)]
+        self._cells = [_Worker(place, threads) for place in places]
+        self._aside = _Worker("" if there else None, threads)
 
-    def _start(self) -> None:
-        # a worker that was killed may have left the old one locked
-        self._messages = self._context.Queue()
-        given = (self._messages, max(1, cores() // self.jobs))
-        self._pool = ProcessPoolExecutor(self.jobs, self._context, _start_worker, given)
+    @property
+    def free(self) -> int:
+        """How many more cells can be begun."""
+        return sum(worker.is_idle for worker in self._cells)
 
-    def submit(self, job: Callable, *arguments: object) -> Future:
-        return self._pool.submit(job, *arguments)
+    def submit(self, job: Callable, *arguments: object, aside: bool = False) -> Future:
+        worker = self._aside if aside else next(one for one in self._cells if one.is_idle)
+        return worker.submit(job, *arguments)
+
+    def killed(self, future: Future) -> bool:
+        """Whether the worker of a job that ended was killed; the next begins another."""
+        return isinstance(future.exception(), BrokenProcessPool)
 
     def said(self) -> Iterator[tuple[str, str, float]]:
         """Job, what it does, and the share of it that is done, as reported since."""
-        while not self._messages.empty():
-            yield self._messages.get()
-
-    def renew(self) -> None:
-        """Go on with other workers after one was killed: the pool is lost with it."""
-        self._pool.shutdown(wait=True)
-        self._start()
+        for worker in (*self._cells, self._aside):
+            yield from worker.said()
 
     def abandon(self) -> None:
         """End all workers now: records appear whole or not at all, there is nothing to wait for."""
@@ -63,14 +80,52 @@ class Processes:
             process.kill()
 
     def close(self) -> None:
+        for worker in (*self._cells, self._aside):
+            worker.close()
+
+
+class _Worker:
+    """One process, begun when it is needed, and anew after it was killed."""
+
+    def __init__(self, device: str | None, threads: int):
+        self._given, self._context = (device, threads), multiprocessing.get_context("spawn")
+        self._job: Future | None = None
+        self._start()
+
+    def _start(self) -> None:
+        # a worker that was killed may have left the old one locked
+        self._messages = self._context.Queue()
+        given = (self._messages, *self._given)
+        self._pool = ProcessPoolExecutor(1, self._context, _start_worker, given)
+
+    @property
+    def is_idle(self) -> bool:
+        return self._job is None or self._job.done()
+
+    def submit(self, job: Callable, *arguments: object) -> Future:
+        try:
+            self._job = self._pool.submit(job, *arguments)
+        except BrokenProcessPool:  # it was killed, at work or with nothing to do
+            self.close()
+            self._start()
+            self._job = self._pool.submit(job, *arguments)
+        return self._job
+
+    def said(self) -> Iterator[tuple[str, str, float]]:
+        while not self._messages.empty():
+            yield self._messages.get()
+
+    def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._messages.close()
 
 
-def _start_worker(messages, threads: int) -> None:
-    """Set a worker up: it leaves Ctrl-C to the parent, ends with the parent, and uses its share
-    of the cores.
+def _start_worker(messages, device: str | None, threads: int) -> None:
+    """Set a worker up: it leaves Ctrl-C to the parent, ends with the parent, and uses its GPU, if
+    any, and its share of the cores.
     """
+    if device is not None:
+        os.environ[VISIBLE] = device  # before torch is loaded, which reads it once
     work.say = messages.put
     messages.cancel_join_thread()
     tqdm.set_lock(threading.RLock())  # its own would be left behind by a worker that is killed

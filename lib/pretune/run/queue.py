@@ -15,7 +15,6 @@ import logging
 import time
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures.process import BrokenProcessPool
 
 from pretune import paths, records, storage
 from pretune.errors import Damaged, Outage, RunError, StudyError
@@ -28,7 +27,7 @@ from pretune.run.outcome import Outcome, alone
 from pretune.run.progress import Progress
 from pretune.sources import datasets
 from pretune.study.config import Study
-from pretune.study.sources import Hub, Saved
+from pretune.study.sources import Found, Hub, Saved
 
 log = logging.getLogger(__name__)
 DATA = "datasets"
@@ -79,17 +78,15 @@ def need(plan: Plan) -> None:
 class _Queue:
     """The jobs of one run: what waits, what is at work, what is done.
 
-    When a worker is killed its pool is lost. Cells that were at work are then `suspects`: each
-    is tried again with no other cell beside it, and has failed when it is killed again. A cell
+    A cell whose worker was killed is one of the `suspects`: it is tried again with no other cell
+    beside it, and has failed when it is killed again with nothing beside it. A cell
     whose checkpoint turned out damaged waits for a new one. Checkpoints are prepared one after
     the other, and only those that cells of this run wait for.
     """
 
     def __init__(self, plan: Plan, lacking: list[Cell], jobs: int, outcome: Outcome):
         self.plan, self.study, self.waiting, self.outcome = plan, plan.study, list(lacking), outcome
-        # beside the cells, which make room for the next by being done
-        self.fetches = any(isinstance(one, Hub) for one in self.study.models.values())
-        self.jobs = jobs + self.fetches
+        self.jobs = jobs
         self.running: dict[Future, str] = {}
         self.cells = {cell.model.name: cell for cell in lacking}
         self.points = {cell.model.checkpoint.name: cell.model.checkpoint for cell in lacking}
@@ -108,27 +105,22 @@ class _Queue:
         self.seconds = {model: self._preparing_seconds(model) for model in self.study.models}
         for point in self._missing():
             self.progress.add(self._preparation(point), self.seconds[point.model])
-        self.executor = Processes(self.jobs)
+        self.executor = Processes(jobs)
 
     def run(self) -> None:
         try:
             self._claim()
             while self.running or self.waiting:
-                try:
-                    self._submit()
-                except BrokenProcessPool:  # a worker was killed while it had nothing to do
-                    self._recover()
+                self._submit()
                 if self.waiting and not self.running:  # another run holds the room
                     time.sleep(0.2)
                 done, _ = wait(self.running, timeout=0.2, return_when=FIRST_COMPLETED)
                 self._listen()
-                killed = {
-                    future for future in done if isinstance(future.exception(), BrokenProcessPool)
-                }
-                for future in done - killed:
-                    self._finish(future)
-                if killed:
-                    self._recover()
+                for future in done:
+                    if self.executor.killed(future):
+                        self._recover(self.running.pop(future))
+                    else:
+                        self._finish(self.running.pop(future), future)
         except BaseException:
             self.executor.abandon()
             raise
@@ -137,8 +129,8 @@ class _Queue:
             self.progress.close()
 
     def _submit(self) -> None:
-        """Start cells whose checkpoint is there, as many as there are free processes; of suspects
-        one, and nothing beside it.
+        """Start cells whose checkpoint is there, as many as there are free workers; of suspects
+        one, and no other cell beside it.
 
         Before the data is there nothing else is begun.
         """
@@ -152,8 +144,7 @@ class _Queue:
         suspects = [cell for cell in ready if cell.model.name in self.suspects]
         if suspects or self.suspects & at_work:
             ready = suspects[: not at_work]
-        beside = self.fetches and not self.making  # that process is not for cells
-        for cell in ready[: self.jobs - beside - len(self.running)]:
+        for cell in ready[: self.executor.free]:
             self.running[self.executor.submit(work.run_cell, self.study, cell)] = cell.model.name
             self.waiting.remove(cell)
 
@@ -191,9 +182,14 @@ class _Queue:
                 self._give_up([point], lack)
 
     def _prepare(self, point: Checkpoint) -> None:
-        name = self._preparation(point)
-        job = self.executor.submit(work.prepare_checkpoint, self.study, point, name)
-        self.running[job] = name
+        """What is fetched or found is so beside the cells, which make room for the next by being
+        done; pre-training waits for a free worker.
+        """
+        name, aside = self._preparation(point), isinstance(self.study.models[point.model], Found)
+        if not (aside or self.executor.free):
+            return
+        asked = (work.prepare_checkpoint, self.study, point, name)
+        self.running[self.executor.submit(*asked, aside=aside)] = name
         self.making = point
         self.begun[name] += 1
         self.progress.add(name, self.seconds[point.model])
@@ -241,11 +237,11 @@ class _Queue:
     def _claim(self) -> None:
         from pretune.sources import cache
 
-        if self.fetches:
+        if any(isinstance(one, Hub) for one in self.study.models.values()):
             cache.claim(self.study, self._needed())
 
-    def _finish(self, future: Future) -> None:
-        name, error = self.running.pop(future), future.exception()
+    def _finish(self, name: str, future: Future) -> None:
+        error = future.exception()
         if isinstance(error, Damaged) and name not in self.remade:
             self.suspects.discard(name)
             log.warning("%s", error)
@@ -254,7 +250,7 @@ class _Queue:
             self.begun[self._preparation(self.cells[name].model.checkpoint)] = 0
             return
         if error is not None and storage.is_full(error):
-            needed = costs.disk_gb(self.plan, self.jobs - self.fetches)
+            needed = costs.disk_gb(self.plan, self.jobs)
             raise RunError(
                 f"{error}; the study needs {needed:.2f} GB in all. What is done is kept: make "
                 "room and run again"
@@ -298,30 +294,22 @@ class _Queue:
             self.outcome.failed[cell.model.name] = why
             self._end(cell.model.name)
 
-    def _recover(self) -> None:
-        """Go on after a worker was killed: with a new pool, and those that were at work one at a
-        time.
-        """
-        names = [name for name in self.running.values() if name in self.cells]
-        alone = len(self.running) == 1 and self.suspects.issuperset(names)
-        self.running.clear()
-        if self.making:
-            self.why[self._preparation(self.making)] = KILLED
-        self.making = None
-        self.executor.renew()
-        for name in names:
-            cell = self.cells[name]
-            if {probe.key for probe in cell.probes} <= set(
-                records.finished(self.study, cell.model)
-            ):
-                self._end(name)  # its record was there before its process was killed
-            elif alone:
-                self._fail(name, KILLED)
-                self._end(name)
-            else:
-                log.warning("%s: %s; it is tried again", name, KILLED)
-                self.waiting.insert(0, cell)
-                self.suspects.add(name)
+    def _recover(self, name: str) -> None:
+        """Go on after the worker of a job was killed: it is begun again, a cell by itself."""
+        if name not in self.cells:
+            self.why[name] = KILLED
+            self.making = None
+            return
+        cell = self.cells[name]
+        if {probe.key for probe in cell.probes} <= set(records.finished(self.study, cell.model)):
+            self._end(name)  # its record was there before its process was killed
+        elif name in self.suspects and not self.running:
+            self._fail(name, KILLED)
+            self._end(name)
+        else:
+            log.warning("%s: %s; it is tried again", name, KILLED)
+            self.waiting.insert(0, cell)
+            self.suspects.add(name)
 
     def _fail(self, name: str, why: str) -> None:
         self.outcome.failed[name] = why
