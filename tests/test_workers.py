@@ -29,7 +29,7 @@ def test_without_a_gpu_there_is_a_worker_for_each_core(monkeypatch, said):
     assert local.devices() == [] and local.default_jobs() == local.cores()
 
 
-def test_of_two_jobs_only_the_killed_one_is_said_to_be(monkeypatch):
+def test_of_two_jobs_only_the_killed_one_is_said_to_be():
     """And its worker is there again for the next."""
     with closing(local.Processes(2)) as workers:
         pid, other = workers.submit(os.getpid), workers.submit(os.getpid)

@@ -2,7 +2,7 @@
 
 An executor has `free`, how many more cells can be begun; `submit`, which gives a `Future`, as
 `concurrent.futures` has it; `killed`, whether the worker of a job that ended was killed, in whose
-place there is another by then; `said`, what jobs have reported since; `abandon` and `close`.
+place the next job has another; `said`, what jobs have reported since; `abandon` and `close`.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Processes:
         return worker.submit(job, *arguments)
 
     def killed(self, future: Future) -> bool:
-        """Whether the worker of a job that ended was killed; the next begins another."""
+        """Whether the worker of a job that ended was killed."""
         return isinstance(future.exception(), BrokenProcessPool)
 
     def said(self) -> Iterator[tuple[str, str, float]]:
