@@ -128,6 +128,7 @@ def _provenance(network, tokenizer, study: Study, model: Model) -> dict:
         "parameters": sum(weight.numel() for weight in network.parameters()),
         "dropout": loading.dropout(model.checkpoint.folder),
         "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 3),
+        "peak_gpu_memory_gb": device.peak_memory_gb(),
     }
 
 
