@@ -1,16 +1,17 @@
-"""Cells of a model of OLMo-1B's size on a GPU: `python -m benchmarks.gpu`, about two minutes.
+"""A cell of a model of OLMo-1B's size on a GPU: `python -m benchmarks.gpu`, about two minutes.
 
-Weights are untrained, which time does not depend on; rows and tokenizer are the real ones. Each cell
-runs as in a study, after one that does not count. Said are seconds, tokens a second, the share of
-what the device multiplies at most (measured first, one large product of matrices in bfloat16), and
-the most memory that tensors took, beside what `pretune plan` expects. Then tuning beside the bare
-loop of transformers on the same batches, in turn, and with sums in any order in place of a fixed
-one. It prints a table and leaves `outputs/reference/gpu/olmo_1b.json`.
+Weights are untrained, which time does not depend on; rows and tokenizer are the real ones. One cell
+runs as in a study, from its files to its record. Then optimizer steps alone, on short rows, on long
+ones and of adapters, beside the bare loop of transformers on the same batches, in turn, and with
+sums in any order in place of a fixed one. Said are tokens a second, the share of what the device
+multiplies at most (measured first, a large product of matrices in bfloat16), and the most memory
+that tensors took, beside what `pretune plan` expects. It leaves
+`outputs/reference/gpu/olmo_1b.json`.
 """
 
 from __future__ import annotations
 
-import copy
+import itertools
 import json
 import os
 import tempfile
@@ -28,7 +29,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer  # noqa
 
 from benchmarks import setting  # noqa: E402
 from pretune import paths  # noqa: E402
-from pretune.models import device, gradients, training  # noqa: E402
+from pretune.models import adapters, device, gradients, training  # noqa: E402
 from pretune.models.device import autocast  # noqa: E402
 from pretune.plan import costs  # noqa: E402
 from pretune.plan.cells import Cell, Plan  # noqa: E402
@@ -37,6 +38,9 @@ from pretune.run import cell, prepare  # noqa: E402
 from pretune.study.load import load_study  # noqa: E402
 
 FILE = setting.ROOT / "outputs" / "reference" / "gpu" / "olmo_1b.json"
+START = time.perf_counter()
+READY = paths.OUTPUTS / "ready"  # there once all that is left is to be measured
+TURNS = 2  # beside one that does not count
 STUDY = {
     "title": "A model of OLMo-1B's size",
     "checkpoints": {"source": "folder", "steps": "all", "late": 1, "tokens_per_step": 4_194_304},
@@ -53,11 +57,11 @@ STUDY = {
     },
     "recipes": {
         "base": {},
-        "mnli": {"dataset": "mnli", "examples": 480},
-        "xsum": {"dataset": "xsum", "examples": 240},
-        "lora_mnli": {"dataset": "mnli", "examples": 480, "trainable": {"peft_type": "LORA"}},
+        "mnli": {"dataset": "mnli"},
+        "xsum": {"dataset": "xsum"},
+        "lora_mnli": {"dataset": "mnli", "trainable": {"peft_type": "LORA"}},
     },
-    "tuning": {"examples": 480, "epochs": 1, "batch_size": 8, "learning_rate": 2.0e-6},
+    "tuning": {"examples": 160, "epochs": 1, "batch_size": 8, "learning_rate": 2.0e-6},
     "probing": {
         "datasets": ["xsum", "mnli", "hellaswag", "boolq"],
         "shots": 2,
@@ -73,26 +77,31 @@ STUDY = {
 def main() -> None:
     told: dict = {"device": torch.cuda.get_device_name(), "torch": torch.__version__}
     told |= {"transformers": transformers.__version__, "ceiling": ceilings()}
-    folder = Path(tempfile.mkdtemp(prefix="olmo-1b-size-"))
-    plan, told["parameters"] = planned(folder)
+    note("ceilings", told["ceiling"])
+    plan, model = planned(Path(tempfile.mkdtemp(prefix="olmo-1b-size-")))
+    told["parameters"] = sum(weight.numel() for weight in model.parameters())
     told["expected_gb"] = {
         "a batch at once": round(costs.memory_gb(plan), 1),
         "a row at a time": round(costs.memory_gb(plan, 1), 1),
     }
     prepare.prepare_data(plan.study)
+    note("data are there")
     last = plan.checkpoints[-1]
     prepare.prepare_checkpoint(plan.study, last)
+    note("checkpoint is checked")
     cells = {one.model.recipe: one for one in plan.cells if one.model.checkpoint == last}
-    run(plan, cells["base"])  # kernels are made and loaded
-    paths.study_folder(plan.study.name).rename(folder / "first")
-    for name, one in cells.items():
-        told[name] = run(plan, one) | {"examples": plan.study.tuning_of(name).examples}
-        told[name] |= shares(plan, name, told)
-        print(name, json.dumps(told[name]), flush=True)
-    told["tuning on MNLI"] = beside_the_bare_loop(plan, cells["mnli"])
+    READY.touch()
+    told["cell (XSum)"] = run(plan, cells["xsum"])
+    note("cell", told["cell (XSum)"])
+    for name in ("mnli", "xsum", "lora_mnli"):
+        told[f"steps ({name})"] = steps(plan, cells[name], model, told)
+        note(name, told[f"steps ({name})"])
     FILE.parent.mkdir(parents=True, exist_ok=True)
     FILE.write_text(json.dumps(told, indent=1) + "\n")
-    print(FILE.read_text())
+
+
+def note(what: str, found: object = "") -> None:
+    print(f"{time.perf_counter() - START:6.1f} s  {what} {found}", flush=True)
 
 
 def ceilings() -> dict[str, float]:
@@ -109,31 +118,25 @@ def ceilings() -> dict[str, float]:
 
 def timed(work: Callable, times: int) -> float:
     """Median seconds of `work` after one run that does not count."""
-    seconds = []
-    for _ in range(times + 1):
-        torch.cuda.synchronize()
-        start = time.perf_counter()
-        work()
-        torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
-    return median(seconds[1:])
+    return median([timed_once(work)[1] for _ in range(times + 1)][1:])
 
 
-def planned(folder: Path) -> tuple[Plan, int]:
-    """A study of two checkpoints of OLMo-1B's shape, and how many weights they have."""
+def planned(folder: Path) -> tuple[Plan, torch.nn.Module]:
+    """A study of two checkpoints, of which the last has OLMo-1B's shape; and that model."""
     torch.manual_seed(0)
-    with torch.device("cuda"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(setting.OLMO))
-    for step in (1, 2):  # two that are the same would be refused
+    config, tokenizer = (kind.from_pretrained(setting.OLMO) for kind in (AutoConfig, AutoTokenizer))
+    for step, layers in ((1, 1), (2, config.num_hidden_layers)):
         point = folder / "checkpoints" / f"step-{step}"
-        model.to(torch.float32).save_pretrained(point)
-        AutoTokenizer.from_pretrained(setting.OLMO).save_pretrained(point)
-        model.get_input_embeddings().weight.data[0] += 1
-    study = copy.deepcopy(STUDY)
-    study["checkpoints"]["folder"] = str(folder / "checkpoints")
-    (folder / "olmo-1b-size.yaml").write_text(yaml.safe_dump(study))
-    plan = open_plan(load_study(str(folder / "olmo-1b-size.yaml")))
-    return plan, sum(weight.numel() for weight in model.parameters())
+        config.num_hidden_layers = layers
+        with torch.device("cuda"):
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        model.save_pretrained(point)
+        tokenizer.save_pretrained(point)
+    note("models are written")
+    study = STUDY | {"checkpoints": STUDY["checkpoints"] | {"folder": str(point.parent)}}
+    file = folder / "olmo-1b-size.yaml"
+    file.write_text(yaml.safe_dump(study))
+    return open_plan(load_study(str(file))), model
 
 
 def run(plan: Plan, one: Cell) -> dict:
@@ -152,49 +155,49 @@ def run(plan: Plan, one: Cell) -> dict:
     }
 
 
-def shares(plan: Plan, name: str, told: dict) -> dict:
-    """Tokens a second, and operations a second over what the device can do."""
-    found, top, recipe = told[name], told["ceiling"]["bfloat16 TFLOP/s"], plan.study.recipe(name)
-    made = {"scored_tokens_per_s": round(found["tokens"]["score"] / found["seconds"]["score"])}
-    if found["tokens"]["tune"]:
-        rate = found["tokens"]["tune"] / found["seconds"]["tune"]
-        used = 2 * recipe.passes * told["parameters"] * rate / 1e12
-        made |= {"tuned_tokens_per_s": round(rate), "share_of_ceiling": round(used / top, 3)}
-    return made
-
-
-def beside_the_bare_loop(plan: Plan, one: Cell) -> dict:
+def steps(plan: Plan, one: Cell, model: torch.nn.Module, told: dict) -> dict:
     """Seconds of the same optimizer steps: ours, ours with sums in any order, the bare loop."""
-    from pretune.models import loading
-
-    network, tokenizer = loading.load_checkpoint(one.model.checkpoint)
-    rows, settings = (
-        cell._training_rows(plan.study, one.model, 2048, tokenizer).rows,
-        plan.study.tuning_of(one.model.recipe),
-    )
-    rows, weights = rows[:160], {name: w.clone() for name, w in network.state_dict().items()}
-    seconds: dict[str, list[float]] = {"ours": [], "sums in any order": [], "bare loop": []}
-    losses = {}
-    for turn in range(4):
-        for which in seconds:
-            network.load_state_dict(weights)
-            torch.use_deterministic_algorithms(which != "sums in any order")
-            torch.cuda.synchronize()
-            start = time.perf_counter()
-            losses[which] = (bare if which == "bare loop" else ours)(network, rows, settings)
-            torch.cuda.synchronize()
-            if turn:
-                seconds[which].append(time.perf_counter() - start)
+    tokenizer = AutoTokenizer.from_pretrained(setting.OLMO)
+    settings, recipe = plan.study.tuning_of(one.model.recipe), plan.study.recipe(one.model.recipe)
+    made = cell._training_rows(plan.study, one.model, 2048, tokenizer).rows
+    kept = {name: weight.clone() for name, weight in model.state_dict().items()}
+    ways = {"ours": ours, "sums in any order": ours, "bare loop": bare}
+    seconds, losses = {which: [] for which in ways}, {}
+    for turn, which in itertools.product(range(TURNS + 1), ways):
+        torch.use_deterministic_algorithms(which != "sums in any order")
+        with adapters.part(model, recipe.trainable, 0) as part:
+            losses[which], took = timed_once(ways[which], part.model, made, settings)
+        model.load_state_dict(kept)
+        seconds[which] += [took] * (turn > 0)
+        if which == "ours" and not turn:
+            peak = device.peak_memory_gb() - 4e-9 * told["parameters"]  # `kept`
+        device.peak_memory_gb()
     torch.use_deterministic_algorithms(True)
-    took = {which: round(median(each), 2) for which, each in seconds.items()}
-    apart = max(abs(a - b) for a, b in zip(losses["ours"], losses["bare loop"], strict=True))
+    took = {which: round(median(each), 3) for which, each in seconds.items()}
+    tokens = settings.epochs * sum(len(row.ids) for row in made)
+    top = told["ceiling"]["bfloat16 TFLOP/s"] * 1e12
+    # weights that stay as they are need no gradient
+    passes = recipe.passes if recipe.trainable is None else 2
+    used = 2 * passes * told["parameters"] * tokens / took["ours"]
     return {
         "steps": len(losses["ours"]),
+        "tokens": tokens,
         "seconds": took,
+        "tokens_per_s": round(tokens / took["ours"]),
+        "share_of_ceiling": round(used / top, 3),
+        "peak_gpu_memory_gb": round(peak, 1),
         "bare over ours": round(took["bare loop"] / took["ours"], 2),
         "any order over ours": round(took["sums in any order"] / took["ours"], 2),
-        "losses apart": round(apart, 4),
+        "losses apart": round(setting.farthest([losses["ours"]], [losses["bare loop"]]), 5),
     }
+
+
+def timed_once(work: Callable, *given: object) -> tuple[object, float]:
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    found = work(*given)
+    torch.cuda.synchronize()
+    return found, time.perf_counter() - start
 
 
 def ours(model, rows, settings) -> list[float]:
@@ -204,7 +207,11 @@ def ours(model, rows, settings) -> list[float]:
 def bare(model, rows, settings) -> list[float]:
     """The loop that a user would write: padded batches, the model's own loss, autocast."""
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.95), weight_decay=0, fused=True
+        [weight for weight in model.parameters() if weight.requires_grad],
+        lr=settings.learning_rate,
+        betas=(0.9, 0.95),
+        weight_decay=0,
+        fused=True,
     )
     order, losses = training.batch_order(len(rows), settings, 0), []
     model.train()
