@@ -1,12 +1,13 @@
-"""A cell of a model of OLMo-1B's size on a GPU: `python -m benchmarks.gpu`, about two minutes.
+"""Cells of a model of OLMo's size on a GPU: `python -m benchmarks.gpu`, minutes; words name a shape
+(`1B`, `7B`; left out: 1B) and measures (left out: all).
 
-Weights are untrained, which time does not depend on; rows and tokenizer are the real ones. One cell
-runs as in a study, from its files to its record. Then optimizer steps alone, on short rows, on long
-ones and of adapters, beside the bare loop of transformers on the same batches, in turn, and with
-sums in any order in place of a fixed one. Said are tokens a second, the share of what the device
-multiplies at most (measured first, a large product of matrices in bfloat16), and the most memory
-that tensors took, beside what `pretune plan` expects. It leaves
-`outputs/reference/gpu/olmo_1b.json`.
+Weights are untrained, which time does not depend on; rows and tokenizer are the real ones. `cell`
+is a whole one, from its files to its record. `mnli`, `xsum` and `lora_mnli` are optimizer steps
+alone, on short rows, on long ones and of adapters, beside the bare loop of transformers on the same
+batches, in turn, and with sums in any order in place of a fixed one. Said are tokens a second, the
+share of what the device multiplies at most (measured first, a large product of matrices in
+bfloat16), and the most memory that tensors took. It leaves
+`outputs/reference/gpu/olmo_SHAPE.json`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,24 +27,24 @@ os.environ.setdefault("PRETUNE_OUTPUTS", tempfile.mkdtemp(prefix="pretune-gpu-")
 import torch  # noqa: E402
 import transformers  # noqa: E402
 import yaml  # noqa: E402
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer  # noqa: E402
+from transformers import AutoTokenizer, OlmoConfig, OlmoForCausalLM  # noqa: E402
 
 from benchmarks import setting  # noqa: E402
 from pretune import paths  # noqa: E402
 from pretune.models import adapters, device, gradients, training  # noqa: E402
 from pretune.models.device import autocast  # noqa: E402
-from pretune.plan import costs  # noqa: E402
 from pretune.plan.cells import Cell, Plan  # noqa: E402
 from pretune.report.open import open_plan  # noqa: E402
 from pretune.run import cell, prepare  # noqa: E402
 from pretune.study.load import load_study  # noqa: E402
 
-FILE = setting.ROOT / "outputs" / "reference" / "gpu" / "olmo_1b.json"
-START = time.perf_counter()
-READY = paths.OUTPUTS / "ready"  # there once all that is left is to be measured
+FOLDER = setting.ROOT / "outputs" / "reference" / "gpu"
+# layers, width, heads, inner width, whether the head is the embedding
+SHAPES = {"1B": (16, 2048, 16, 8192, True), "7B": (32, 4096, 32, 11008, False)}
+MEASURES = ["cell", "mnli", "xsum", "lora_mnli"]
 TURNS = 2  # beside one that does not count
 STUDY = {
-    "title": "A model of OLMo-1B's size",
+    "title": "A model of OLMo's size",
     "checkpoints": {"source": "folder", "steps": "all", "late": 1, "tokens_per_step": 4_194_304},
     "datasets": {
         "source": "folder",
@@ -74,34 +76,28 @@ STUDY = {
 }
 
 
-def main() -> None:
+def main(words: list[str]) -> None:
+    shape = next((word for word in words if word in SHAPES), "1B")
     told: dict = {"device": torch.cuda.get_device_name(), "torch": torch.__version__}
     told |= {"transformers": transformers.__version__, "ceiling": ceilings()}
-    note("ceilings", told["ceiling"])
-    plan, model = planned(Path(tempfile.mkdtemp(prefix="olmo-1b-size-")))
-    told["parameters"] = sum(weight.numel() for weight in model.parameters())
-    told["expected_gb"] = {
-        "a batch at once": round(costs.memory_gb(plan), 1),
-        "a row at a time": round(costs.memory_gb(plan, 1), 1),
-    }
+    folder = Path(tempfile.mkdtemp(prefix="olmo-size-"))
+    measures = [word for word in words if word in MEASURES] or MEASURES
+    # of steps alone the study's own checkpoints are not used
+    plan = planned(folder, shape, 0 if "cell" in measures else 1)
     prepare.prepare_data(plan.study)
-    note("data are there")
     last = plan.checkpoints[-1]
-    prepare.prepare_checkpoint(plan.study, last)
-    note("checkpoint is checked")
     cells = {one.model.recipe: one for one in plan.cells if one.model.checkpoint == last}
-    READY.touch()
-    told["cell (XSum)"] = run(plan, cells["xsum"])
-    note("cell", told["cell (XSum)"])
-    for name in ("mnli", "xsum", "lora_mnli"):
-        told[f"steps ({name})"] = steps(plan, cells[name], model, told)
-        note(name, told[f"steps ({name})"])
-    FILE.parent.mkdir(parents=True, exist_ok=True)
-    FILE.write_text(json.dumps(told, indent=1) + "\n")
-
-
-def note(what: str, found: object = "") -> None:
-    print(f"{time.perf_counter() - START:6.1f} s  {what} {found}", flush=True)
+    model = untrained(shape)
+    told["parameters"] = sum(weight.numel() for weight in model.parameters())
+    for name in measures:
+        if name == "cell":
+            prepare.prepare_checkpoint(plan.study, last)
+            told["cell (XSum)"] = run(plan, cells["xsum"])
+        else:
+            told[f"steps ({name})"] = steps(plan, cells[name], model, told)
+        print(name, list(told.values())[-1], flush=True)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    (FOLDER / f"olmo_{shape.lower()}.json").write_text(json.dumps(told, indent=1) + "\n")
 
 
 def ceilings() -> dict[str, float]:
@@ -121,22 +117,37 @@ def timed(work: Callable, times: int) -> float:
     return median([timed_once(work)[1] for _ in range(times + 1)][1:])
 
 
-def planned(folder: Path) -> tuple[Plan, torch.nn.Module]:
-    """A study of two checkpoints, of which the last has OLMo-1B's shape; and that model."""
-    torch.manual_seed(0)
-    config, tokenizer = (kind.from_pretrained(setting.OLMO) for kind in (AutoConfig, AutoTokenizer))
-    for step, layers in ((1, 1), (2, config.num_hidden_layers)):
+def untrained(shape: str, layers: int = 0) -> torch.nn.Module:
+    """A model of a shape, or of so many of its layers."""
+    torch.manual_seed(layers)
+    all_layers, width, heads, inner, tied = SHAPES[shape]
+    config = OlmoConfig(
+        vocab_size=50304,
+        hidden_size=width,
+        intermediate_size=inner,
+        num_hidden_layers=layers or all_layers,
+        num_attention_heads=heads,
+        max_position_embeddings=2048,
+        tie_word_embeddings=tied,
+        eos_token_id=50279,
+        pad_token_id=1,
+        bos_token_id=None,
+    )
+    with torch.device(device.pick_device()):
+        return OlmoForCausalLM(config)
+
+
+def planned(folder: Path, shape: str, layers: int) -> Plan:
+    """A study of two checkpoints, the last with so many layers (0: all)."""
+    tokenizer = AutoTokenizer.from_pretrained(setting.OLMO)
+    for step, some in ((1, 2), (2, layers)):
         point = folder / "checkpoints" / f"step-{step}"
-        config.num_hidden_layers = layers
-        with torch.device("cuda"):
-            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-        model.save_pretrained(point)
+        untrained(shape, some).save_pretrained(point)
         tokenizer.save_pretrained(point)
-    note("models are written")
     study = STUDY | {"checkpoints": STUDY["checkpoints"] | {"folder": str(point.parent)}}
-    file = folder / "olmo-1b-size.yaml"
+    file = folder / "olmo-size.yaml"
     file.write_text(yaml.safe_dump(study))
-    return open_plan(load_study(str(file))), model
+    return open_plan(load_study(str(file)))
 
 
 def run(plan: Plan, one: Cell) -> dict:
@@ -160,7 +171,7 @@ def steps(plan: Plan, one: Cell, model: torch.nn.Module, told: dict) -> dict:
     tokenizer = AutoTokenizer.from_pretrained(setting.OLMO)
     settings, recipe = plan.study.tuning_of(one.model.recipe), plan.study.recipe(one.model.recipe)
     made = cell._training_rows(plan.study, one.model, 2048, tokenizer).rows
-    kept = {name: weight.clone() for name, weight in model.state_dict().items()}
+    kept = {name: weight.cpu() for name, weight in model.state_dict().items()}
     ways = {"ours": ours, "sums in any order": ours, "bare loop": bare}
     seconds, losses = {which: [] for which in ways}, {}
     for turn, which in itertools.product(range(TURNS + 1), ways):
@@ -170,7 +181,7 @@ def steps(plan: Plan, one: Cell, model: torch.nn.Module, told: dict) -> dict:
         model.load_state_dict(kept)
         seconds[which] += [took] * (turn > 0)
         if which == "ours" and not turn:
-            peak = device.peak_memory_gb() - 4e-9 * told["parameters"]  # `kept`
+            peak = device.peak_memory_gb()
         device.peak_memory_gb()
     torch.use_deterministic_algorithms(True)
     took = {which: round(median(each), 3) for which, each in seconds.items()}
@@ -232,5 +243,4 @@ def bare(model, rows, settings) -> list[float]:
 
 
 if __name__ == "__main__":
-    device.pick_device()
-    main()
+    main(sys.argv[1:])

@@ -21,7 +21,8 @@ processes, without pages
              (at rates measured on an AMD EPYC; row lengths: {known})
   on a GPU   {costs.gpu_hours(cost, "H200"):.1f} hours of one H200, \
 {costs.gpu_hours(cost, "A100"):.1f} of one A100
-             (at {costs.REACHED:.0%} of their peak, which is assumed; row lengths: {known})
+             (at {costs.REACHED:.1%} of their peak, as 6.9 B weights reach on short rows; \
+row lengths: {known})
   download   {costs.download_gb(plan):.1f} GB
   memory     {costs.memory_gb(plan):.1f} GB a process ({batches if rows else "nothing is trained"})
              {costs.memory_gb(plan, 1):.1f} GB with one row at a time, \
