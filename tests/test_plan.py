@@ -196,6 +196,21 @@ def test_costs_grow_with_the_work():
     assert 0 < costs.memory_gb(plan_of(small)) < 2 and 0 < costs.disk_gb(plan_of(small)) < 1
 
 
+def test_a_cell_waits_for_its_checkpoint(monkeypatch):
+    """With processes in plenty a study lasts as long as its pre-training and the last checkpoint's
+    cells; with one, as long as all of it; with nothing to make, as long as its cells.
+    """
+    plan = plan_of("smoke")
+    work, prepared = plan.cells, costs.preparation(plan).seconds
+    late = [cell for cell in work if cell.model.checkpoint == plan.checkpoints[-1]]
+    of = [costs.cell_cost(plan, cell).seconds for cell in work]
+    assert costs.wall_seconds(plan, work, 1) == pytest.approx(costs.total(plan, work).seconds)
+    assert costs.wall_seconds(plan, work, 10**6) == pytest.approx(prepared, rel=1e-3)
+    assert costs.wall_seconds(plan, work, 2) >= prepared + sum(of[-len(late) :]) / 2
+    monkeypatch.setattr(type(plan.checkpoints[0]), "exists", lambda point: True)
+    assert costs.wall_seconds(plan, work, 2) == pytest.approx(sum(of) / 2)
+
+
 OLMO = {
     "num_hidden_layers": 16,
     "hidden_size": 2048,

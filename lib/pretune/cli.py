@@ -212,7 +212,7 @@ def _plan(given: argparse.Namespace) -> int:
     for cell in lacking:
         cost = costs.cell_cost(plan, cell)
         print(f"  {cell.model.name:<24} {len(cell.probes):>3} probes  {cost.seconds:>7.1f} s")
-    print(told.expected(plan, costs.total(plan, lacking), default_jobs()))
+    print(told.expected(plan, lacking, default_jobs()))
     return 0
 
 

@@ -8,6 +8,7 @@ corrects itself. How long rows are: module `lengths`.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass
 from itertools import chain
@@ -147,6 +148,43 @@ def total(plan: Plan, work: list[Cell]) -> Cost:
     """Preparation and all of `work`."""
     made = [preparation(plan, model) for model in plan.study.models]
     return _sum([*made, *(cell_cost(plan, cell) for cell in work)])
+
+
+def wall_seconds(plan: Plan, work: list[Cell], jobs: int) -> float:
+    """Seconds on the clock that so many processes need at least: preparation is one job after
+    another, and a cell waits for its checkpoint. After each moment at which one is there, the
+    processes still have what is left of the preparation and the cells of it and of later ones.
+    """
+    made, needed = _made_at(plan), defaultdict(float)
+    for cell in work:
+        needed[made.get(cell.model.checkpoint, 0.0)] += cell_cost(plan, cell).seconds
+    end = max(made.values(), default=0.0)
+    spans = (
+        at + (end - at + sum(some for other, some in needed.items() if other >= at)) / jobs
+        for at in {0.0, *made.values()}
+    )
+    return max(spans)
+
+
+def _made_at(plan: Plan) -> dict[Checkpoint, float]:
+    """Seconds after the start at which each missing checkpoint is there: a run's by their steps,
+    what is fetched in equal times.
+    """
+    found, start = {}, 0.0
+    for model, saved in plan.study.models.items():
+        lacking = [point for point in _points(plan, model) if not point.exists()]
+        runs = list(dict.fromkeys(point.run for point in lacking))
+        each = preparation(plan, model).seconds / max(1, len(runs))
+        for run in runs:
+            some = [point for point in lacking if point.run == run]
+            fetched = range(1, len(some) + 1)
+            done = fetched if isinstance(saved, Found) else [point.step for point in some]
+            found |= {
+                point: start + each * part / max(1, done[-1])
+                for point, part in zip(some, done, strict=True)
+            }
+            start += each
+    return found
 
 
 def memory_gb(plan: Plan, rows: int | None = None) -> float:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pretune.plan import costs, lengths
-from pretune.plan.cells import Plan
+from pretune.plan.cells import Cell, Plan
 
 
-def expected(plan: Plan, cost: costs.Cost, jobs: int) -> str:
-    """What a study is expected to cost, and what each number rests on."""
+def expected(plan: Plan, work: list[Cell], jobs: int) -> str:
+    """What `work` of a study is expected to cost, and what each number rests on."""
+    cost, wall = costs.total(plan, work), costs.wall_seconds(plan, work, jobs)
     (written, kept), known = costs.tuned_gb(plan), lengths.basis(plan.study)
     rows, longest = costs.longest_batch(plan)
     basis = lengths.basis_of_longest(plan.study)
@@ -16,9 +17,9 @@ def expected(plan: Plan, cost: costs.Cost, jobs: int) -> str:
 expected for what is missing
   tokens     {cost.trained_tokens:,} trained on, {cost.scored_tokens:,} scored
   operations {cost.flops:.3g} floating-point operations, {costs.parameters(plan):,} parameters
-  time       {_span(cost.seconds)} of one process, {_span(cost.seconds / jobs)} with {jobs} \
+  time       {_span(cost.seconds)} of one process, {_span(wall)} with {jobs} \
 processes, without pages
-             (at rates measured on an AMD EPYC; row lengths: {known})
+             (cells wait for their checkpoints; at rates measured on an AMD EPYC; row lengths: {known})
   on a GPU   {costs.gpu_hours(cost, "H200"):.1f} hours of one H200, \
 {costs.gpu_hours(cost, "A100"):.1f} of one A100
              (at {costs.REACHED:.1%} of their peak, as 6.9 B weights reach on short rows; \
