@@ -159,6 +159,11 @@ def _add_run(commands) -> None:
         metavar="N",
         help="processes at once (default: one per core, or one per GPU)",
     )
+    run.add_argument(
+        "--on",
+        metavar="SCHEDULER",
+        help="measure on the workers of a Dask cluster: its scheduler's file or address",
+    )
     run.add_argument("--no-notebooks", action="store_true", help="measure only")
     run.add_argument(
         "--sweep",
@@ -224,9 +229,9 @@ def _run(given: argparse.Namespace) -> int:
         )
     plan, only, jobs = open_plan(_study(given)), tuple(given.only), given.jobs
     if given.sweep:
-        return _sweep(plan, jobs)
+        return _sweep(plan, jobs, given.on)
     start, wall = time.perf_counter(), {}
-    outcome = queue.measure(plan.of(only=only), jobs)
+    outcome = queue.measure(plan.of(only=only), jobs, given.on)
     wall["measure"] = time.perf_counter() - start
     failed, made = dict(outcome.failed), 0
     if not given.no_notebooks:
@@ -238,14 +243,14 @@ def _run(given: argparse.Namespace) -> int:
     return _told(failed)
 
 
-def _sweep(plan: Plan, jobs: int | None) -> int:
+def _sweep(plan: Plan, jobs: int | None, on: str | None) -> int:
     """Run the grid of learning rates, print its table and leave it as a file."""
     from pretune.report import rates
 
     if plan.study.grid is None:
         needed = "a sweep needs a grid: grid: {learning_rate: [...], steps: [...]}"
         raise plan.study.refuse("grid", None, needed)
-    outcome = queue.measure(plan.sweep(), jobs)
+    outcome = queue.measure(plan.sweep(), jobs, on)
     if not outcome.failed:
         file = paths.study_folder(plan.study.name) / "rates.csv"
         table = rates.table(plan)

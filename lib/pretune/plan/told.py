@@ -19,7 +19,8 @@ expected for what is missing
   operations {cost.flops:.3g} floating-point operations, {costs.parameters(plan):,} parameters
   time       {_span(cost.seconds)} of one process, {_span(wall)} with {jobs} \
 processes, without pages
-             (cells wait for their checkpoints; at rates measured on an AMD EPYC; row lengths: {known})
+             (cells wait for their checkpoints; at rates measured on an AMD EPYC; \
+row lengths: {known})
   on a GPU   {costs.gpu_hours(cost, "H200"):.1f} hours of one H200, \
 {costs.gpu_hours(cost, "A100"):.1f} of one A100
              (at {costs.REACHED:.1%} of their peak, as 6.9 B weights reach on short rows; \

@@ -36,8 +36,9 @@ PREPARATIONS = 3  # times that a checkpoint is begun before it has failed
 KILLED = "its process was killed (out of memory?)"
 
 
-def measure(plan: Plan, jobs: int | None = None) -> Outcome:
-    """Prepare checkpoints and run every missing cell of `plan`.
+def measure(plan: Plan, jobs: int | None = None, on: str | None = None) -> Outcome:
+    """Prepare checkpoints and run every missing cell of `plan`, in processes of this machine or
+    `on` a cluster.
 
     Returns at once when nothing is missing. A cell that fails is listed in the outcome and the
     others go on; one that failed before is tried again. Raises RunError when another run holds
@@ -53,9 +54,18 @@ def measure(plan: Plan, jobs: int | None = None) -> Outcome:
         storage.clean(folder)
         storage.clean(paths.CACHE)
         lacking = status.missing(plan)
-        _Queue(plan, lacking, jobs or default_jobs(), outcome).run()
+        jobs = jobs or default_jobs()
+        _Queue(plan, lacking, jobs, outcome, _executor(jobs, on)).run()
         status.note_failures(study, lacking, outcome.failed)
     return outcome
+
+
+def _executor(jobs: int, on: str | None):
+    if on is None:
+        return Processes(jobs)
+    from pretune.run.cluster import Cluster
+
+    return Cluster(on)
 
 
 def _fetch_tables(study: Study) -> Outcome:
@@ -84,7 +94,7 @@ class _Queue:
     the other, and only those that cells of this run wait for.
     """
 
-    def __init__(self, plan: Plan, lacking: list[Cell], jobs: int, outcome: Outcome):
+    def __init__(self, plan: Plan, lacking: list[Cell], jobs: int, outcome: Outcome, executor):
         self.plan, self.study, self.waiting, self.outcome = plan, plan.study, list(lacking), outcome
         self.jobs = jobs
         self.running: dict[Future, str] = {}
@@ -105,7 +115,7 @@ class _Queue:
         self.seconds = {model: self._preparing_seconds(model) for model in self.study.models}
         for point in self._missing():
             self.progress.add(self._preparation(point), self.seconds[point.model])
-        self.executor = Processes(jobs)
+        self.executor = executor
 
     def run(self) -> None:
         try:
