@@ -157,6 +157,18 @@ class Results:
         key = (dataset, recipe, form, shots)
         return self.rows.iloc[self._places.get(key, [])]
 
+    def mean(self, dataset: str, recipe: str, step: int) -> float:
+        """The mean score at a checkpoint, in the training format and asked as claims do; NaN where
+        it was not scored.
+        """
+        shots = shots_of(self.study, dataset, recipe)
+        return self._means.get((dataset, recipe, "default", shots, step), np.nan)
+
+    @cached_property
+    def _means(self) -> dict[tuple, float]:
+        by = ["dataset", "recipe", "format", "shots_asked", "step"]
+        return self.rows.groupby(by)["score"].mean().to_dict()
+
     def beats_no_skill(
         self, dataset: str, recipe: str = "base", steps: tuple[int, ...] = ()
     ) -> bool:
@@ -173,8 +185,8 @@ class Results:
         skill cannot be lost.
         """
         names = list(dict.fromkeys(datasets))
-        unknown = [name for name in names if self.of(name)["baseline"].isna().all()]
-        taken = [name for name in names if name not in unknown and self.beats_no_skill(name)]
+        unknown = [name for name in names if self._is_skilled.get(name) is None]
+        taken = [name for name in names if self._is_skilled.get(name)]
         rest = [name for name in names if name not in (*unknown, *taken)]
         why = ""
         if rest:
@@ -185,6 +197,14 @@ class Results:
         if unknown:
             why += f" Not known what needs no skill: {self.named(unknown)}."
         return taken, why
+
+    @cached_property
+    def _is_skilled(self) -> dict[str, bool | None]:
+        """Of each dataset whether base beats no skill; None where what needs none is not known."""
+        return {
+            name: None if self.of(name)["baseline"].isna().all() else self.beats_no_skill(name)
+            for name in self.titles
+        }
 
     def distinct(self, datasets: Iterable[str]) -> list[str]:
         """`datasets` in the order of the study, without those whose items one before them asks

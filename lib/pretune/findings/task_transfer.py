@@ -145,10 +145,10 @@ def over_checkpoints(page: Results) -> pd.DataFrame:
     lines = {}
     for step, tokens in page.tokens.items():
         across = _present(page, pairs(page, True), step)
-        tuned = np.array([_mean(page, name, recipe, step) for recipe, name in across])
-        base = np.array([_mean(page, name, "base", step) for _, name in across])
+        tuned = np.array([page.mean(name, recipe, step) for recipe, name in across])
+        base = np.array([page.mean(name, "base", step) for _, name in across])
         moved = [
-            _mean(page, name, recipe, step) - _mean(page, name, "base", step)
+            page.mean(name, recipe, step) - page.mean(name, "base", step)
             for recipe, name in _present(page, pairs(page, False), step)
         ]
         ratios = tuned[base > 0] / base[base > 0] - 1
@@ -165,14 +165,7 @@ def over_checkpoints(page: Results) -> pd.DataFrame:
 
 def _present(page: Results, pairs: list[tuple[str, str]], step: int) -> list[tuple[str, str]]:
     """Those of `pairs` that were scored at `step`: all, but of released tables."""
-    return [
-        (recipe, name) for recipe, name in pairs if not np.isnan(_mean(page, name, recipe, step))
-    ]
-
-
-def _mean(page: Results, name: str, recipe: str, step: int) -> float:
-    rows = page.of(name, recipe)
-    return float(rows.loc[rows["step"] == step, "score"].mean())
+    return [(recipe, name) for recipe, name in pairs if not np.isnan(page.mean(name, recipe, step))]
 
 
 def outputs(page: Results) -> pd.DataFrame:
