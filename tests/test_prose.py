@@ -62,7 +62,7 @@ def test_limits_are_those_of_the_study(study, words, never):
 
 def test_examples_that_differ_are_told():
     assert prose.tuned(of("control")) == (
-        "Every recipe tunes a checkpoint on 1,500 examples, with the same hyper-parameters at "
+        "Every recipe tunes a checkpoint on 800 examples, with the same hyper-parameters at "
         "every checkpoint."
     )
     unlike = prose.tuned(of("olmo-1b"))
