@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STUDY ?= quick
 
-.PHONY: report test test-long rehearsal bench lab notebooks lock
+.PHONY: report test test-long test-cluster rehearsal bench lab notebooks lock
 
 # The main job: measure what is missing, execute the notebooks, render, print the path of the page.
 #   .venv/bin/pretune run quick
@@ -20,6 +20,11 @@ test: .venv/ready
 #   .venv/bin/pytest -m slow tests/test_kills.py
 test-long: .venv/ready
 	$(BIN)/pytest -m slow tests/test_kills.py
+
+# Thirty kills of the workers of a cluster and of the run, with a shared folder and with none.
+#   .venv/bin/pytest -m slow tests/test_cluster.py
+test-cluster: .venv/ready
+	$(BIN)/pytest -m slow tests/test_cluster.py
 
 # The path of a study of OLMo-1B on a CPU, with a local Hub and real rows (PRETUNE_REAL_ROWS names their folder).
 #   .venv/bin/pytest -m slow tests/test_rehearsal.py

@@ -27,7 +27,7 @@ from pretune.plan.check import check_names
 from pretune.report.open import open_plan
 from pretune.run import queue, status
 from pretune.run.local import default_jobs
-from pretune.run.outcome import alone, write_run
+from pretune.run.outcome import write_run
 from pretune.study.config import Study
 from pretune.study.load import load_study, resolved
 
@@ -235,7 +235,9 @@ def _run(given: argparse.Namespace) -> int:
     wall["measure"] = time.perf_counter() - start
     failed, made = dict(outcome.failed), 0
     if not given.no_notebooks:
-        failed_pages, made = _pages(plan, only, jobs or default_jobs(), wall)
+        from pretune.report import build
+
+        failed_pages, made = build.build(plan, only, jobs or default_jobs(), wall)
         failed |= failed_pages
     wall["total"] = time.perf_counter() - start
     if outcome.seconds or made:
@@ -261,7 +263,7 @@ def _sweep(plan: Plan, jobs: int | None, on: str | None) -> int:
 
 
 def _report(given: argparse.Namespace) -> int:
-    from pretune.report import pages, reference
+    from pretune.report import build, pages, reference
 
     plan = open_plan(_study(given))
     if lacking := status.missing(plan):
@@ -269,7 +271,7 @@ def _report(given: argparse.Namespace) -> int:
             f"{len(lacking)} cells are missing, the first is {lacking[0].model.name}; pretune run "
             f"{given.study}"
         )
-    failed, _ = _pages(plan, (), default_jobs(), {})
+    failed, _ = build.build(plan, (), default_jobs(), {})
     if given.keep and not failed:
         try:
             for file in reference.keep_reference(plan):
@@ -322,46 +324,6 @@ def _new(given: argparse.Namespace) -> int:
     file, seen = new.write(given.study, source, given.rows)
     print(f"{file}: {seen}\nnext: pretune plan {given.study}, then: pretune run {given.study}")
     return 0
-
-
-def _pages(
-    plan: Plan, only: tuple[str, ...], jobs: int, wall: dict[str, float]
-) -> tuple[dict[str, str], int]:
-    """Execute what is stale and render it; what failed, and how many pages were executed."""
-    from pretune.report import pages, site
-
-    study = plan.study
-    with alone(paths.study_folder(study.name)):
-        start, without = time.perf_counter(), _unmeasured(plan)
-        wanted = [page for page in pages.pages(plan, only) if page.checkpoint not in without]
-        old = pages.stale(plan, wanted)
-        failed = _executed(plan, old, jobs) if old else {}
-        wall["notebooks"], start = time.perf_counter() - start, time.perf_counter()
-        made = {page: pages.executed(study, page) for page in pages.pages(plan)}
-        there = {page: file for page, file in made.items() if file.exists()}
-        written = site.render(study.title, there, paths.study_folder(study.name) / "site")
-        wall["site"] = time.perf_counter() - start
-    if written:
-        print(written[0])
-    return failed, len(old)
-
-
-def _executed(plan: Plan, old: list, jobs: int) -> dict[str, str]:
-    from pretune.report import execution
-
-    return execution.execute(plan, old, jobs)
-
-
-def _unmeasured(plan: Plan) -> set[str]:
-    """Checkpoints, or `all`, whose pages would measure something, or have nothing to show. What
-    failed leaves a hole instead.
-    """
-    lacking, noted = status.missing(plan), status.failed(plan)
-    untried = {cell.model.checkpoint.name for cell in lacking if cell.model.name not in noted}
-    # nothing to compare with
-    bare = {cell.model.checkpoint.name for cell in lacking if cell.model.recipe == "base"}
-    whole = not untried and bare != {cell.model.checkpoint.name for cell in plan.cells}
-    return untried | bare | (set() if whole else {"all"})
 
 
 def _status(given: argparse.Namespace) -> int:
