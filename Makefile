@@ -21,10 +21,11 @@ test: .venv/ready
 test-long: .venv/ready
 	$(BIN)/pytest -m slow tests/test_kills.py
 
-# Thirty kills of the workers of a cluster and of the run, with a shared folder and with none.
-#   .venv/bin/pytest -m slow tests/test_cluster.py
+# Thirty kills of the workers of a cluster and of the run, with a shared folder and with none; workers that a
+# Slurm of one node starts, where root and Debian's slurm-wlm and munge are there.
+#   .venv/bin/pytest -m slow tests/test_cluster.py tests/test_slurm.py
 test-cluster: .venv/ready
-	$(BIN)/pytest -m slow tests/test_cluster.py
+	$(BIN)/pytest -m slow tests/test_cluster.py tests/test_slurm.py
 
 # The path of a study of OLMo-1B on a CPU, with a local Hub and real rows (PRETUNE_REAL_ROWS names their folder).
 #   .venv/bin/pytest -m slow tests/test_rehearsal.py

@@ -32,7 +32,7 @@ KILLS = 30
 
 @contextmanager
 def workers(folder: Path, outputs: list[Path], threads: int = 1, **environment: str):
-    """A scheduler, and a worker for each folder of outputs that is given."""
+    """A scheduler that answers, and a worker for each folder of outputs that is given."""
     folder.mkdir(exist_ok=True)
     file = folder / "scheduler.json"
     quiet = {"stdout": (folder / "log").open("a"), "stderr": subprocess.STDOUT, "cwd": folder}
@@ -49,7 +49,8 @@ def workers(folder: Path, outputs: list[Path], threads: int = 1, **environment: 
             started.append(begin("worker", *words, PRETUNE_OUTPUTS=str(place), OMP_NUM_THREADS="1"))
         wait_until(file.exists, started[0])
         with Client(scheduler_file=str(file), set_as_default=False) as client:
-            client.wait_for_workers(len(outputs), timeout=60)
+            if outputs:
+                client.wait_for_workers(len(outputs), timeout=60)
         yield SimpleNamespace(file=str(file), scheduler=started[0], workers=started[1:])
     finally:
         for process in started:

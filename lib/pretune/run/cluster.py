@@ -4,8 +4,9 @@
     pretune run STUDY --on FILE               (or the scheduler's address, tcp://machine:8786)
 
 - Which worker does what is Dask's business. A worker does one job at a time (`--nthreads 1`), so
-  that one that is killed takes no other with it: Dask counts deaths for all that a worker was
-  given, and here they are counted by what was begun.
+  that one that is killed takes no other with it: Dask counts the death of a worker for all that it
+  was given, and here it counts for the one that was begun. One that leaves in order, as when its
+  time is up, counts for none.
 - Where the workers see the caller's outputs, they write there. Where they do not, what a job needs
   and what it leaves travels (`parcel`): datasets and checkpoints to them, records back.
 - What is fetched or found is so by the caller, which may reach the Hub where its workers cannot.
@@ -76,8 +77,10 @@ class Cluster:
         logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
         self._where, self._is_lost = where, False
         self._heard: queue.SimpleQueue = queue.SimpleQueue()
-        self._client.subscribe_topic(TOPIC, lambda event: self._heard.put(event[1]))
-        self._begun: Counter[str] = Counter()
+        for topic in (TOPIC, "all"):  # of all workers the scheduler says which are gone
+            self._client.subscribe_topic(topic, lambda event: self._heard.put(event[1]))
+        self._begun: dict[str, str] = {}  # job to its worker
+        self._deaths: Counter[str] = Counter()
         self._jobs: dict[str, tuple[Future, object]] = {}
         self._sent: dict[Path, object] = {}  # what was sent of folders
         self._aside = Processes(1)
@@ -129,9 +132,12 @@ class Cluster:
         return future
 
     def _send(self, folder: Path) -> object:
-        """A folder of the outputs, put where the workers find it, once."""
+        """A folder of the outputs, put where the workers find it, once: as a job of its own, since
+        what is scattered is gone with the worker that holds it.
+        """
         if folder not in self._sent:
-            [self._sent[folder]] = self._client.scatter([parcel.pack(folder)])
+            key, packed = f"{TOPIC}-{uuid.uuid4().hex}", parcel.pack(folder)
+            self._sent[folder] = self._client.submit(_same, packed, key=key)
         return self._sent[folder]
 
     def _follow(self, key: str) -> None:
@@ -174,17 +180,22 @@ class Cluster:
             told = self._heard.get()
             if "said" in told:
                 yield tuple(told["said"])
-            elif told["begun"] in self._jobs:
-                self._count(told["begun"])
+            elif "begun" in told:
+                self._begun[told["begun"]] = told["worker"]
+            elif told.get("action") == "remove-worker" and not told["expected"]:
+                self._count(told["worker"], told["processing-tasks"])
         yield from self._aside.said()
 
-    def _count(self, key: str) -> None:
-        """A job begins: each time but the first its worker was killed."""
-        self._begun[key] += 1
-        if self._begun[key] > DEATHS:
-            future, far = self._jobs.pop(key)
-            far.cancel(force=True)
-            future.set_exception(Killed(f"its worker was killed {DEATHS} times (out of memory?)"))
+    def _count(self, worker: str, given: set[str]) -> None:
+        """A worker died: that is held against the job that it had begun."""
+        for key in [key for key in given if key in self._jobs and self._begun.get(key) == worker]:
+            self._deaths[key] += 1
+            if self._deaths[key] == DEATHS:
+                future, far = self._jobs.pop(key)
+                far.cancel(force=True)
+                future.set_exception(
+                    Killed(f"its worker was killed {DEATHS} times (out of memory?)")
+                )
 
     def abandon(self) -> None:
         """End what is at work: records appear whole or not at all, there is nothing to wait for."""
@@ -209,6 +220,10 @@ def _library() -> str:
     for file in sorted(home.rglob("*.py")):
         digest.update(str(file.relative_to(home)).encode() + file.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def _same(one: parcel.Parcel) -> parcel.Parcel:
+    return one
 
 
 def _called(call: Call, *sent: parcel.Parcel) -> tuple[dict, parcel.Parcel]:
