@@ -15,6 +15,7 @@ import logging
 import time
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from itertools import chain, islice
 
 from pretune import paths, records, storage
 from pretune.errors import Damaged, Outage, RunError, StudyError
@@ -25,6 +26,7 @@ from pretune.run import status, work
 from pretune.run.local import Processes, default_jobs
 from pretune.run.outcome import Outcome, alone
 from pretune.run.progress import Progress
+from pretune.run.waiting import Waiting
 from pretune.sources import datasets
 from pretune.study.config import Study
 from pretune.study.sources import Found, Hub, Saved
@@ -95,7 +97,12 @@ class _Queue:
     """
 
     def __init__(self, plan: Plan, lacking: list[Cell], jobs: int, outcome: Outcome, executor):
-        self.plan, self.study, self.waiting, self.outcome = plan, plan.study, list(lacking), outcome
+        self.plan, self.study, self.waiting, self.outcome = (
+            plan,
+            plan.study,
+            Waiting(lacking),
+            outcome,
+        )
         self.jobs = jobs
         self.running: dict[Future, str] = {}
         self.cells = {cell.model.name: cell for cell in lacking}
@@ -148,13 +155,14 @@ class _Queue:
             if not self.running:
                 self._prepare_data()
             return
-        ready = [cell for cell in self.waiting if cell.model.checkpoint.exists()]
         at_work = {name for name in self.running.values() if name in self.cells}
-        self._prepare_next(busy=bool(ready or at_work))
-        suspects = [cell for cell in ready if cell.model.name in self.suspects]
+        self._prepare_next(busy=bool(at_work or next(self.waiting.ready(), None)))
+        ready = list(islice(self.waiting.ready(), self.executor.free))
+        several = [self.cells[name] for name in self.suspects - at_work]
+        suspects = [cell for cell in several if cell.model.checkpoint.exists()]
         if suspects or self.suspects & at_work:
-            ready = suspects[: not at_work]
-        for cell in ready[: self.executor.free]:
+            ready = suspects[: not at_work][: self.executor.free]
+        for cell in ready:
             self.running[self.executor.submit(work.run_cell, self.study, cell)] = cell.model.name
             self.waiting.remove(cell)
 
@@ -206,11 +214,7 @@ class _Queue:
 
     def _missing(self) -> list[Checkpoint]:
         """The checkpoints that cells wait for and that are not there, in the order of the cells."""
-        return list(
-            dict.fromkeys(
-                cell.model.checkpoint for cell in self.waiting if not cell.model.checkpoint.exists()
-            )
-        )
+        return self.waiting.missing()
 
     def _preparation(self, point: Checkpoint) -> str:
         """The name of the job that makes or fetches a checkpoint; pre-training makes all of a
@@ -256,7 +260,7 @@ class _Queue:
             self.suspects.discard(name)
             log.warning("%s", error)
             self.remade.add(name)
-            self.waiting.insert(0, self.cells[name])
+            self.waiting.add(self.cells[name], first=True)
             self.begun[self._preparation(self.cells[name].model.checkpoint)] = 0
             return
         if error is not None and storage.is_full(error):
@@ -299,7 +303,7 @@ class _Queue:
     def _give_up(self, several: list[Checkpoint], why: str) -> None:
         """Fail the cells that wait for checkpoints which cannot be had; the others go on."""
         log.error("%s failed: %s", ", ".join(point.name for point in several), why)
-        for cell in [cell for cell in self.waiting if cell.model.checkpoint in several]:
+        for cell in chain.from_iterable(map(self.waiting.of, several)):
             self.waiting.remove(cell)
             self.outcome.failed[cell.model.name] = why
             self._end(cell.model.name)
@@ -318,7 +322,7 @@ class _Queue:
             self._end(name)
         else:
             log.warning("%s: %s; it is tried again", name, KILLED)
-            self.waiting.insert(0, cell)
+            self.waiting.add(cell, first=True)
             self.suspects.add(name)
 
     def _fail(self, name: str, why: str) -> None:
