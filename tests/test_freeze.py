@@ -15,7 +15,7 @@ from pretune import paths
 from pretune.study.load import load_study
 
 # Batches have few shapes (both versions of training are raised), and the studies on the generated
-# world have other sizes and steps. Those of `quick` are of 2026-11-27: its settings were chosen anew
+# world have other sizes and steps. The settings of `quick` were chosen anew on 2026-11-27
 # (outputs/reference/PREREGISTRATION.md).
 KEYS = {  # study: digests of the keys of its models and of its probes, and how many there are
     "smoke": ("ce5f95a6bd203a1f", 25, "0773fd9571a516e8", 325),

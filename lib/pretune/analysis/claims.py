@@ -83,8 +83,8 @@ class Verdict:
     `why` says which.
 
     `p` is the one-sided probability of an effect this far from the margin; of a family, as Holm
-    adjusts it. `smallest` is the smallest effect that would have been found supported in 80 % of
-    trials.
+    adjusts it, and `interval` is what was held against the margin, widened as much. `smallest` is
+    the smallest effect that would have been found supported in 80 % of trials.
     """
 
     claim: str
@@ -95,6 +95,17 @@ class Verdict:
     about: Claim = PLAIN
     p: float = np.nan
     smallest: float = np.nan
+    interval: tuple[float, float] | None = None
+
+    @property
+    def widened(self) -> str:
+        """The interval that was judged, where the effect's own would have another verdict."""
+        if self.interval is None:
+            return ""
+        if _word(self.effect.low, self.effect.high, self.about) == self.verdict:
+            return ""
+        low, high = self.interval
+        return f"widened for the claims of the page {low:+.2f} to {high:+.2f}"
 
     @property
     def margin(self) -> float:
@@ -140,9 +151,10 @@ def _decided(verdict: Verdict, times: float, claims: int) -> Verdict:
     """
     found, margin = verdict.effect, verdict.margin
     reach = found.reach(1 - (1 - LEVEL) / times)
-    word = _word(found.value - reach, found.value + reach, verdict.about)
+    interval = found.value - reach, found.value + reach
+    word = _word(*interval, verdict.about)
     smallest = margin + found.reach(1 - (1 - LEVEL) / claims) + found.reach(2 * POWER - 1)
-    return replace(verdict, verdict=word, smallest=smallest)
+    return replace(verdict, verdict=word, smallest=smallest, interval=interval)
 
 
 def _word(low: float, high: float, about: Claim) -> str:
@@ -178,7 +190,8 @@ def held(verdict: Verdict) -> str:
     """
     if verdict.effect is None:
         return ""
-    said = f"Effect {verdict.effect}, held against {verdict.margin:g}"
+    wider = f", {verdict.widened}" if verdict.widened else ""
+    said = f"Effect {verdict.effect}{wider}, held against {verdict.margin:g}"
     if np.isnan(verdict.p):
         return f"{said}."
     return (

@@ -40,7 +40,8 @@ def _answer(verdict: Verdict) -> tuple[str, str, str, str]:
     colour, effect = theme.COLOURS[verdict.verdict], verdict.effect
     if effect is None or np.isnan(effect.value):
         return colour, head, html.escape(verdict.why), ""
-    small = f"Held against {verdict.margin:g}"
+    small = verdict.widened.capitalize() + "; held" if verdict.widened else "Held"
+    small += f" against {verdict.margin:g}"
     if not np.isnan(verdict.smallest):
         small += f"; from {verdict.smallest:+.2f} on it would be found in 80 % of trials"
     return colour, head, verdict.about.meaning.format(ranged(effect)), f"{small}."

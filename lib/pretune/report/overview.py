@@ -57,6 +57,8 @@ def _plain(finding: str, verdict: Verdict) -> dict:
             ("seeds", "seeds"),
         )
     }
+    judged = verdict.interval or (None, None)
+    numbers |= {"judged_low": judged[0], "judged_high": judged[1]}
     numbers |= {"p_holm": verdict.p, "smallest_decidable": verdict.smallest}
     numbers = {
         name: None if value is None or np.isnan(value) else value for name, value in numbers.items()
@@ -112,10 +114,9 @@ def _effect(verdict: Verdict, unit: str) -> str:
     found = verdict.effect
     if found is None:
         return "–"
-    return (
-        f"{results.ranged(found)} "
-        f"{_note(f'{unit}; n = {found.n:,}, {found.seeds} seed' + 's' * (found.seeds > 1))}"
-    )
+    said = f"{unit}; n = {found.n:,}, {found.seeds} seed{'s' * (found.seeds > 1)}"
+    said += f"; {verdict.widened}" if verdict.widened else ""
+    return f"{results.ranged(found)} {_note(said)}"
 
 
 def _note(text: str) -> str:
@@ -160,6 +161,7 @@ def summary(plan: Plan, verdicts: dict[str, list[Verdict]]) -> None:
 def _short(verdict: Verdict) -> str:
     """A claim, its verdict and its effect, in a line."""
     effect = "" if verdict.effect is None else f", {results.ranged(verdict.effect)}"
+    effect += f"; {verdict.widened}" if verdict.widened else ""
     text = html.escape(f"{verdict.claim} {verdict.about.text}")
     return f"{html.escape(verdict.word)}: {text}{effect}"
 
