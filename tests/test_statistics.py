@@ -460,7 +460,7 @@ def test_holm_asks_more_of_every_claim_of_a_family():
         "supported",
     ]
     assert [v.verdict for v in claims.holm([weak])] == ["supported"]
-    # no verdict contradicts what is printed: where its own interval would say more, so does the page
+    # no verdict contradicts what is printed
     widened = claims.holm([weak, none, strong])[0]
     assert widened.effect.low > 0.05 > widened.interval[0]
     assert f"widened for the claims of the page {widened.interval[0]:+.2f}" in claims.told(widened)
