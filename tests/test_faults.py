@@ -133,14 +133,13 @@ def test_a_checkpoint_without_its_notes_is_made_again(smoke, copied, monkeypatch
     pd.testing.assert_frame_equal(expected(), rows_in(copied, smoke, monkeypatch))
 
 
-def test_a_suspect_that_waits_for_its_checkpoint_does_not_stop_the_others(smoke, here, monkeypatch):
+def test_a_suspect_that_waits_for_its_checkpoint_does_not_stop_the_others(smoke, here):
     """Else the room in a small cache, which they have to leave for it, would never come."""
     drop(here, "step-36.base.*", "step-38.base.*")
     [folder] = (here / "cache" / "pretrained").glob("*/step-36")
     shutil.rmtree(folder)
     still = SimpleNamespace(free=2, submit=lambda *_, **__: Future())
-    monkeypatch.setattr(queue, "Processes", lambda *_: still)
-    pool = queue._Queue(plan_of(smoke), status.missing(plan_of(smoke)), 2, Outcome())
+    pool = queue._Queue(plan_of(smoke), status.missing(plan_of(smoke)), 2, Outcome(), still)
     pool.suspects.add("step-36.base.0")
     pool._submit()
     assert set(pool.running.values()) == {"prepare", "step-38.base.0"}

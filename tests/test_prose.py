@@ -126,7 +126,9 @@ def test_the_results_in_the_readme_are_those_of_the_records():
     for study in ("quick", "microworld", "control"):
         lines = json.loads((paths.REFERENCE / study / "findings.json").read_text())
         kept[study] = {line["claim"]: line for line in lines}
-    rows = re.findall(r"^\| (\d\w(?: \(\w+\))?) (.*?) \| (.*?) \| (.*?) \| (.*?) ?\|$", README, re.M)
+    rows = re.findall(
+        r"^\| (\d\w(?: \(\w+\))?) (.*?) \| (.*?) \| (.*?) \| (.*?) ?\|$", README, re.M
+    )
     assert len(rows) >= 6
     for claim, text, *cells in rows:
         assert text == find(claim).text

@@ -158,7 +158,7 @@ class _Queue:
         at_work = {name for name in self.running.values() if name in self.cells}
         self._prepare_next(busy=bool(at_work or next(self.waiting.ready(), None)))
         ready = list(islice(self.waiting.ready(), self.executor.free))
-        several = [self.cells[name] for name in self.suspects - at_work]
+        several = [self.cells[name] for name in sorted(self.suspects - at_work)]
         suspects = [cell for cell in several if cell.model.checkpoint.exists()]
         if suspects or self.suspects & at_work:
             ready = suspects[: not at_work][: self.executor.free]
