@@ -148,7 +148,9 @@ def shown(line):
     if line is None:
         return ""
     mark = theme.MARKS[line["verdict"]]
-    return f"{mark} {'not asked' if line['effect'] is None else format(line['effect'], '+.2f')}"
+    if line["effect"] is None:
+        return f"{mark} not asked"
+    return f"{mark} {line['effect']:+.2f}".replace("0.", ".", 1)
 
 
 def test_the_claims_laid_down_are_those_that_judge():

@@ -293,7 +293,7 @@ def test_every_link_of_the_published_site_leads_somewhere_and_titles_are_words(t
     assert first.index("microworld/index.html") < first.index("control/index.html")
     lines = json.loads((paths.REFERENCE / "microworld" / "findings.json").read_text())
     for line in lines:
-        row = re.search(rf"<th>{re.escape(line['claim'])} .*?</tr>", first)[0]
+        row = re.search(rf"<th>{re.escape(line['claim'])} [^(].*?</tr>", first)[0]
         assert f'href="microworld/{line["finding"]}.html"' in row and line["verdict"] in row
     titles = [
         re.search(r"<title>(.*?)</title>", file.read_text())[1] for file in tmp_path.rglob("*.html")
