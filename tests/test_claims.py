@@ -31,6 +31,7 @@ CHANGES = (
     "grid=null",
     "probing.datasets=[xsum, cnn_dailymail, social_i_qa, mnli, rte, gpt3_nli, paws, arc_easy, "
     "openbookqa, hellaswag, sciq, sciq_closed, fact_recall, held_out_text]",
+    "recipes.lora_mnli={dataset: mnli, trainable: {peft_type: LORA}, learning_rate: 2.0e-3}",
 )
 NO_SKILL = {
     "xsum": 0.3,
@@ -192,7 +193,7 @@ def test_2b_is_the_difference_of_changes_and_asked_of_equally_many_examples(tune
     assert (
         unlike.verdict == "not asked"
         and "ARC-Easy (microworld) 200" in unlike.why
-        and "1,500" in unlike.why
+        and "HellaSwag (microworld) 800" in unlike.why
     )
 
 

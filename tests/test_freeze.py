@@ -15,12 +15,12 @@ from pretune import paths
 from pretune.study.load import load_study
 
 # Batches have few shapes (both versions of training are raised), and the studies on the generated
-# world have other sizes and steps. The settings of `quick` were chosen anew on 2026-11-27
+# world have other sizes and steps. Those of `quick` and `microworld` were chosen anew on 2026-11-27
 # (outputs/reference/PREREGISTRATION.md).
 KEYS = {  # study: digests of the keys of its models and of its probes, and how many there are
     "smoke": ("ce5f95a6bd203a1f", 25, "0773fd9571a516e8", 325),
     "quick": ("f4f338953d1fb5ce", 48, "bad1b99b8261abf1", 930),
-    "microworld": ("b4fdab8d499b0161", 237, "24f97c3a8db12066", 5931),
+    "microworld": ("2a34541570ca5544", 318, "12f16aec21f2c9ad", 8784),
 }
 
 

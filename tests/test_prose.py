@@ -48,7 +48,7 @@ def test_what_differs_follows_the_protocol_and_released_scores_are_not_said_to_d
     ("study", "words", "never"),
     [
         ("quick", "With one seed", "three seeds"),
-        ("microworld", "3 pre-training runs of one family", "provisional"),
+        ("microworld", "5 pre-training runs of one family", "provisional"),
         ("polypythias-160m", "5 pre-training runs of one family", "One pre-training run"),
         ("olmo-1b", "One pre-training run", "A generated world"),
         ("published", "one degree of freedom", "A generated world"),
