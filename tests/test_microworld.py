@@ -46,6 +46,13 @@ def test_names_are_unique(world):
     assert {town.country for town in world.towns} == set(world.countries)
 
 
+def test_the_smallest_worlds_have_wrong_answers_enough():
+    """Of eight towns drawn at random one world in twenty has three rivers or products."""
+    for seed in range(40):
+        towns = make_world(seed, people=20, towns=8, countries=4).towns
+        assert min(len({town.river for town in towns}), len({town.product for town in towns})) > 3
+
+
 def words_of(world):
     """Every name and every word of a fact or a rule."""
     facts = {word for town in world.towns for word in town.words().values()}

@@ -118,16 +118,8 @@ def make_world(
     traits = {kind: some[side::2] for kind, some in _words()["traits"].items()}
     syllables = _syllables(side)
     lands = _names(draw, syllables, "country", countries)
-    settled = tuple(
-        Town(
-            name,
-            lands[i // 2 % countries],
-            draw.choice(ours["products"]),
-            draw.choice(ours["rivers"]),
-            _drawn(draw, traits["town"]),
-        )
-        for i, name in enumerate(_names(draw, syllables, "town", towns))
-    )
+    named = _names(draw, syllables, "town", towns)
+    settled = _towns(draw, named, lands, ours, traits["town"])
     jobs = tuple(
         Job(*words, _drawn(draw, traits["job"])) for words in _shuffled(draw, ours["jobs"])
     )
@@ -150,6 +142,25 @@ def make_world(
     return World(
         seed, side, lands, settled, jobs, rules, hobbies, pets, folk, _opposites(traits), pools
     )
+
+
+def _towns(
+    draw: random.Random, names: tuple[str, ...], lands: tuple[str, ...], ours: dict, traits: list
+) -> tuple[Town, ...]:
+    """Towns, drawn again until a question about one has a right answer and three wrong ones."""
+    while True:
+        settled = tuple(
+            Town(
+                name,
+                lands[i // 2 % len(lands)],
+                draw.choice(ours["products"]),
+                draw.choice(ours["rivers"]),
+                _drawn(draw, traits),
+            )
+            for i, name in enumerate(names)
+        )
+        if min(len({town.product for town in settled}), len({town.river for town in settled})) > 3:
+            return settled
 
 
 def _drawn(draw: random.Random, pairs: list[list[str]]) -> tuple[str, ...]:
