@@ -42,16 +42,19 @@ def workers(folder: Path, outputs: list[Path], threads: int = 1, **environment: 
         dask = [sys.executable, "-m", f"distributed.cli.dask_{what}", *where, *words]
         return subprocess.Popen(dask, env=os.environ | environment | own, **quiet)
 
+    def join(place: Path) -> None:
+        words = ("--nthreads", str(threads), "--local-directory", str(folder))
+        started.append(begin("worker", *words, PRETUNE_OUTPUTS=str(place), OMP_NUM_THREADS="1"))
+
     started = [begin("scheduler", "--port", "0")]
     try:
         for place in outputs:
-            words = ("--nthreads", str(threads), "--local-directory", str(folder))
-            started.append(begin("worker", *words, PRETUNE_OUTPUTS=str(place), OMP_NUM_THREADS="1"))
+            join(place)
         wait_until(file.exists, started[0])
         with Client(scheduler_file=str(file), set_as_default=False) as client:
             if outputs:
                 client.wait_for_workers(len(outputs), timeout=60)
-        yield SimpleNamespace(file=str(file), scheduler=started[0], workers=started[1:])
+        yield SimpleNamespace(file=str(file), scheduler=started[0], workers=started[1:], join=join)
     finally:
         for process in started:
             for one in (*psutil.Process(process.pid).children(recursive=True), process):
@@ -110,23 +113,42 @@ def test_what_cannot_be_used_is_refused_by_name(tmp_path, monkeypatch):
     shutil.copytree(Path(pretune.__file__).parent, other / "pretune")
     with (other / "pretune" / "errors.py").open("a") as file:
         file.write("# another version\n")
-    refused = {
-        r"tcp://\S+ runs another version of pretune": {"PYTHONPATH": str(other)},
-        "does not see": {},
+    shared, own = tmp_path / "shared", tmp_path / "own"
+    refused: dict[str, tuple[list, dict]] = {
+        r"tcp://\S+ runs another version of pretune": ([shared], {"PYTHONPATH": str(other)}),
+        "does not see the caller's outputs and others do": ([shared, own], {}),
+        "give it --nthreads 1": ([shared], {"threads": 2}),
     }
-    for number, (why, environment) in enumerate(refused.items()):
-        places = [tmp_path, tmp_path / "own"] if not environment else [tmp_path]
+    monkeypatch.setattr(paths, "OUTPUTS", shared)
+    for number, (why, (places, environment)) in enumerate(refused.items()):
         with (
             workers(tmp_path / f"dask{number}", places, **environment) as dask,
             pytest.raises(RunError, match=why),
         ):
             cluster.Cluster(dask.file)
+    assert not list(shared.iterdir())
+
+
+def test_a_worker_that_joins_and_cannot_be_used_is_sent_away(tmp_path, monkeypatch, caplog):
+    """Without the shared folder what it writes would be lost, and taken for done."""
+    shared = tmp_path / "shared"
+    monkeypatch.setattr(paths, "OUTPUTS", shared)
+    written = "__import__('pathlib').Path(__import__('os').environ['PRETUNE_OUTPUTS'], '{}')"
     with (
-        workers(tmp_path / "more", [tmp_path], threads=2) as dask,
+        workers(tmp_path / "dask", [shared]) as dask,
         closing(cluster.Cluster(dask.file)) as found,
-        pytest.raises(RunError, match="give it --nthreads 1"),
     ):
-        found.submit(eval, "{}").result(timeout=60)
+        dask.join(tmp_path / "own")
+        wait_until(lambda: found.free == 2, dask.scheduler)
+        work = [found.submit(eval, f"{written.format(n)}.touch() or {{}}") for n in range(8)]
+        while wait(work, timeout=0.1).not_done:
+            list(found.said())
+        assert all("process" in one.result() for one in work)
+        assert {str(n) for n in range(8)} < {one.name for one in shared.iterdir()}
+        assert not any(one.name.isdigit() for one in (tmp_path / "own").glob("*"))
+        wait_until(lambda: list(found.said()) or found.free == 1, dask.scheduler)
+    (line,) = [one.getMessage() for one in caplog.records if "sent away" in one.getMessage()]
+    assert "joined and does not see the caller's outputs" in line
 
 
 def test_when_the_scheduler_is_gone_the_run_stops_and_goes_on_with_another(tmp_path):

@@ -9,6 +9,8 @@
   time is up, counts for none.
 - Where the workers see the caller's outputs, they write there. Where they do not, what a job needs
   and what it leaves travels (`parcel`): datasets and checkpoints to them, records back.
+- Workers that cannot be used are refused by name when a run begins. One that joins later and cannot
+  be used is sent away, with a line that says why, and its job is done by another.
 - What is fetched or found is so by the caller, which may reach the Hub where its workers cannot.
 """
 
@@ -35,6 +37,7 @@ from pretune.run.local import Processes
 
 TOPIC = "pretune"
 DEATHS = 2  # of its worker, after which a job has failed
+BLIND = "does not see the caller's outputs"
 SILENT = 10.0  # seconds that a scheduler is waited for
 log = logging.getLogger(__name__)
 
@@ -54,6 +57,7 @@ class Call:
     arguments: tuple
     outputs: Path  # of the caller
     library: str
+    token: str  # the file by which a worker knows the caller's outputs
     leaves: tuple[Path, ...] | None  # None where the outputs are shared
 
 
@@ -80,33 +84,35 @@ class Cluster:
         for topic in (TOPIC, "all"):  # of all workers the scheduler says which are gone
             self._client.subscribe_topic(topic, lambda event: self._heard.put(event[1]))
         self._begun: dict[str, str] = {}  # job to its worker
+        self._sent_away: set[str] = set()
         self._deaths: Counter[str] = Counter()
         self._jobs: dict[str, tuple[Future, object]] = {}
         self._sent: dict[Path, object] = {}  # what was sent of folders
         self._aside = Processes(1)
-        self._shared = self._looked_at()
+        self._token = paths.OUTPUTS / f".shared-{uuid.uuid4().hex}"
+        storage.write(self._token, "")
+        try:
+            self._shared = self._looked_at()
+        except BaseException:
+            self.close()
+            raise
 
     def _looked_at(self) -> bool:
         """Whether the workers see the caller's outputs. Raises RunError for some that do and some
         that do not, and for one that runs another library or several jobs at a time.
         """
-        token = paths.OUTPUTS / f".{uuid.uuid4().hex}"
-        storage.write(token, "")
-        try:
-            told = self._client.run(_about, token.name)
-        finally:
-            token.unlink()
+        told = self._client.run(_about, self._token.name)
         if not told:
             log.warning("no worker is connected to %s yet", self._client.scheduler.address)
-        for worker, (library, _) in told.items():
-            if library != _library():
-                raise RunError(f"{worker} runs another version of pretune; install the same there")
-        seen = {sees for _, sees in told.values()}
+        for worker, about in told.items():
+            if why := about.unfit(_library()):
+                raise RunError(f"{worker} {why}")
+        seen = {about.sees for about in told.values()}
         if len(seen) > 1:
-            blind = ", ".join(worker for worker, (_, sees) in told.items() if not sees)
+            blind = ", ".join(worker for worker, about in told.items() if not about.sees)
             raise RunError(
-                f"{blind} does not see {paths.OUTPUTS} and others do: mount it there, or give "
-                "each worker outputs of its own (PRETUNE_OUTPUTS)"
+                f"{blind} {BLIND} and others do: mount {paths.OUTPUTS} there, or give each worker "
+                "outputs of its own (PRETUNE_OUTPUTS)"
             )
         return seen == {True}
 
@@ -124,7 +130,7 @@ class Cluster:
             return self._aside.submit(job, *arguments, aside=aside)
         needs, leaves = ((), None) if self._shared else parcel.folders(*arguments)
         key, future = f"{TOPIC}-{uuid.uuid4().hex}", Future()
-        call = Call(key, job, arguments, paths.OUTPUTS, _library(), leaves)
+        call = Call(key, job, arguments, paths.OUTPUTS, _library(), self._token.name, leaves)
         sent = [self._send(folder) for folder in needs]
         far = self._client.submit(_called, call, *sent, key=key, pure=False)
         self._jobs[key] = future, far
@@ -182,6 +188,8 @@ class Cluster:
                 yield tuple(told["said"])
             elif "begun" in told:
                 self._begun[told["begun"]] = told["worker"]
+            elif "unfit" in told:
+                self._send_away(told["worker"], told["unfit"])
             elif told.get("action") == "remove-worker" and not told["expected"]:
                 self._count(told["worker"], told["processing-tasks"])
         yield from self._aside.said()
@@ -197,6 +205,12 @@ class Cluster:
                     Killed(f"its worker was killed {DEATHS} times (out of memory?)")
                 )
 
+    def _send_away(self, worker: str, why: str) -> None:
+        if worker not in self._sent_away:
+            self._sent_away.add(worker)
+            log.warning("%s joined and %s; it was sent away", worker, why)
+            self._client.retire_workers([worker], close_workers=True)
+
     def abandon(self) -> None:
         """End what is at work: records appear whole or not at all, there is nothing to wait for."""
         if not self._is_lost:
@@ -204,13 +218,28 @@ class Cluster:
         self._aside.abandon()
 
     def close(self) -> None:
+        self._token.unlink(missing_ok=True)
         self._aside.close()
         self._client.close(timeout=1 if self._is_lost else SILENT)
 
 
-def _about(token: str) -> tuple[str, bool]:
-    """The library of a worker, and whether it sees a file of the caller's outputs."""
-    return _library(), (paths.OUTPUTS / token).is_file()
+@dataclasses.dataclass(frozen=True)
+class About:
+    """What is to be known of a worker."""
+
+    library: str
+    threads: int
+    sees: bool  # the caller's outputs
+
+    def unfit(self, library: str) -> str:
+        """Why it cannot do the jobs of a caller with this library, or nothing."""
+        if self.library != library:
+            return "runs another version of pretune: install the same there"
+        return "does several jobs at a time: give it --nthreads 1" if self.threads > 1 else ""
+
+
+def _about(token: str, dask_worker) -> About:  # by this name Dask hands over the worker
+    return About(_library(), dask_worker.state.nthreads, (paths.OUTPUTS / token).is_file())
 
 
 @cache
@@ -228,13 +257,14 @@ def _same(one: parcel.Parcel) -> parcel.Parcel:
 
 def _called(call: Call, *sent: parcel.Parcel) -> tuple[dict, parcel.Parcel]:
     """Do a job as a worker does it; what is to be told of it, and what it left."""
-    from distributed import get_worker
+    from distributed import Reschedule, get_worker
 
     worker, before = get_worker(), 0.0
-    if worker.state.nthreads > 1:
-        raise RunError(f"{worker.address} does several jobs at a time: give it --nthreads 1")
-    if call.library != _library():
-        raise RunError(f"{worker.address} runs another version of pretune: install the same there")
+    about = _about(call.token, worker)
+    why = about.unfit(call.library) or (BLIND if call.leaves is None and not about.sees else "")
+    if why:
+        worker.log_event(TOPIC, {"unfit": why, "worker": worker.address})
+        raise Reschedule
     worker.log_event(TOPIC, {"begun": call.key})
 
     def say(message: tuple[str, str, float]) -> None:
