@@ -26,12 +26,13 @@ class NothingToTrain(ValueError):
 
 
 class Part(NamedTuple):
-    """The model to train, in which what is not to be trained stays as it is, and what writes the
-    trained weights to a folder.
+    """The model to train, in which what is not to be trained stays as it is; what writes the
+    trained weights to a folder; and what merges them into the model that they were added to.
     """
 
     model: torch.nn.Module
     save: Callable[[Path], None]
+    merge: Callable[[], object]
 
 
 @contextmanager
@@ -39,20 +40,25 @@ def part(model, trainable: Trainable, seed: int) -> Iterator[Part]:
     """What is `trainable` of `model`, to train in place; at the end adapters are merged. Raises
     NothingToTrain.
     """
+    opened = part_of(model, trainable, seed)
+    yield opened
+    opened.merge()
+    model.requires_grad_(True)
+
+
+def part_of(model, trainable: Trainable, seed: int) -> Part:
+    """The same, left as it is."""
     if trainable is None:
-        yield Part(model, model.save_pretrained)
-    elif isinstance(trainable, Lora):
+        return Part(model, model.save_pretrained, lambda: None)
+    if isinstance(trainable, Lora):
         adapters = _adapted(model, trainable, seed)
         # asked for, or peft looks on the Hub whether the vocabulary was another
         save = partial(adapters.save_pretrained, save_embedding_layers=False)
-        yield Part(adapters.get_base_model(), save)
-        adapters.merge_and_unload()
-    else:
-        chosen = _matching(model, trainable)
-        for name, weight in model.named_parameters():
-            weight.requires_grad_(name in chosen)
-        yield Part(model, lambda folder: save_file(chosen, folder / PART))
-    model.requires_grad_(True)
+        return Part(adapters.get_base_model(), save, adapters.merge_and_unload)
+    chosen = _matching(model, trainable)
+    for name, weight in model.named_parameters():
+        weight.requires_grad_(name in chosen)
+    return Part(model, lambda folder: save_file(chosen, folder / PART), lambda: None)
 
 
 def restored(model, trainable: Trainable, folder: Path) -> torch.nn.Module:

@@ -39,6 +39,37 @@ class TrainingFailed(RuntimeError):
     """Training cannot go on: the message holds the step and the values."""
 
 
+class Alone:
+    """What of a training a process does, which is all; where it is one of several: `group`."""
+
+    size, spared = 1, 0  # processes; how often memory was spared already
+    is_first = True
+
+    def share(self, rows: list[Row]) -> list[Row]:
+        """The rows of a batch that are read here."""
+        return rows
+
+    def call(self, do: Callable, model: torch.nn.Module, *arguments: object) -> tuple:
+        """What `do` makes of the model."""
+        return do(model, *arguments)
+
+    def sum(self, value: float) -> float:
+        """Over all processes."""
+        return value
+
+    def agree(self, whether: bool) -> bool:
+        """The same for all of them."""
+        return whether
+
+    def whole(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A weight or moment of which this process may hold a part."""
+        return tensor
+
+    def part(self, tensor: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """What this process holds of what was `whole`, where it holds so much of a weight."""
+        return tensor.to(weight.device)
+
+
 def counted_hidden(
     model, ids: torch.Tensor, where: torch.Tensor, attention: torch.Tensor | None
 ) -> torch.Tensor:
@@ -64,7 +95,13 @@ def in_training(model) -> Iterator[None]:
 
 
 def gradients(
-    model, batch: list[Row], precision: str, micro: int, device, loss: Loss | None
+    model,
+    batch: list[Row],
+    precision: str,
+    micro: int,
+    device,
+    loss: Loss | None,
+    group: Alone,
 ) -> tuple[float, int]:
     """Loss of the batch, its gradient in the parameters, and the micro-batch that fitted the
     memory: `micro`, or less.
@@ -73,9 +110,9 @@ def gradients(
     """
     while True:
         try:
-            return _accumulate(model, batch, precision, micro, device, loss), micro
+            return _accumulate(model, batch, precision, micro, device, loss, group), micro
         except RuntimeError as error:
-            if not memory.ran_out(error):
+            if group.size > 1 or not memory.ran_out(error):
                 raise
             if micro == 1 and (_computes_twice(model) or not model.supports_gradient_checkpointing):
                 longest = max(len(row.ids) for row in batch)
@@ -84,10 +121,10 @@ def gradients(
                 ) from error
         model.zero_grad()
         memory.hand_back()
-        micro = _spare_memory(model, micro, device)
+        micro = spare_memory(model, micro, device)
 
 
-def _spare_memory(model, micro: int, device) -> int:
+def spare_memory(model, micro: int, device) -> int:
     """Half the micro-batch; where that is one row already, activations are computed a second
     time in place of being kept.
     """
@@ -124,22 +161,46 @@ def _compute_twice(model, whether: bool) -> None:
 
 
 def _accumulate(
-    model, batch: list[Row], precision: str, micro: int, device, loss: Loss | None
+    model,
+    batch: list[Row],
+    precision: str,
+    micro: int,
+    device,
+    loss: Loss | None,
+    group: Alone,
 ) -> float:
     total = sum(int(row.counted.sum()) for row in batch)
-    ordered, value = sorted(batch, key=lambda row: len(row.ids)), 0.0
+    ordered, value = group.share(sorted(batch, key=lambda row: len(row.ids))), 0.0
     for start in range(0, len(ordered), micro):
         some = ordered[start : start + micro]
-        ids, counted, attention = collate(some, device, _in_steps(model, len(some[-1].ids)))
-        with autocast(precision, device):
-            hidden = counted_hidden(model, ids, counted, attention)
-        leaf, head = hidden.detach().requires_grad_(), model.get_output_embeddings()
-        if loss is None:
-            value += _head(head, leaf, ids[counted], total, precision)
-        else:
-            value += _by_row(head, leaf, ids[counted], counted, precision, loss, len(batch))
-        hidden.backward(leaf.grad)
-    return value
+        rows = collate(some, device, _in_steps(model, max(len(row.ids) for row in some)))
+        size = total if loss is None else len(batch)
+        hidden, slope, part = group.call(_forward, model, *rows, size, precision, loss)
+        hidden.backward(slope)
+        value += part
+    return group.sum(value)
+
+
+def _forward(
+    model,
+    ids: torch.Tensor,
+    counted: torch.Tensor,
+    attention: torch.Tensor | None,
+    size: int,
+    precision: str,
+    loss: Loss | None,
+) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """Hidden states, the gradient of the loss in them, and the loss, of which `size` is the
+    divisor; its gradient in the head is there already.
+    """
+    with autocast(precision, ids.device):
+        hidden = counted_hidden(model, ids, counted, attention)
+    leaf, head = hidden.detach().requires_grad_(), model.get_output_embeddings()
+    if loss is None:
+        value = _head(head, leaf, ids[counted], size, precision)
+    else:
+        value = _by_row(head, leaf, ids[counted], counted, precision, loss, size)
+    return hidden, leaf.grad, value
 
 
 def _head(head, hidden: torch.Tensor, targets: torch.Tensor, total: int, precision: str) -> float:
@@ -171,7 +232,7 @@ def _by_row(
     with torch.no_grad():
         tokens = torch.cat([one for one, _ in _pieces(head, hidden, targets, precision)])
     likelihood = tokens.new_zeros(rows).index_add(0, owners, -tokens).requires_grad_()
-    value = loss(likelihood).sum() / batch
+    value = loss(likelihood)[counted.any(1)].sum() / batch
     weights, done = -torch.autograd.grad(value, likelihood)[0][owners], 0
     for minus, size in _pieces(head, hidden, targets, precision):
         (minus * weights[done : done + size]).sum().backward()

@@ -84,7 +84,7 @@ def check(folder: Path, point: Checkpoint) -> str:
         raise CheckpointError(
             f"{point.name}: {outside} leads out of {folder.parent}; put the file itself there"
         )
-    model = _loaded(folder)
+    model = loaded(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
@@ -116,7 +116,7 @@ def convert(folder: Path) -> None:
     """Turn pickled weights (*.bin) into safetensors, loading nothing but weights, and remove
     them.
     """
-    model, config = _loaded(folder, use_safetensors=False), (folder / "config.json").read_text()
+    model, config = loaded(folder, use_safetensors=False), (folder / "config.json").read_text()
     model.save_pretrained(folder)
     # what it says of dropout was changed when it was loaded
     (folder / "config.json").write_text(config)
@@ -136,10 +136,10 @@ def _tokenizer(folder: Path) -> object:
 
 
 def load_weights(folder: Path) -> torch.nn.Module:
-    return _loaded(folder).to(pick_device())
+    return loaded(folder).to(pick_device())
 
 
-def _loaded(folder: Path, use_safetensors: bool = True) -> torch.nn.Module:
+def loaded(folder: Path, use_safetensors: bool = True) -> torch.nn.Module:
     """The model of a folder in evaluation mode. Raises CheckpointError where weights and model
     do not fit each other.
     """

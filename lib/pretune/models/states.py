@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from pretune import storage
+from pretune.models.gradients import Alone
 from pretune.models.optimizers import Optimizers
 from pretune.recipes.optimisation import Optimisation
 from pretune.tasks.prompts import Row
@@ -40,27 +41,34 @@ class Step:
 
 def fingerprint(rows: Sequence[Row], settings: Optimisation, seed: int) -> str:
     """What a saved state must share with this training to be continued."""
-    digest = hashlib.sha256(f"{seed} {settings.model_dump_json()}".encode())
+    said = json.dumps(settings.determining(), sort_keys=True)
+    digest = hashlib.sha256(f"{seed} {said}".encode())
     for row in rows:
         digest.update(np.asarray(row.ids, dtype=np.int32).tobytes() + row.counted.tobytes())
     return digest.hexdigest()
 
 
-def _tensors(model, optimizers: Optimizers) -> dict[str, torch.Tensor]:
-    """Trained weights and their moments by name, the very tensors in use."""
+def _tensors(model, optimizers: Optimizers, group: Alone) -> dict[str, torch.Tensor]:
+    """Trained weights and their moments by name: the very tensors in use, where they are whole."""
     tensors = {}
-    for name, weight in model.named_parameters():
-        if weight.requires_grad:
-            tensors[name] = weight.data
-            moments = optimizers.moments(weight)
-            tensors |= {f"{name}|{key}": value for key, value in moments.items()}
-    return tensors
+    for name, weight in _trained(model):
+        moments = optimizers.moments(weight).items()
+        tensors |= {f"{name}|{key}": group.whole(value) for key, value in moments}
+        tensors[name] = group.whole(weight.data)
+    return tensors if group.is_first else {}
 
 
-def save(state: Path, mark: str, model, optimizers: Optimizers, steps: list[Step]) -> None:
+def _trained(model) -> list[tuple[str, torch.nn.Parameter]]:
+    return [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
+
+
+def save(
+    state: Path, mark: str, model, optimizers: Optimizers, steps: list[Step], group: Alone
+) -> None:
     lines = json.dumps([[s.step, s.tokens, s.loss, s.learning_rate] for s in steps])
-    with storage.whole(state) as partial:
-        save_file(_tensors(model, optimizers), partial, {"mark": mark, "steps": lines})
+    if tensors := _tensors(model, optimizers, group):
+        with storage.whole(state) as partial:
+            save_file(tensors, partial, {"mark": mark, "steps": lines})
 
 
 def pause(least: float, took: float) -> float:
@@ -68,7 +76,9 @@ def pause(least: float, took: float) -> float:
     return max(least, took / WRITING - took) if least else 0.0
 
 
-def restore(state: Path, mark: str, model, optimizers: Optimizers, last: int) -> list[Step]:
+def restore(
+    state: Path, mark: str, model, optimizers: Optimizers, last: int, group: Alone
+) -> list[Step]:
     """Load a state that belongs to this training into model and optimizers, if it is not past
     step `last`; the steps it had done, none without one.
     """
@@ -76,8 +86,7 @@ def restore(state: Path, mark: str, model, optimizers: Optimizers, last: int) ->
         return []
     try:
         with safe_open(state, "pt") as saved:
-            about = saved.metadata()
-            tensors = {name: saved.get_tensor(name) for name in saved.keys()}  # noqa: SIM118
+            about, names = saved.metadata(), list(saved.keys())
             steps = [Step(*line) for line in json.loads(about["steps"])]
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         log.warning("%s is damaged (%s) and is not used", state, error)
@@ -88,11 +97,29 @@ def restore(state: Path, mark: str, model, optimizers: Optimizers, last: int) ->
     if len(steps) > last:
         log.warning("%s is past step %d and is not used", state, last)
         return []
-    for name, weight in model.named_parameters():
-        if weight.requires_grad:
-            weight.data.copy_(tensors[name])
-            moments = (key.rsplit("|", 1)[1] for key in tensors if key.startswith(f"{name}|"))
+    with safe_open(state, "pt") as saved:
+        for name, weight in _trained(model):
+            weight.data.copy_(group.part(saved.get_tensor(name), weight))
+            moments = (one for one in names if one.startswith(f"{name}|"))
             optimizers.moments(weight).update(
-                {one: tensors[f"{name}|{one}"].to(weight.device) for one in moments}
+                {
+                    one.rsplit("|", 1)[1]: group.part(saved.get_tensor(one), weight)
+                    for one in moments
+                }
             )
     return steps
+
+
+def keep(file: Path, model, group: Alone) -> None:
+    """Write the trained weights, by name."""
+    weights = {name: group.whole(weight.data) for name, weight in _trained(model)}
+    if group.is_first:
+        with storage.whole(file) as partial:
+            save_file(weights, partial)
+
+
+def take(file: Path, model) -> None:
+    """Give a model the trained weights that were kept."""
+    with safe_open(file, "pt") as kept:
+        for name, weight in _trained(model):
+            weight.data.copy_(kept.get_tensor(name))

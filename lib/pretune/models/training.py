@@ -17,12 +17,20 @@ from pathlib import Path
 
 import numpy as np
 
-from pretune.models.gradients import Loss, TrainingFailed, gradients, in_training
+from pretune.models.gradients import (
+    Alone,
+    Loss,
+    TrainingFailed,
+    gradients,
+    in_training,
+    spare_memory,
+)
 from pretune.models.optimizers import Optimizers
 from pretune.models.states import Step, fingerprint, pause, restore, save
 from pretune.recipes.optimisation import Optimisation
 from pretune.tasks.prompts import Row
 
+ALONE = Alone()
 STATE_EVERY = 60.0  # seconds between two saved states of a running training, at least
 
 
@@ -63,6 +71,7 @@ def train(
     loss: Loss | None = None,
     end: int | None = None,
     cooled: int = 0,
+    group: Alone = ALONE,
 ) -> list[Step]:
     """Train `model` in place on `rows` and return the log; `loss` in place of minus the mean
     log-likelihood of the tokens that count.
@@ -83,15 +92,19 @@ def train(
     optimizers = Optimizers(model, settings)
     mark = fingerprint(rows, settings, seed)
     last = len(order) if end is None else end
-    steps = restore(state, mark, model, optimizers, last) if state else []
-    micro, due = settings.batch_size, time.monotonic() + state_every
+    steps = restore(state, mark, model, optimizers, last, group) if state else []
+    micro, due = -(-settings.batch_size // group.size), time.monotonic() + state_every
     with in_training(model):
+        for _ in range(group.spared):
+            micro = spare_memory(model, micro, device)
         for number in range(len(steps), last):
             batch = [rows[i] for i in order[number]]
             rate = settings.learning_rate * rate_share(number, len(order), settings)
             rate *= min(1, (last - number) / cooled) if cooled else 1
             try:
-                value, micro = gradients(model, batch, settings.precision, micro, device, loss)
+                value, micro = gradients(
+                    model, batch, settings.precision, micro, device, loss, group
+                )
             except TrainingFailed as error:
                 raise TrainingFailed(f"{error} at step {number + 1} of {len(order)}") from error
             tokens = (steps[-1].tokens if steps else 0) + sum(len(row.ids) for row in batch)
@@ -99,12 +112,12 @@ def train(
             _check_loss(steps)
             optimizers.step(rate)
             after_step(steps[-1])
-            if state and (start := time.monotonic()) >= due:
-                save(state, mark, model, optimizers, steps)
+            if state and group.agree((start := time.monotonic()) >= due):
+                save(state, mark, model, optimizers, steps, group)
                 took = time.monotonic() - start
                 due = start + took + pause(state_every, took)
     if state and end is not None and not cooled:
-        save(state, mark, model, optimizers, steps)
+        save(state, mark, model, optimizers, steps, group)
     elif state:
         state.unlink(missing_ok=True)
     return steps

@@ -19,7 +19,17 @@ import torch
 
 from pretune import paths, records, storage
 from pretune.measures.base import Subject
-from pretune.models import adapters, device, loading, memory, scoring, states, training, tuned
+from pretune.models import (
+    adapters,
+    device,
+    group,
+    loading,
+    memory,
+    scoring,
+    states,
+    training,
+    tuned,
+)
 from pretune.plan.cells import Cell, Model
 from pretune.recipes.base import TrainingRows
 from pretune.run.prepare import Report
@@ -74,13 +84,20 @@ def _tuned(
     def after(step: states.Step) -> None:
         report(f"{model.name}: tuning, loss {step.loss:.2f}", 0.5 * step.step / total)
 
-    with adapters.part(network, recipe.trainable, model.seed) as part:
-        state = tuned.home() / f"{model.key}.running.safetensors"
-        log = training.train(
-            part.model, rows, settings, model.seed, state, after_step=after, loss=recipe.loss
-        )
+    state, size = tuned.home() / f"{model.key}.running.safetensors", group.size(settings.sharding)
+    with (
+        group.apart(network, size),
+        adapters.part(network, recipe.trainable, model.seed) as part,
+    ):
+        if size > 1:
+            task = group.Task(model.checkpoint, recipe, rows, settings, model.seed, state)
+            log = group.train(part.model, task, size, after)
+        else:
+            log = training.train(
+                part.model, rows, settings, model.seed, state, after_step=after, loss=recipe.loss
+            )
         lines = [[step.step, step.tokens, step.loss, step.learning_rate] for step in log]
-        about = {"training": lines, "passed_over": long}
+        about = {"training": lines, "passed_over": long, "processes": size}
         tuned.keep_tuned(model.key, part.save, about, study.cache.max_gb)
     return network, about
 

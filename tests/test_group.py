@@ -1,0 +1,129 @@
+"""One model that several processes train, each with a part of every weight: it is what one process
+makes of it.
+"""
+
+import copy
+import signal
+from types import SimpleNamespace
+
+import psutil
+import pytest
+from torch.multiprocessing import ProcessExitedException
+from torch.testing import assert_close
+
+from pretune.models import adapters, group, loading, training, tuned
+from pretune.models.training import TrainingFailed
+from pretune.recipes.sft import Sft
+from small_models import small
+from test_training import SETTINGS, some_rows
+
+ROWS = some_rows(21)  # the last batch has five rows, which four processes cannot share evenly
+NEAR = {"rtol": 0, "atol": 3e-5}  # of weights of .02: sums of float32 in another order, and AdamW
+
+
+@pytest.fixture
+def folder(tmp_path):
+    small("olmo", tie_word_embeddings=True).save_pretrained(tmp_path)
+    return tmp_path
+
+
+def task_of(folder, trainable=None, settings=SETTINGS, **more):
+    recipe = Sft(dataset="mnli", trainable=trainable)
+    point = SimpleNamespace(folder=folder)
+    return group.Task(point, recipe, ROWS, settings, 0, folder / "state", **more)
+
+
+def alone(task):
+    """What one process makes of it, and its log."""
+    part = adapters.part_of(loading.loaded(task.point.folder), task.recipe.trainable, task.seed)
+    return part.model, training.train(part.model, task.rows, task.settings, task.seed)
+
+
+def together(task, size, after_step=lambda _: None):
+    part = adapters.part_of(loading.loaded(task.point.folder), task.recipe.trainable, task.seed)
+    return part.model, group.train(part.model, task, size, after_step)
+
+
+def losses(log):
+    return [step.loss for step in log]
+
+
+@pytest.mark.parametrize(
+    ("size", "trainable"), [(4, None), (2, {"peft_type": "LORA"}), (2, r"layers\.1")]
+)
+def test_a_group_makes_the_model_that_one_process_makes(size, trainable, folder):
+    task = task_of(folder, trainable)
+    one, log = alone(task)
+    many, found = together(task, size)
+    assert losses(found) == pytest.approx(losses(log), abs=1e-5)
+    assert [step.tokens for step in found] == [step.tokens for step in log]
+    assert_close(dict(many.named_parameters()), dict(one.named_parameters()), **NEAR)
+
+
+def test_embedding_and_head_are_one_tensor_after_all(folder):
+    task = task_of(folder)
+    one, _ = alone(task)
+    two, _ = together(task, 2)
+    tuned.keep_tuned("tied", two.save_pretrained, {}, 1.0)
+    kept = tuned.load_tuned("tied", two, None)
+    assert kept.get_input_embeddings().weight is kept.get_output_embeddings().weight
+    assert_close(dict(kept.named_parameters()), dict(one.named_parameters()), **NEAR)
+
+
+def test_a_group_that_is_killed_goes_on_from_its_state(folder):
+    """With as many processes or with others."""
+    task = task_of(folder, settings=SETTINGS.model_copy(update={"epochs": 40}), state_every=0.0)
+    whole, log = alone(task)
+    done, others = [], set(psutil.Process().children())
+
+    def kill(step):
+        done.append(step)
+        if task.state.is_file():
+            family = set(psutil.Process().children()) - others
+            *_, member = (one for one in family if "spawn_main" in " ".join(one.cmdline()))
+            member.send_signal(signal.SIGKILL)
+
+    with pytest.raises(ProcessExitedException, match="SIGKILL"):
+        together(task, 2, kill)
+    assert len(done) < len(log) and task.state.is_file()
+    seen = []
+    again, found = together(task, 1, seen.append)
+    assert 0 < len(seen) < len(log) and losses(found) == pytest.approx(losses(log), abs=1e-3)
+    assert_close(dict(again.named_parameters()), dict(whole.named_parameters()), rtol=0, atol=1e-3)
+    assert not task.state.is_file() and not task.trained.is_file()
+
+
+def test_what_fails_in_a_group_is_said_as_alone(folder):
+    wild = task_of(folder, settings=SETTINGS.model_copy(update={"learning_rate": 5e3}))
+    with pytest.raises(TrainingFailed, match="lower the learning rate"):
+        together(wild, 2)
+
+
+def test_a_group_that_runs_out_of_memory_is_begun_again_and_spares_more(folder, monkeypatch):
+    task, tried, run = task_of(folder), [], group._run
+    _, log = alone(task)
+
+    def too_small(task, size, spared, after_step):
+        tried.append(spared)
+        return run(task, size, spared, after_step) if spared == 3 else None
+
+    monkeypatch.setattr(group, "_run", too_small)
+    _, found = together(task, 2)  # rows one by one, and activations computed twice
+    assert tried == [0, 1, 2, 3] and losses(found) == pytest.approx(losses(log), abs=1e-5)
+    monkeypatch.setattr(group, "_run", lambda *_: None)
+    with pytest.raises(TrainingFailed, match="out of memory with a single row on each of 2"):
+        together(task, 2)
+
+
+def test_the_loss_by_rows_counts_no_row_that_only_fills_a_share(folder):
+    """Where a batch cannot be shared evenly, some process reads one in which nothing counts."""
+    rows = some_rows(5)
+    shares = [group.Group.share(SimpleNamespace(_place=n, size=4), rows) for n in range(4)]
+    assert [len(share) for share in shares] == [2, 2, 2, 2]
+    assert sum(row.counted.any() for share in shares for row in share) == 5
+    model = loading.loaded(folder)
+    silent = shares[3][1]
+    loss = lambda likelihood: 1 + 0 * likelihood  # noqa: E731
+    settings = SETTINGS.model_copy(update={"epochs": 1})
+    [step] = training.train(copy.deepcopy(model), [*rows[:3], silent], settings, 0, loss=loss)
+    assert step.loss == pytest.approx(3 / 4)
