@@ -29,6 +29,7 @@ from pretune.models import pretraining  # noqa: E402
 from pretune.recipes.pretrain import Architecture  # noqa: E402
 from pretune.report.open import open_plan  # noqa: E402
 from pretune.run import queue, work  # noqa: E402
+from pretune.sources import datasets, found  # noqa: E402
 from pretune.sources.microworld.text import documents  # noqa: E402
 from pretune.sources.microworld.world import make_world  # noqa: E402
 from pretune.study.load import load_study  # noqa: E402
@@ -65,7 +66,7 @@ class Here:
     loaded already: for tests of what is done, and not of processes.
     """
 
-    def __init__(self, jobs: int):
+    def __init__(self, jobs: int, given: int = 1):
         self.free, self.heard = jobs, []
         work.say = self.heard.append
 
@@ -179,3 +180,33 @@ def smoke():
             atexit.register(shutil.rmtree, shared, ignore_errors=True)
             atexit.register(Path(f"{shared}.lock").unlink, missing_ok=True)
     return load_study("smoke")
+
+
+OLMO_1B = {
+    "num_hidden_layers": 16,
+    "hidden_size": 2048,
+    "num_attention_heads": 16,
+    "intermediate_size": 8192,
+    "vocab_size": 50304,
+    "max_position_embeddings": 2048,
+}
+
+
+@pytest.fixture
+def on_the_hub(tmp_path, monkeypatch):
+    """A study of the Hub by name, whose models have a configuration like this, in outputs of its
+    own.
+    """
+    monkeypatch.setattr(paths, "OUTPUTS", tmp_path)
+    monkeypatch.setattr(datasets, "pinned_data", lambda study: {})
+
+    def study(name, config, *overrides):
+        point = {"run": 0, "tokens": 1, "stage": "", "repo": "lab/model", "bytes": 1}
+        there = [
+            point | {"name": f"step{step}", "step": step, "commit": str(step)}
+            for step in range(1000, 6000, 1000)
+        ]
+        monkeypatch.setattr(found, "pinned", lambda study: {"config": config, "checkpoints": there})
+        return load_study(name, ("grid=null", *overrides))
+
+    return study

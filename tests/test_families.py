@@ -82,7 +82,7 @@ def test_a_study_of_a_public_family_is_planned(family, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
     done = run_pretune("plan", name, outputs=tmp_path / "outputs")
     assert done.returncode == 0, done.stderr
-    assert "hours of one H200" in done.stdout and "GB" in done.stdout
+    assert "on 64 H200" in done.stdout and "GB" in done.stdout
     assert (
         "(at 7.5% of their peak, as 6.9 B weights reach on short rows; row lengths: registered "
         "medians, guessed for xlsum"

@@ -3,14 +3,21 @@ makes of it.
 """
 
 import copy
+import json
+import os
+import shutil
 import signal
+from itertools import chain
+from shutil import ignore_patterns
 from types import SimpleNamespace
 
+import pandas as pd
 import psutil
 import pytest
 from torch.multiprocessing import ProcessExitedException
 from torch.testing import assert_close
 
+from conftest import CORES, OUTPUTS, run_pretune
 from pretune.models import adapters, group, loading, training, tuned
 from pretune.models.training import TrainingFailed
 from pretune.recipes.sft import Sft
@@ -68,6 +75,25 @@ def test_embedding_and_head_are_one_tensor_after_all(folder):
     kept = tuned.load_tuned("tied", two, None)
     assert kept.get_input_embeddings().weight is kept.get_output_embeddings().weight
     assert_close(dict(kept.named_parameters()), dict(one.named_parameters()), **NEAR)
+
+
+def test_a_cell_of_a_study_is_tuned_by_a_group_where_that_is_asked_for(smoke, tmp_path):
+    """Under the same keys; its scores are those of one process."""
+    shutil.copytree(OUTPUTS / "cache", tmp_path / "cache", ignore=ignore_patterns("tuned"))
+    asked = ("tuning.sharding=fsdp", "recipes={base: {}, mnli: {dataset: mnli}}")
+    words = chain.from_iterable(("--set", one) for one in asked)
+    done = run_pretune(
+        "run", "smoke", "--no-notebooks", "--only", "step-40", "--jobs", "1", *words,
+        outputs=tmp_path, preexec_fn=lambda: os.sched_setaffinity(0, CORES),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows, processes = {}, {}
+    for outputs in (OUTPUTS, tmp_path):
+        [record] = (outputs / "smoke" / "records").glob("step-40.mnli.0*/*")
+        rows[outputs] = pd.read_parquet(record / "text_loss.parquet")
+        processes[outputs] = json.loads((record / "record.json").read_text())["processes"]
+    assert processes == {OUTPUTS: 1, tmp_path: len(CORES)}
+    pd.testing.assert_frame_equal(rows[OUTPUTS], rows[tmp_path], atol=0.02)
 
 
 def test_a_group_that_is_killed_goes_on_from_its_state(folder):

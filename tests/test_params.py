@@ -58,6 +58,11 @@ def write(folder, old="", new=""):
         ("examples: 48", "examples: 48\n  max_length: long", ["tuning.max_length", '"long"']),
         ("examples: 48", "examples: 4.5", ["tuning.examples", "4.5"]),
         (
+            "examples: 48",
+            "examples: 48\n  optimizer: muon\n  sharding: fsdp",
+            ["tuning", "sharding: fsdp needs optimizer: adamw"],
+        ),
+        (
             "[xsum, cnn_dailymail, mnli, rte, hellaswag, arc_easy, held_out_text]",
             "[]",
             ["probing.datasets", "at least 1"],

@@ -8,16 +8,17 @@ from contextlib import closing
 
 import pytest
 
+from pretune.plan import devices
 from pretune.run import local
 
 
 def test_workers_have_the_gpus_in_turn_as_the_environment_names_them(monkeypatch):
     """Names are text, and set before torch is loaded. What is fetched beside has none."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-1f, MIG-2a/1/0")
-    assert local.default_jobs() == 2
+    assert devices.default_jobs() == 2
     with closing(local.Processes(3)) as workers:
-        seen = [workers.submit(os.getenv, local.VISIBLE) for _ in range(3)]
-        aside = workers.submit(os.getenv, local.VISIBLE, aside=True)
+        seen = [workers.submit(os.getenv, devices.VISIBLE) for _ in range(3)]
+        aside = workers.submit(os.getenv, devices.VISIBLE, aside=True)
         loaded = "'torch' in __import__('sys').modules"
         assert [one.result() for one in seen] == ["GPU-1f", "MIG-2a/1/0", "GPU-1f"]
         assert aside.result() == "" and not workers.submit(eval, loaded).result()
@@ -26,7 +27,7 @@ def test_workers_have_the_gpus_in_turn_as_the_environment_names_them(monkeypatch
 @pytest.mark.parametrize("said", ["", "-1", "NoDevFiles"])
 def test_without_a_gpu_there_is_a_worker_for_each_core(monkeypatch, said):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", said)
-    assert local.devices() == [] and local.default_jobs() == local.cores()
+    assert devices.gpus() == [] and devices.default_jobs() == devices.cores()
 
 
 def test_of_two_jobs_only_the_killed_one_is_said_to_be():

@@ -24,9 +24,9 @@ from pretune.errors import RunError, StudyError
 from pretune.plan import costs, told
 from pretune.plan.cells import Plan
 from pretune.plan.check import check_names
+from pretune.plan.devices import default_jobs
 from pretune.report.open import open_plan
 from pretune.run import queue, status
-from pretune.run.local import default_jobs
 from pretune.run.outcome import write_run
 from pretune.study.config import Study
 from pretune.study.load import load_study, resolved
@@ -217,7 +217,7 @@ def _plan(given: argparse.Namespace) -> int:
     for cell in lacking:
         cost = costs.cell_cost(plan, cell)
         print(f"  {cell.model.name:<24} {len(cell.probes):>3} probes  {cost.seconds:>7.1f} s")
-    print(told.expected(plan, lacking, default_jobs()))
+    print(told.expected(plan, lacking))
     return 0
 
 

@@ -1,9 +1,9 @@
-"""What a study is expected to cost: tokens, floating-point operations, seconds, memory, disk.
+"""What a study is expected to cost: tokens, floating-point operations, seconds, disk.
 
 Operations are 6 per parameter and token of training and 2 of scoring, plus attention. Seconds
 follow from rates that were measured on two cores of an AMD EPYC with AVX512-BF16 (`RATES`), one
 thread a process, one process a core: they are a first guess elsewhere, and the progress bar
-corrects itself. How long rows are: module `lengths`.
+corrects itself. How long rows are: module `lengths`; memory: `memory`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass
-from itertools import chain
 from operator import add
 
 from pretune.models.checkpoint import Checkpoint
@@ -32,10 +31,6 @@ REACHED = 0.075
 RATES = {"train": 52e9, "score": 37e9}  # floating-point operations per second and process
 NETWORK = 50e6  # bytes a second from the Hub: a guess
 CELL_SECONDS = 0.3  # loading, writing
-# tokens of one scoring batch, each with keys and values held two to three times
-SCORED_TOKENS = 16_384
-PROCESS_GB = 0.6  # memory of a process before it holds a model
-LOGITS = 2**28  # held at a time in training (`training.HEAD_ENTRIES`)
 NAMES = {  # how configurations on the Hub call the parts of an architecture
     "layers": ("num_hidden_layers", "n_layer"),
     "width": ("hidden_size", "n_embd"),
@@ -81,12 +76,7 @@ def _first(config: Mapping, names: Iterable[str]) -> int | None:
 
 def parameters(plan: Plan) -> int:
     """Weights of the (largest) model, embeddings counted once."""
-    return max(_size(architecture(plan, model)) for model in plan.study.models)
-
-
-def _size(shape: Architecture) -> int:
-    block = 4 * shape.width**2 + 3 * shape.width * shape.intermediate
-    return shape.vocabulary * shape.width + shape.layers * block
+    return max(architecture(plan, model).weights for model in plan.study.models)
 
 
 def preparation(plan: Plan, model: str = "") -> Cost:
@@ -187,40 +177,11 @@ def _made_at(plan: Plan) -> dict[Checkpoint, float]:
     return found
 
 
-def memory_gb(plan: Plan, rows: int | None = None) -> float:
-    """Peak of one process: training (weights, gradients, moments, activations of a batch) or
-    scoring (weights, keys and values).
-
-    With `rows`, what it comes down to when memory runs out: so many rows of a batch, or items
-    with their shots, at a time.
-    """
-    return PROCESS_GB + max(_bytes(plan, model, rows) for model in plan.study.models) / 1e9
-
-
-def _bytes(plan: Plan, model: str, rows: int | None) -> float:
-    study, shape = plan.study, architecture(plan, model)
-    training = [
-        each * _size(shape) + 4 * _activations(shape, min(batch, rows or batch) * length)
-        for each, batch, length in _trainings(plan, model)
-    ]
-    item = max(lengths.item(study, name) for name in study.probing.datasets)
-    one = min(shape.context, (study.probing.shots + 1) * item)
-    read = SCORED_TOKENS if rows is None else min(SCORED_TOKENS, rows * one)
-    return max([*training, 4 * _size(shape) + 40 * read * shape.layers * shape.width])
-
-
-def longest_batch(plan: Plan) -> tuple[int, int]:
-    """Rows and tokens a row of the largest batch that is trained on; (0, 0) where nothing is."""
-    trainings = chain.from_iterable(_trainings(plan, model) for model in plan.study.models)
-    batches = [(batch, length) for _, batch, length in trainings]
-    return max(batches, key=lambda one: one[0] * one[1], default=(0, 0))
-
-
 def checkpoints_gb(plan: Plan) -> float:
     """Checkpoints in float32; those of the Hub come and go within the cache."""
     made, fetched = 0.0, 0.0
     for model, source in plan.study.models.items():
-        there = 4e-9 * _size(architecture(plan, model)) * len(_points(plan, model))
+        there = 4e-9 * architecture(plan, model).weights * len(_points(plan, model))
         made += there * isinstance(source, Saved)
         fetched += there * isinstance(source, Hub)
     largest = 4e-9 * parameters(plan)
@@ -234,7 +195,7 @@ def tuned_gb(plan: Plan) -> tuple[float, float]:
     written, models = 0.0, {cell.model.key: cell.model for cell in plan.cells}
     for one in models.values():
         shape = architecture(plan, one.checkpoint.model)
-        written += 4e-9 * _trained(plan.study.recipe(one.recipe), shape) * (one.recipe != "base")
+        written += 4e-9 * trained(plan.study.recipe(one.recipe), shape) * (one.recipe != "base")
     return written, min(written, plan.study.cache.max_gb)
 
 
@@ -242,12 +203,12 @@ def states_gb(plan: Plan, jobs: int = 1) -> float:
     """States of running trainings, one a process: 12 bytes a trained weight, and as much while
     one takes the last one's place.
     """
-    trained = [0]
+    largest = [0]
     for model, source in plan.study.models.items():
         shape, recipes = architecture(plan, model), plan.study.recipes.values()
-        trained += [_trained(one, shape) for one in recipes if one.method != "none"]
-        trained += [_size(shape)] * isinstance(source, Saved)
-    return 2 * 12e-9 * max(trained) * jobs
+        largest += [trained(one, shape) for one in recipes if one.method != "none"]
+        largest += [shape.weights] * isinstance(source, Saved)
+    return 2 * 12e-9 * max(largest) * jobs
 
 
 def disk_gb(plan: Plan, jobs: int = 1) -> float:
@@ -257,30 +218,10 @@ def disk_gb(plan: Plan, jobs: int = 1) -> float:
     return checkpoints_gb(plan) + tuned_gb(plan)[1] + states_gb(plan, jobs)
 
 
-def _trainings(plan: Plan, model: str) -> list[tuple[int, int, int]]:
-    """Of all that is trained of a model: bytes a weight, rows of a batch, tokens of the longest."""
-    study, context, found = plan.study, architecture(plan, model).context, []
-    for name, recipe in study.recipes.items():
-        if recipe.method != "none":
-            longest, rows = lengths.longest(study, name, context), study.tuning_of(name).batch_size
-            found.append((4 if isinstance(recipe.trainable, Lora) else 16, rows, longest))
-    saved = study.models[model]
-    if isinstance(saved, Saved):
-        found.append((16, saved.pretraining.batch_size, saved.pretraining.length))
-    return found
-
-
-def _activations(shape: Architecture, tokens: int) -> int:
-    """Numbers that are kept of a batch for its gradient: 24 times the width a layer, as counted
-    for OLMo, and logits.
-    """
-    return tokens * shape.layers * 24 * shape.width + 3 * min(tokens * shape.vocabulary, LOGITS)
-
-
-def _trained(recipe: Recipe, shape: Architecture) -> int:
+def trained(recipe: Recipe, shape: Architecture) -> int:
     """Weights that a recipe trains, at most: how many have a name is not known beforehand."""
     part = recipe.trainable
-    return part.weights(shape) if isinstance(part, Lora) else _size(shape)
+    return part.weights(shape) if isinstance(part, Lora) else shape.weights
 
 
 def _sum(parts: list[Cost]) -> Cost:
@@ -296,6 +237,6 @@ def _cost(
     """Cost of so many tokens in rows of `length`; one that is trained takes so many forward
     `passes`.
     """
-    forward = 2 * _size(shape) + 2 * shape.layers * shape.width * length
+    forward = 2 * shape.weights + 2 * shape.layers * shape.width * length
     train, score = passes * forward * trained, forward * scored
     return Cost(trained, scored, train + score, train / RATES["train"] + score / RATES["score"])

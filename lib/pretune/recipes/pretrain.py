@@ -28,6 +28,12 @@ class Architecture(Frozen):
             )
         return self
 
+    @property
+    def weights(self) -> int:
+        """Of a model of that shape, embeddings counted once."""
+        block = 4 * self.width**2 + 3 * self.width * self.intermediate
+        return self.vocabulary * self.width + self.layers * block
+
 
 class Pretraining(Optimisation):
     """A run from scratch. Batches are `batch_size` rows of `length` tokens; `epochs` stays 1,

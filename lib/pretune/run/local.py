@@ -15,44 +15,23 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
 
 from tqdm import tqdm
 
+from pretune.plan import devices
+from pretune.plan.devices import VISIBLE
 from pretune.run import work
-
-VISIBLE = "CUDA_VISIBLE_DEVICES"
-NONE = ("", "-1", "NoDevFiles")  # the last is what Slurm says to a job without a GPU
-
-
-def cores() -> int:
-    """The processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def devices() -> list[str]:
-    """The GPUs this process may use, as the environment names them (numbers, UUIDs, MIG names);
-    where it names none, all that there are.
-    """
-    if VISIBLE not in os.environ:
-        return [str(number) for number, _ in enumerate(Path("/dev").glob("nvidia[0-9]*"))]
-    named = [name.strip() for name in os.environ[VISIBLE].split(",")]
-    return [name for name in named if name not in NONE]
-
-
-def default_jobs() -> int:
-    """One process for each GPU, or where there is none for each core."""
-    return len(devices()) or cores()
 
 
 class Processes:
-    """So many workers for cells, which share the cores, and on GPUs these in turn; and one
-    `aside`, which needs neither. They leave Ctrl-C to their parent and end with it.
+    """So many workers for cells, which share the cores, and on GPUs have one each in turn, or are
+    `given` several each; and one `aside`, which needs neither. They leave Ctrl-C to their parent
+    and end with it.
     """
 
-    def __init__(self, jobs: int):
-        threads, there = max(1, cores() // jobs), devices()
-        places = [there[number % len(there)] if there else None for number in range(jobs)]
+    def __init__(self, jobs: int, given: int = 1):
+        threads, there = max(1, devices.cores() // jobs), [gpu.place for gpu in devices.gpus()]
+        places = [_some(there, number * given, given) for number in range(jobs)]
         self._cells = [_Worker(place, threads) for place in places]
         self._aside = _Worker("" if there else None, threads)
 
@@ -82,6 +61,13 @@ class Processes:
     def close(self) -> None:
         for worker in (*self._cells, self._aside):
             worker.close()
+
+
+def _some(places: list[str], first: int, many: int) -> str | None:
+    """So many GPUs in turn, as the environment names them; None where there are none."""
+    if not places:
+        return None
+    return ",".join(places[number % len(places)] for number in range(first, first + many))
 
 
 class _Worker:

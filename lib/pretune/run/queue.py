@@ -20,10 +20,10 @@ from itertools import chain, islice
 from pretune import paths, records, storage
 from pretune.errors import Damaged, Outage, RunError, StudyError
 from pretune.models.checkpoint import Checkpoint
-from pretune.plan import costs
+from pretune.plan import costs, devices, memory
 from pretune.plan.cells import Cell, Plan
 from pretune.run import status, work
-from pretune.run.local import Processes, default_jobs
+from pretune.run.local import Processes
 from pretune.run.outcome import Outcome, alone
 from pretune.run.progress import Progress
 from pretune.run.waiting import Waiting
@@ -56,15 +56,16 @@ def measure(plan: Plan, jobs: int | None = None, on: str | None = None) -> Outco
         storage.clean(folder)
         storage.clean(paths.CACHE)
         lacking = status.missing(plan)
-        jobs = jobs or default_jobs()
-        _Queue(plan, lacking, jobs, outcome, _executor(jobs, on)).run()
+        jobs = jobs or memory.default_jobs(plan)
+        _Queue(plan, lacking, jobs, outcome, _executor(plan, jobs, on)).run()
         status.note_failures(study, lacking, outcome.failed)
     return outcome
 
 
-def _executor(jobs: int, on: str | None):
+def _executor(plan: Plan, jobs: int, on: str | None):
     if on is None:
-        return Processes(jobs)
+        there = devices.gpus()
+        return Processes(jobs, max(1, len(there) // jobs) if memory.is_shared(plan, there) else 1)
     from pretune.run.cluster import Cluster
 
     return Cluster(on)

@@ -1,0 +1,158 @@
+"""What the models of a study take of memory, and what of it fits a GPU.
+
+Bytes of tensors, counted for OLMo's blocks, at the moment when most are held: weights and AdamW's
+moments with what a batch keeps for its gradient, or, when they are moved, with all gradients. They
+are held against measured peaks in `tests/test_plan_memory.py`. Of the processor's memory a process
+takes more: what it is without a model, and what the C library keeps of what was freed, which was
+.2 to .8 of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from typing import NamedTuple
+
+from pretune.plan import costs, devices, lengths
+from pretune.plan.cells import Plan
+from pretune.plan.devices import Gpu
+from pretune.recipes.pretrain import Architecture
+from pretune.study.sources import Saved
+
+# tokens of one scoring batch, each with keys and values held two to three times
+SCORED_TOKENS = 16_384
+PROCESS_GB = 0.6  # of a process before it holds a model
+CONTEXT_GB = 1.5  # of a GPU: what CUDA takes, and what is lost between tensors
+# logits held at a time in training (`gradients.HEAD_ENTRIES`), three times, in float32
+LOGITS = {"cpu": 12 * 2**23, "cuda": 12 * 2**28}
+
+
+class Training(NamedTuple):
+    """Something that is trained of a model."""
+
+    what: str
+    shape: Architecture
+    weights: int  # that are trained
+    batch: int  # rows
+    length: int  # tokens of the longest
+
+    def bytes(self, rows: int, precision: str, device: str, twice: bool = False) -> float:
+        """Of tensors, with so many `rows` at a time, activations kept or computed `twice`."""
+        frozen = max(0, self.shape.weights - self.weights)
+        kept = self._kept(rows * self.length, precision, twice)
+        kept += 3 * 4 * min(LOGITS[device] / 12, rows * self.length * self.shape.vocabulary)
+        # gradients of earlier rows are there while others are read
+        held = 12 if rows >= self.batch else 16
+        return 4 * frozen + max(16 * self.weights, held * self.weights + kept)
+
+    def share(self, size: int, precision: str) -> float:
+        """Of tensors on each of `size` GPUs that share all weights, one row at a time, activations
+        computed twice: beside a share of all, one block and the embedding are whole.
+        """
+        shape = self.shape
+        whole = shape.vocabulary * shape.width + shape.weights // shape.layers
+        return self.bytes(1, precision, "cuda", True) / size + 8 * whole
+
+    def _kept(self, tokens: int, precision: str, twice: bool) -> float:
+        width, inner, layers = self.shape.width, self.shape.intermediate, self.shape.layers
+        if precision == "float32":
+            token, copies = 36 * width + 16 * inner, 0
+        else:  # residuals and rotated keys stay float32; of each weight there is a copy
+            token, copies = 32 * width + 8 * inner, 2 * self.shape.weights
+        if twice:
+            return tokens * (layers * 4 * width + token) + copies / layers
+        return tokens * layers * token + copies
+
+
+def memory_gb(plan: Plan, rows: int | None = None) -> float:
+    """Peak of one process without a GPU, but for what the C library keeps: training or scoring
+    (weights, keys and values).
+
+    With `rows`, what it comes down to when memory runs out: so many rows of a batch, or items
+    with their shots, at a time.
+    """
+    return PROCESS_GB + max(_bytes(plan, model, rows) for model in plan.study.models) / 1e9
+
+
+def _bytes(plan: Plan, model: str, rows: int | None) -> float:
+    training = [
+        one.bytes(min(one.batch, rows or one.batch), _precision(plan, "float32"), "cpu")
+        for one in _trainings(plan, model)
+    ]
+    return max([*training, _scoring(plan, model, rows)])
+
+
+def _scoring(plan: Plan, model: str, rows: int | None) -> float:
+    study, shape = plan.study, costs.architecture(plan, model)
+    item = max(lengths.item(study, name) for name in study.probing.datasets)
+    one = min(shape.context, (study.probing.shots + 1) * item)
+    read = SCORED_TOKENS if rows is None else min(SCORED_TOKENS, rows * one)
+    return 4 * shape.weights + 40 * read * shape.layers * shape.width
+
+
+def _precision(plan: Plan, automatic: str) -> str:
+    said = plan.study.tuning.precision
+    return automatic if said == "auto" else said
+
+
+def longest_batch(plan: Plan) -> tuple[int, int]:
+    """Rows and tokens a row of the largest batch that is trained on; (0, 0) where nothing is."""
+    trainings = chain.from_iterable(_trainings(plan, model) for model in plan.study.models)
+    batches = [(one.batch, one.length) for one in trainings]
+    return max(batches, key=lambda one: one[0] * one[1], default=(0, 0))
+
+
+def _trainings(plan: Plan, model: str) -> Iterator[Training]:
+    study, shape = plan.study, costs.architecture(plan, model)
+    for name, recipe in study.recipes.items():
+        if recipe.method != "none":
+            longest, rows = lengths.longest(study, name, shape.context), study.tuning_of(name)
+            weights = costs.trained(recipe, shape)
+            yield Training(name, shape, weights, rows.batch_size, longest)
+    if isinstance(saved := study.models[model], Saved):
+        given = saved.pretraining
+        yield Training("pre-training", shape, shape.weights, given.batch_size, given.length)
+
+
+def fits(plan: Plan, gpus: list[Gpu]) -> dict[str, list[str]]:
+    """How what is trained fits the smallest of these GPUs, in words, and the names of what fits
+    so.
+    """
+    found: dict[str, list[str]] = {}
+    for model in plan.study.models:
+        for one in _trainings(plan, model):
+            found.setdefault(_fit(one, plan, gpus), []).append(f"{model} {one.what}".strip())
+    return found
+
+
+def is_shared(plan: Plan, gpus: list[Gpu]) -> bool:
+    """Whether all GPUs are to train one model: that is asked for, or one row does not fit one."""
+    if len(gpus) < 2 or plan.study.tuning.sharding != "auto":
+        return len(gpus) > 1 and plan.study.tuning.sharding == "fsdp"
+    return any(words.startswith("shared") for words in fits(plan, gpus))
+
+
+def default_jobs(plan: Plan) -> int:
+    """One process for each GPU, or for all that train one model; where there is none, for each
+    core.
+    """
+    return 1 if is_shared(plan, devices.gpus()) else devices.default_jobs()
+
+
+def _room(gpus: list[Gpu]) -> float:
+    return (min(gpu.gb for gpu in gpus) - CONTEXT_GB) * 1e9
+
+
+def _fit(one: Training, plan: Plan, gpus: list[Gpu]) -> str:
+    room, precision, rows = _room(gpus), _precision(plan, "bfloat16"), one.batch
+    while rows > 1 and one.bytes(rows, precision, "cuda") > room:
+        rows //= 2
+    if one.bytes(rows, precision, "cuda") <= room:
+        return "whole batches" if rows == one.batch else f"{rows} of {one.batch} rows at a time"
+    if one.bytes(1, precision, "cuda", True) <= room:
+        return "one row at a time, activations computed twice"
+    if plan.study.tuning.sharding != "none" and one.share(len(gpus), precision) <= room:
+        return f"shared by {len(gpus)} GPUs"
+    enough = (size for size in range(2, 65) if one.share(size, precision) <= room)
+    many = next(enough, 0)
+    return f"not at all: {f'{many} such GPUs could share it; or ' if many else ''}train adapters"
