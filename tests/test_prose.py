@@ -2,14 +2,16 @@
 
 import json
 import re
+from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
 from conftest import ROOT
 from pretune import findings, paths
 from pretune.analysis import claims, results, theme
 from pretune.plan.cells import Plan
-from pretune.report import prose
+from pretune.report import answers, prose
 from pretune.study.load import load_study
 
 README = (ROOT / "README.md").read_text()
@@ -30,6 +32,22 @@ def test_how_datasets_are_asked_follows_the_protocol():
     )
     mixed = prose.asked(of("smoke", "protocol.stop=length"))
     assert "never scored" in mixed and "ends at its longest length" in mixed
+
+
+@pytest.mark.parametrize(
+    ("devices", "said"),
+    [
+        (["cpu, 1 threads", "cpu, 2 threads"], None),
+        (["NVIDIA A100", "NVIDIA H200"], "on 2 kinds of device (NVIDIA A100, NVIDIA H200)"),
+    ],
+)
+def test_a_page_says_where_rows_come_from_several_kinds_of_device(devices, said, monkeypatch):
+    about = pd.DataFrame({"commit": "ab" * 20, "device": devices})
+    monkeypatch.setattr(answers.records, "provenance", lambda plan: about)
+    page = SimpleNamespace(has_items=True, plan=None)
+    told = answers._measured_at(page)
+    assert told.startswith("All was measured at commit abababa. ")
+    assert said in told if said else "kinds of device" not in told
 
 
 def test_what_differs_follows_the_protocol_and_released_scores_are_not_said_to_differ():

@@ -62,11 +62,19 @@ def rests_on(page: Results) -> str:
 
 
 def _measured_at(page: Results) -> str:
-    """Which code measured the rows: one commit, or which."""
+    """Which code measured the rows, and on what where that was more than one kind of device."""
     if not page.has_items:
         return ""
-    commits = sorted({(one or "none")[:7] for one in records.provenance(page.plan)["commit"]})
-    return f"All was measured at commit{'s' * (len(commits) > 1)} {', '.join(commits)}. "
+    about = records.provenance(page.plan)
+    commits = sorted({(one or "none")[:7] for one in about["commit"]})
+    said = f"All was measured at commit{'s' * (len(commits) > 1)} {', '.join(commits)}. "
+    kinds = sorted(set(about["device"].str.partition(",")[0]))  # threads are no matter
+    if len(kinds) == 1:
+        return said
+    return (
+        f"{said}<b>It was measured on {len(kinds)} kinds of device ({', '.join(kinds)})</b>, which "
+        "round differently: the same cell gives other rows on another. "
+    )
 
 
 def compared(finding: ModuleType, page: Results, other: Results) -> pd.DataFrame:
