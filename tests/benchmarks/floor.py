@@ -15,20 +15,20 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict
+from functools import partial
 
 import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
-from benchmarks.setting import ROOT
-from pretune.models import gradients, scoring, training, tuned
-from pretune.models.device import autocast
+from benchmarks import setting
+from pretune.models import scoring, training, tuned
 from pretune.report.open import open_plan
 from pretune.run import cell, prepare
 from pretune.sources.checkpoints import checkpoints
 from pretune.study.load import load_study
 
-FILE = ROOT / "outputs" / "reference" / "bench.json"
+FILE = setting.ROOT / "outputs" / "reference" / "bench.json"
 # rows and tokens of a bare forward pass; prompts that are generated from together
 WIDTH, LENGTH, TOGETHER = 16, 128, 8
 
@@ -97,7 +97,8 @@ def at_the_floor(study, calls: dict[str, list]) -> dict[str, float]:
             checkpoints(study)[-1].folder, dtype=torch.float32
         )
 
-    first, *others = [loop_seconds(fresh(), given[0], given[1]) for given, _ in calls["train"]]
+    loops = (partial(setting.bare, fresh(), given[0], given[1]) for given, _ in calls["train"])
+    first, *others = [setting.timed(loop)()[0] for loop in loops]
     read, step = rates(fresh())
     asked = [
         [one.ids for some in given[0] for one in some] for given, _ in calls["log_likelihoods"]
@@ -124,24 +125,6 @@ def different(sequences: list[np.ndarray]) -> int:
         for one, two in zip(ordered, ordered[1:], strict=False)
     )
     return sum(map(len, ordered)) - sum(shared)
-
-
-def loop_seconds(model, rows: list[training.Row], settings) -> float:
-    """The bare training loop over these rows, in the study's precision: padded batches, the
-    model's own loss.
-    """
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
-    model.train()
-    start = time.perf_counter()
-    for batch in training.batch_order(len(rows), settings, 0):
-        ids, counted, attention = gradients.collate([rows[i] for i in batch], "cpu")
-        with autocast(settings.precision, torch.device("cpu")):
-            loss = model(ids, attention_mask=attention, labels=torch.where(counted, ids, -100)).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-    return time.perf_counter() - start
 
 
 @torch.no_grad()

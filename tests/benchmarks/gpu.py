@@ -27,12 +27,11 @@ os.environ.setdefault("PRETUNE_OUTPUTS", tempfile.mkdtemp(prefix="pretune-gpu-")
 import torch  # noqa: E402
 import transformers  # noqa: E402
 import yaml  # noqa: E402
-from transformers import AutoTokenizer, OlmoConfig, OlmoForCausalLM  # noqa: E402
+from transformers import AutoTokenizer  # noqa: E402
 
 from benchmarks import setting  # noqa: E402
 from pretune import paths  # noqa: E402
-from pretune.models import adapters, device, gradients, training  # noqa: E402
-from pretune.models.device import autocast  # noqa: E402
+from pretune.models import adapters, device, training  # noqa: E402
 from pretune.plan.cells import Cell, Plan  # noqa: E402
 from pretune.report.open import open_plan  # noqa: E402
 from pretune.run import cell, prepare  # noqa: E402
@@ -120,21 +119,9 @@ def timed(work: Callable, times: int) -> float:
 def untrained(shape: str, layers: int = 0) -> torch.nn.Module:
     """A model of a shape, or of so many of its layers."""
     torch.manual_seed(layers)
-    all_layers, width, heads, inner, tied = SHAPES[shape]
-    config = OlmoConfig(
-        vocab_size=50304,
-        hidden_size=width,
-        intermediate_size=inner,
-        num_hidden_layers=layers or all_layers,
-        num_attention_heads=heads,
-        max_position_embeddings=2048,
-        tie_word_embeddings=tied,
-        eos_token_id=50279,
-        pad_token_id=1,
-        bos_token_id=None,
-    )
+    all_layers, *others = SHAPES[shape]
     with torch.device(device.pick_device()):
-        return OlmoForCausalLM(config)
+        return setting.untrained(layers or all_layers, *others)
 
 
 def planned(folder: Path, shape: str, layers: int) -> Plan:
@@ -172,7 +159,7 @@ def steps(plan: Plan, one: Cell, model: torch.nn.Module, told: dict) -> dict:
     settings, recipe = plan.study.tuning_of(one.model.recipe), plan.study.recipe(one.model.recipe)
     made = cell._training_rows(plan.study, one.model, 2048, tokenizer).rows
     kept = {name: weight.cpu() for name, weight in model.state_dict().items()}
-    ways = {"ours": ours, "sums in any order": ours, "bare loop": bare}
+    ways = {"ours": ours, "sums in any order": ours, "bare loop": setting.bare}
     seconds, losses = {which: [] for which in ways}, {}
     for turn, which in itertools.product(range(TURNS + 1), ways):
         torch.use_deterministic_algorithms(which != "sums in any order")
@@ -213,33 +200,6 @@ def timed_once(work: Callable, *given: object) -> tuple[object, float]:
 
 def ours(model, rows, settings) -> list[float]:
     return [step.loss for step in training.train(model, rows, settings, 0)]
-
-
-def bare(model, rows, settings) -> list[float]:
-    """The loop that a user would write: padded batches, the model's own loss, autocast."""
-    optimizer = torch.optim.AdamW(
-        [weight for weight in model.parameters() if weight.requires_grad],
-        lr=settings.learning_rate,
-        betas=(0.9, 0.95),
-        weight_decay=0,
-        fused=True,
-    )
-    order, losses = training.batch_order(len(rows), settings, 0), []
-    model.train()
-    for number, batch in enumerate(order):
-        ids, counted, attention = gradients.collate([rows[i] for i in batch], "cuda")
-        with autocast(settings.precision, torch.device("cuda")):
-            labels = torch.where(counted, ids, -100)
-            loss = model(ids, attention_mask=attention, labels=labels).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * training.rate_share(number, len(order), settings)
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(loss.item())
-    model.eval()
-    return losses
 
 
 if __name__ == "__main__":

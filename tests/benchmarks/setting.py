@@ -19,6 +19,9 @@ import torch
 from datasets import Dataset as Table
 from transformers import AutoTokenizer, OlmoConfig, OlmoForCausalLM
 
+from pretune.models import gradients, training
+from pretune.models.device import autocast
+from pretune.recipes.optimisation import Optimisation
 from pretune.tasks import prompts
 from pretune.tasks.example import Example
 from pretune.tasks.registry import REGISTRY
@@ -63,26 +66,58 @@ def tokenizer():
 
 def model(name: str, seed: int = 0) -> OlmoForCausalLM:
     """An untrained model; weights are widened so that its answers differ."""
-    layers, width, heads, inner = SHAPES[name]
     torch.manual_seed(seed)
-    made = OlmoForCausalLM(
-        OlmoConfig(
-            vocab_size=50304,
-            hidden_size=width,
-            intermediate_size=inner,
-            num_hidden_layers=layers,
-            num_attention_heads=heads,
-            max_position_embeddings=2048,
-            tie_word_embeddings=True,
-            eos_token_id=50279,
-            pad_token_id=1,
-            bos_token_id=None,
-        )
-    ).eval()
+    made = untrained(*SHAPES[name]).eval()
     with torch.no_grad():
         for weight in made.parameters():
             weight.mul_(3)
     return made
+
+
+def untrained(layers: int, width: int, heads: int, inner: int, tied: bool = True):
+    """An OLMo transformer of a shape, to go with OLMo's tokenizer."""
+    config = OlmoConfig(
+        vocab_size=50304,
+        hidden_size=width,
+        intermediate_size=inner,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        max_position_embeddings=2048,
+        tie_word_embeddings=tied,
+        eos_token_id=50279,
+        pad_token_id=1,
+        bos_token_id=None,
+    )
+    return OlmoForCausalLM(config)
+
+
+def bare(model, rows: list[training.Row], settings: Optimisation) -> list[float]:
+    """The loop that a user would write: padded batches, the model's own loss, autocast; the loss of
+    every step.
+    """
+    optimizer = torch.optim.AdamW(
+        [weight for weight in model.parameters() if weight.requires_grad],
+        lr=settings.learning_rate,
+        betas=(0.9, 0.95),
+        weight_decay=0,
+        fused=True,
+    )
+    order, losses = training.batch_order(len(rows), settings, 0), []
+    device = next(model.parameters()).device
+    model.train()
+    for number, batch in enumerate(order):
+        ids, counted, attention = gradients.collate([rows[i] for i in batch], device)
+        with autocast(settings.precision, device):
+            loss = model(ids, attention_mask=attention, labels=torch.where(counted, ids, -100)).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate * training.rate_share(number, len(order), settings)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    model.eval()
+    return losses
 
 
 def items(name: str, count: int, shots: int) -> tuple[str, list[Example]]:

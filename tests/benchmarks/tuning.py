@@ -118,29 +118,9 @@ def run(name: str) -> list[Result]:
     return found
 
 
-def bare(model, made: list[training.Row], settings) -> tuple[float, list[float]]:
-    """The loop that a user would write: `model(ids, labels=ids)`."""
-    order, losses = training.batch_order(len(made), settings, 0), []
-    start = time.perf_counter()
-    optimizer = torch.optim.AdamW(
-        model.parameters(),
-        lr=settings.learning_rate,
-        betas=(0.9, 0.95),
-        weight_decay=0.0,
-        fused=True,
-    )
-    model.train()
-    for number, batch in enumerate(order):
-        ids = torch.tensor(np.stack([made[i].ids for i in batch]), dtype=torch.long)
-        loss = model(ids, labels=ids).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * training.rate_share(number, len(order), settings)
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(loss.item())
-    return time.perf_counter() - start, losses
+def bare(model, made: list[training.Row]) -> tuple[float, list[float]]:
+    """Seconds of the bare loop, and the loss of every step."""
+    return setting.timed(lambda: setting.bare(model, made, SETTINGS))()
 
 
 def pretraining(name: str) -> list[Result]:
@@ -153,7 +133,7 @@ def pretraining(name: str) -> list[Result]:
     )
     ours_s, peer_s, mine, theirs = setting.in_turn(
         lambda: ours(copy.deepcopy(fresh), [made[i] for i in order]),
-        lambda: bare(copy.deepcopy(fresh), made, SETTINGS),
+        lambda: bare(copy.deepcopy(fresh), made),
     )
     apart = setting.farthest([mine], [theirs])
     assert apart < 1e-3, f"losses are {apart:g} apart"
