@@ -122,9 +122,9 @@ def gone(processes, seconds=5):
     return not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
 
 
-def rows_in(outputs, study, monkeypatch):
+def rows_in(outputs, study, monkeypatch, only=()):
     monkeypatch.setattr(paths, "OUTPUTS", outputs)
-    return records.load(plan_of(study)).sort_values(WHO, ignore_index=True)
+    return records.load(plan_of(study).of(only=only)).sort_values(WHO, ignore_index=True)
 
 
 def record_count(outputs):

@@ -167,6 +167,38 @@ def test_when_the_scheduler_is_gone_the_run_stops_and_goes_on_with_another(tmp_p
 
 
 @pytest.mark.slow
+def test_what_a_silent_worker_had_is_done_elsewhere(smoke, tmp_path, monkeypatch):
+    """One that was stopped, as a machine that hangs."""
+    outputs, only = tmp_path / "outputs", ("--only", "step-0", "step-20")
+    patience = {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "8s"}  # minutes, if nothing is said
+    with workers(tmp_path / "dask", [outputs] * 2, **patience) as dask:
+        run = start(outputs, *WORDS, *only, "--on", dask.file)
+        wait_until(lambda: record_count(outputs) >= 1, run)
+        [hung] = children(dask.workers[0])
+        hung.send_signal(signal.SIGSTOP)
+        _, said = run.communicate(timeout=300)
+        assert run.returncode == 0, said
+    expected = rows_in(paths.OUTPUTS, smoke, monkeypatch, only=only[1:])
+    pd.testing.assert_frame_equal(rows_in(outputs, smoke, monkeypatch, only=only[1:]), expected)
+
+
+@pytest.mark.slow
+def test_two_callers_share_workers_and_never_outputs(smoke, tmp_path, monkeypatch):
+    """Neither waits for the other; a second one on the same outputs is refused."""
+    only, places = ("--only", "step-0"), [tmp_path / "one", tmp_path / "two"]
+    with workers(tmp_path / "dask", [tmp_path / "a", tmp_path / "b"]) as dask:
+        runs = [start(place, *WORDS, *only, "--on", dask.file) for place in places]
+        wait_until(lambda: (places[0] / "smoke" / "run.lock").exists(), runs[0])
+        refused = run_pretune(*WORDS, *only, "--on", dask.file, outputs=places[0], timeout=60)
+        assert refused.returncode == 1 and "is held: another run of smoke" in refused.stderr
+        for run in runs:
+            _, said = run.communicate(timeout=300)
+            assert run.returncode == 0, said
+    one, two = (rows_in(place, smoke, monkeypatch, only=only[1:]) for place in places)
+    pd.testing.assert_frame_equal(one, two)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [True, False])
 def test_thirty_kills_spread_over_a_run_lose_nothing(shared, smoke, tmp_path, monkeypatch):
     """Of workers, and of the run itself: `make test-cluster`."""

@@ -260,6 +260,19 @@ def before_after(
     return axes
 
 
+def heat(axes: Axes, matrix: pd.DataFrame, title: str) -> Axes:
+    """Correlations of everything with everything, from -1 to 1."""
+    import seaborn as sns
+
+    axes.figure.set_size_inches(WIDTH, WIDTH + 0.9)
+    style = {"vmin": -1, "vmax": 1, "cmap": "PuOr_r", "square": True, "linewidths": 0.4}
+    bar = {"orientation": "horizontal", "shrink": 0.6, "label": "correlation", "pad": 0.02}
+    sns.heatmap(matrix, ax=axes, xticklabels=1, yticklabels=1, cbar_kws=bar, **style)
+    axes.tick_params(labelsize="x-small")
+    axes.set(title=title, xlabel="", ylabel="")
+    return axes
+
+
 def _short(number: float) -> str:
     """1200000 as 1.2M."""
     for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):

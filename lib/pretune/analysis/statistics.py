@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -137,3 +137,21 @@ def bootstrap(values: Sequence[float], resamples: int = 3000, seed: int = 0) -> 
     means = values[draw.integers(len(values), size=(resamples, len(values)))].mean(axis=1)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Estimate((low + high) / 2, low, high, float(means.var()), len(values) - 1, len(values))
+
+
+def jackknife(effect: Callable[[list], float], strata: Mapping, n: int) -> Estimate:
+    """`effect` of the keys of `strata`, which says of each unit to which stratum it belongs, with
+    the interval of leaving one unit out at a time; NaN where a stratum has one unit.
+
+    Variance: the sum over strata of (m - 1) / m times the squares around their mean, each stratum
+    with m - 1 degrees of freedom (Shao & Tu, The Jackknife and Bootstrap, 1995, section 6.2).
+    """
+    units, components = list(strata), []
+    for stratum in dict.fromkeys(strata.values()):
+        some = [unit for unit in units if strata[unit] == stratum]
+        if len(some) < 2:
+            components.append((np.nan, 0))
+            continue
+        left = [effect([unit for unit in units if unit != out]) for out in some]
+        components.append((float(np.var(left)) * (len(some) - 1), len(some) - 1))
+    return estimate(effect(units), components, n, len(units))

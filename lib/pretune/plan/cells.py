@@ -174,7 +174,11 @@ def _wanted(study: Study, recipe: str, needs: Mapping[str, Needs]) -> dict[Need,
 
 
 def _recipes(study: Study, point: Checkpoint) -> list[str]:
-    """The recipes of the study, each with its variants where the grid is run."""
+    """The recipes of the study, each with its variants where the grid is run; of a checkpoint that
+    is not tuned, base alone.
+    """
+    if study.tuning.steps is not None and point.step not in study.tuning.steps:
+        return ["base"]
     swept = study.grid is not None and study.grid.is_at(point.step, point.run)
     return [name for name, one in study.variants.items() if swept or not one.axis]
 

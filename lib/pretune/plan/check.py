@@ -52,14 +52,17 @@ def check_files(study: Study) -> None:
 
 
 def check_grid(study: Study, points: Iterable[Checkpoint]) -> None:
-    """A rate that was chosen from a grid stands in it, and the grid is run at checkpoints that
-    exist. Raises StudyError.
+    """A rate that was chosen from a grid stands in it, and checkpoints that are tuned, or that the
+    grid is run at, exist. Raises StudyError.
     """
-    points = list(points)
-    for key, asked in (("step", study.grid.steps), ("run", study.grid.runs)) if study.grid else ():
-        there = list(dict.fromkeys(getattr(point, key) for point in points))
+    points, named = list(points), [("tuning.steps", study.tuning.steps)]
+    if study.grid:
+        named += [("grid.steps", study.grid.steps), ("grid.runs", study.grid.runs)]
+    for key, asked in named:
+        attribute = key.partition(".")[2].rstrip("s")
+        there = list(dict.fromkeys(getattr(point, attribute) for point in points))
         for one in (one for one in asked or () if one not in there):
-            raise study.refuse(f"grid.{key}s", one, f"allowed: {', '.join(map(str, there))}")
+            raise study.refuse(key, one, f"allowed: {', '.join(map(str, there))}")
     for name in study.recipes:
         grid, used = study.grid_of(name, "learning_rate"), study.tuning_of(name).learning_rate
         if grid and used not in grid:

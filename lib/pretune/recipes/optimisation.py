@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from pretune.strict import Decay, Frozen, Rate, Share
 
@@ -39,7 +39,7 @@ class Optimisation(Frozen):
         }
         return {
             name: value
-            for name, value in self.model_dump(exclude={"seeds", "sharding"}).items()
+            for name, value in self.model_dump(exclude={"seeds", "steps", "sharding"}).items()
             if name not in fixed or value != fixed[name]
         }
 
@@ -48,6 +48,8 @@ class Tuning(Optimisation):
     """What every recipe does unless it says otherwise."""
 
     seeds: PositiveInt = 1  # each with its own training subset, order and shot draw
+    # of checkpoints that are tuned; null: all
+    steps: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] | None = None
     examples: PositiveInt  # training rows drawn from the train split
     # tokens of the longest row that is tuned on; null: what the context holds
     max_length: PositiveInt | None = None

@@ -12,7 +12,7 @@ import pandas as pd
 
 from pretune import records
 from pretune.analysis import display, theme
-from pretune.analysis.claims import CHANGED, Verdict, told
+from pretune.analysis.claims import CHANGED, CHANGED_IN, Verdict, told
 from pretune.analysis.display import say
 from pretune.analysis.results import Results, ranged
 
@@ -93,5 +93,6 @@ def answer(page: Results, finding: ModuleType) -> None:
     verdict.
     """
     if page.is_whole:
-        return say("\n\n".join([*map(told, finding.verdicts(page)), CHANGED]))
+        changed = [CHANGED] if min(finding.CLAIMS).startswith(CHANGED_IN) else []
+        return say("\n\n".join([*map(told, finding.verdicts(page)), *changed]))
     say(f"{finding.checkpoint_answer(page)} {NO_VERDICT}")

@@ -38,6 +38,7 @@ from pretune.run.local import Processes
 TOPIC = "pretune"
 DEATHS = 2  # of its worker, after which a job has failed
 BLIND = "does not see the caller's outputs"
+OTHER = "runs another version of pretune, or none: install the same there"
 SILENT = 10.0  # seconds that a scheduler is waited for
 log = logging.getLogger(__name__)
 
@@ -101,9 +102,14 @@ class Cluster:
         """Whether the workers see the caller's outputs. Raises RunError for some that do and some
         that do not, and for one that runs another library or several jobs at a time.
         """
-        told = self._client.run(_about, self._token.name)
-        if not told:
+        # asked first, and by itself: another version may answer anything to all else, or nothing
+        libraries = self._client.run(_library, on_error="return")
+        if not libraries:
             log.warning("no worker is connected to %s yet", self._client.scheduler.address)
+        for worker, library in libraries.items():
+            if library != _library():
+                raise RunError(f"{worker} {OTHER}")
+        told = self._client.run(_about, self._token.name)
         for worker, about in told.items():
             if why := about.unfit(_library()):
                 raise RunError(f"{worker} {why}")
@@ -234,7 +240,7 @@ class About:
     def unfit(self, library: str) -> str:
         """Why it cannot do the jobs of a caller with this library, or nothing."""
         if self.library != library:
-            return "runs another version of pretune: install the same there"
+            return OTHER
         return "does several jobs at a time: give it --nthreads 1" if self.threads > 1 else ""
 
 
