@@ -380,7 +380,14 @@ def test_a_study_on_the_hub_gives_the_rows_of_the_same_checkpoints_made_here(
     assert (both["log_likelihood"].map(list) == both["log_likelihood_here"].map(list)).all()
 
 
-def test_two_branches_with_the_same_weights_are_refused(smoke, tmp_path, monkeypatch):
+@pytest.mark.parametrize("listed", [True, False])
+def test_two_branches_with_the_same_weights_are_refused(listed, smoke, tmp_path, monkeypatch):
+    """Both, and before anything is fetched, where the listing says what large files hold; else the
+    second.
+    """
+    entry = LocalHub.entry
+    plain = lambda *given: {name: one for name, one in entry(*given).items() if name != "lfs"}  # noqa: E731
+    monkeypatch.setattr(LocalHub, "entry", staticmethod(entry if listed else plain))
     made, raw = checkpoints(smoke), yaml.safe_load((paths.PARAMS / "smoke.yaml").read_text())
     raw["datasets"] = {"source": "microworld", "world": raw["checkpoints"]["world"]}
     raw["checkpoints"] = {
@@ -404,7 +411,12 @@ def test_two_branches_with_the_same_weights_are_refused(smoke, tmp_path, monkeyp
         monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
         monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
         done = run_here("run", str(file), "--no-notebooks", outputs=tmp_path / "outputs")
-    assert done.returncode == 1 and "step-30 has the very weights of step 20" in done.stderr
+        fetched = [path for _, path, _ in server.asked if path.endswith("model.safetensors")]
+    assert done.returncode == 1 and (fetched == []) == listed
+    said = "step 20 (step20) and step 30 (step30) have the very same model.safetensors"
+    for name in ("step-20", "step-30"):
+        assert (f"{name}: {said}: one branch is wrong" in done.stderr) == listed
+    assert ("step-30 has the very weights of step 20" in done.stderr) != listed
 
 
 def without_a_weight(folder):
@@ -430,10 +442,12 @@ def test_a_bad_checkpoint_fails_its_own_cells_with_the_reason_and_the_others_are
         )
         done = run_own(own_study(tmp_path, ON_HUB | {"steps": "all"}), tmp_path)
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
-    assert measured(tmp_path) == {"step-0", "step-40"}
+    assert measured(tmp_path) == {"step-40"}
+    twins = r"step 0 \(step0\) and step 36 \(step36\) have the very same model.safetensors"
     for name, why in (
+        ("step-0", f"HubError: step-0: {twins}: one branch is wrong"),
         ("step-20", "HubError: lab/tiny-olmo: .*404"),
-        ("step-36", "HubError: step-36 has the very weights of step 0"),
+        ("step-36", f"HubError: step-36: {twins}"),
         ("step-38", "CheckpointError: .*weights do not match the model: .*missing_keys"),
     ):
         assert re.search(f"^pretune: {name}.base.0 failed: {why}", done.stderr, re.MULTILINE), (

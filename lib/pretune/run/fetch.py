@@ -22,7 +22,7 @@ from pretune.models import loading
 from pretune.models.checkpoint import Checkpoint, describe
 from pretune.sources import datasets, hub
 from pretune.sources.datasets import pinned_data
-from pretune.sources.found import entry_of, forget, remember
+from pretune.sources.found import check_listed, entry_of, forget, remember
 from pretune.study.config import Study
 from pretune.study.sources import FolderData, HubData
 
@@ -62,6 +62,7 @@ def _downloaded(study: Study, point: Checkpoint) -> Path:
     HubError.
     """
     partial = point.folder.with_name(point.folder.name + ".partial")
+    check_listed(study, point)
     entry = entry_of(study, point)
     pickled = hub.PICKLED if entry["pickled"] else ()
     hub.fetch(entry["repo"], point.revision, partial, hub.MODEL + pickled)

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+from collections import defaultdict
 from pathlib import Path
 
 from filelock import FileLock
@@ -25,6 +27,7 @@ from pretune.study.config import Study
 from pretune.study.sources import Hub, Local
 
 log = logging.getLogger(__name__)
+WEIGHTS = re.compile(r".+\.safetensors|pytorch_model.*\.bin")
 
 
 def pinned(study: Study) -> dict:
@@ -53,6 +56,8 @@ def _listed(study: Study) -> dict:
             there = chosen(source, run)
             found += [_entry(source, known, number, one, *place) for one, place in there]
         _refuse_twins(source, found)
+        for why in sorted(set(_same_weights(found).values())):
+            log.warning("%s", why)
         settings = config(source, found[0]["repo"], found[0]["commit"])
         now = {"asked": asked, "checkpoints": found, "config": settings}
     except RevisionError as error:
@@ -83,6 +88,28 @@ def _refuse_twins(source: Hub | Local, found: list[dict]) -> None:
                 f"{other['name']} and {one['name']} hold the same weights; one of them is wrong: "
                 "take it out"
             )
+
+
+def _same_weights(found: list[dict]) -> dict[str, str]:
+    """Of commits that share a file of weights with another, why they cannot both be right, by
+    listings alone: before anything is fetched.
+    """
+    owners, why = defaultdict(list), {}
+    for one in found:
+        for file, sha in one.get("weights", {}).items():
+            owners[sha].append((file, one))
+    for several in owners.values():
+        named = " and ".join(f"step {one['step']} ({one['name']})" for _, one in several)
+        for file, one in several if len(several) > 1 else ():
+            why[one["commit"]] = f"{named} have the very same {file}: one branch is wrong"
+    return why
+
+
+def check_listed(study: Study, point: Checkpoint) -> None:
+    """Raises HubError for a checkpoint that shares a file of weights with another of the study."""
+    found = pinned(study.of(point.model))["checkpoints"]
+    if why := _same_weights(found).get(point.revision):
+        raise HubError(f"{point.name}: {why}")
 
 
 def _file(study: Study) -> Path:
@@ -155,7 +182,9 @@ def _entry(
             f"{one.name} holds no *.safetensors; pickled weights are refused unless they are of "
             "the Hub and checkpoints.allow_pickle_weights is true"
         )
-    size = sum(size for name, size in there.items() if pickled or not name.endswith(".bin"))
+    taken = {name: one for name, one in there.items() if pickled or not name.endswith(".bin")}
+    size = sum(file.size for file in taken.values())
+    listed = {name: file.sha256 for name, file in taken.items() if file.sha256}
     old = known.get((repo, size), {})
     commit = commit or old.get("commit") or weights_checksum(Path(repo))
     return old | {
@@ -168,14 +197,15 @@ def _entry(
         "repo": repo,
         "commit": commit,
         "pickled": pickled,
+        "weights": {name: sha for name, sha in listed.items() if WEIGHTS.fullmatch(name)},
     }
 
 
-def _files(source: Hub | Local, repo: str, commit: str) -> dict[str, int]:
-    """Name to bytes of what a checkpoint consists of."""
+def _files(source: Hub | Local, repo: str, commit: str) -> dict[str, hub.Listed]:
+    """What a checkpoint consists of, by name."""
     if isinstance(source, Local):
         return {
-            file.name: file.stat().st_size
+            file.name: hub.Listed(file.stat().st_size)
             for file in Path(repo).iterdir()
             if file.is_file() and file.suffix != ".bin"
         }

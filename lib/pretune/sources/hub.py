@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import (
@@ -76,12 +76,19 @@ def parquet_commit(repo: str) -> str:
     return found[PARQUET]
 
 
+class Listed(NamedTuple):
+    """A file as a listing has it: its bytes, and of a large one its SHA-256, else nothing."""
+
+    size: int
+    sha256: str = ""
+
+
 def files(
     repo: str, commit: str, patterns: tuple[str, ...] = MODEL, kind: str = "model"
-) -> dict[str, int]:
-    """Path to bytes of the files of a commit that one of `patterns` fits. Raises HubError."""
+) -> dict[str, Listed]:
+    """The files of a commit that one of `patterns` fits, by path. Raises HubError."""
     tree = _asked(repo, PAUSES, lambda: _tree(repo, commit, patterns, kind))
-    return {one.path: one.size for one in tree}
+    return {one.path: Listed(one.size, one.lfs.sha256 if one.lfs else "") for one in tree}
 
 
 def config(repo: str, commit: str) -> dict:
