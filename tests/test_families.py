@@ -22,6 +22,7 @@ SHAPES = {
     "olmo-3-7b": (32, 4096, 32, 11008, 100278, 8192),
     "pythia-160m": (12, 768, 12, 3072, 50304, 2048),
     "polypythias-160m": (12, 768, 12, 3072, 50304, 2048),
+    "pythia-sizes": (24, 1024, 16, 4096, 50304, 2048),  # of the largest
     "smollm3-3b": (36, 2048, 16, 11008, 128256, 65536),
 }
 NAMES = {  # how branches are called, and of which steps there are some
@@ -31,8 +32,15 @@ NAMES = {  # how branches are called, and of which steps there are some
     "olmo-3-7b": ("stage1-step{step}", ()),
     "pythia-160m": ("step{step}", ()),
     "polypythias-160m": ("step{step}", ()),
+    "pythia-sizes": ("step{step}", ()),
     "smollm3-3b": ("stage1-step-{step}", range(40_000, 3_440_001, 40_000)),
 }
+
+
+def sources_of(raw):
+    """The sources of a study's checkpoints: one, or one for each size."""
+    said = raw["checkpoints"]
+    return [said] if "source" in said else list(said.values())
 
 
 @pytest.fixture
@@ -41,7 +49,7 @@ def family(request, tmp_path):
     datasets.
     """
     raw, name = yaml.safe_load((paths.PARAMS / f"{request.param}.yaml").read_text()), request.param
-    source, (form, steps) = raw["checkpoints"], NAMES[name]
+    sources, (form, steps) = sources_of(raw), NAMES[name]
     shape = dict(
         zip(
             (
@@ -57,7 +65,7 @@ def family(request, tmp_path):
         )
     )
     branches = {}
-    for step in [0, *(source.get("steps") or steps)]:
+    for step in [0, *(sources[0].get("steps") or steps)]:
         branch = form.format(step=step, tokens=step * 4 // 1000)
         branches[branch] = tmp_path / "repo" / branch
         branches[branch].mkdir(parents=True)
@@ -67,6 +75,7 @@ def family(request, tmp_path):
     (tmp_path / "data" / "README.md").write_text("parquet")
     repos = {
         source["repo"].replace("{run}", run): branches | {"main": branches[branch]}
+        for source in sources
         for run in source.get("runs", [""])
     }
     with LocalHub(
@@ -89,9 +98,11 @@ def test_a_study_of_a_public_family_is_planned(family, tmp_path, monkeypatch):
     ) in done.stdout
     assert "(batches of 8 rows of 2,048 tokens, the longest that may come)" in done.stdout
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path / "outputs")
-    study = load_study(name)
-    taken = found.pinned(study)["checkpoints"]
-    assert len({one["commit"] for one in taken}) * len(study.checkpoints.runs) == len(taken)
+    study, taken = load_study(name), []
+    for model, source in study.models.items():
+        there = found.pinned(study.of(model))["checkpoints"]
+        assert len({one["commit"] for one in there}) * len(source.runs) == len(there)
+        taken += there
     assert all(one["tokens"] > 0 for one in taken) and not any(
         one["name"] == "main" for one in taken
     )
@@ -99,5 +110,9 @@ def test_a_study_of_a_public_family_is_planned(family, tmp_path, monkeypatch):
 
 def test_every_study_of_the_hub_is_tested_here():
     studies = {file.stem: load_study(file.stem) for file in paths.PARAMS.glob("*.yaml")}
-    files = {name for name, one in studies.items() if one.checkpoints.source == "hub"}
+    files = {
+        name
+        for name, one in studies.items()
+        if {source.source for source in one.models.values()} == {"hub"}
+    }
     assert files - {"rehearsal"} == set(SHAPES)
