@@ -291,6 +291,7 @@ def test_every_link_of_the_published_site_leads_somewhere_and_titles_are_words(t
     assert len(list(tmp_path.rglob("*.html"))) > 15 and follow(tmp_path) == []
     first = (tmp_path / "index.html").read_text()
     assert first.index("microworld/index.html") < first.index("control/index.html")
+    assert first.index("<th>5b Tuning") < first.index("<th>5b (text)")
     lines = json.loads((paths.REFERENCE / "microworld" / "findings.json").read_text())
     for line in lines:
         row = re.search(rf"<th>{re.escape(line['claim'])} [^(].*?</tr>", first)[0]

@@ -58,16 +58,19 @@ def matrix() -> str:
     number of the reference study beside them.
     """
     kept = {study.name: _kept(study) for study in studies()}
-    rows = {}
+    rows: dict[str, dict[str, str]] = {}
+    texts = {}
     for name, lines in kept.items():
         for one, line in lines.items():
             about = claim(findings.find(line["finding"]).CLAIMS, one)
-            row = rows.setdefault(f"{one} {html.escape(about.text)}", {})
+            texts[one] = f"{one} {html.escape(about.text)}"
+            row = rows.setdefault(one, {})
             row[name] = _cell(name, line)
             row["reference study"] = f'<small class="note">{html.escape(about.reference)}</small>'
     columns = [*(name for name in kept if kept[name]), "reference study"]
-    table = pd.DataFrame(rows).T.reindex(columns=columns).fillna("–").sort_index()
-    return display.as_html(table)
+    in_order = sorted(rows, key=lambda one: (one.partition(" ")[0], " " in one, one))
+    table = pd.DataFrame(rows).T.reindex(index=in_order, columns=columns).fillna("–")
+    return display.as_html(table.rename(index=texts))
 
 
 def _cell(study: str, line: dict) -> str:
