@@ -115,7 +115,7 @@ def test_decision_accuracy_is_the_share_of_pairs_in_the_same_order():
 def test_an_early_score_that_says_nothing_is_rarely_said_to_predict():
     """7c in at most 5 % of trials; one that does predict is found."""
     draw, found = np.random.default_rng(3), {True: 0, False: 0}
-    for trial, tells in product(range(100), (True, False)):
+    for trial, tells in product(range(60), (True, False)):
         came = {name: models_of(draw.normal(size=9)) for name in SETS[:6]}
         early = {
             name: (values if tells else 0) + models_of(draw.normal(0, 0.5, 9))
@@ -124,7 +124,7 @@ def test_an_early_score_that_says_nothing_is_rarely_said_to_predict():
         page = page_of(levels(draw) if not trial else None, came, early)
         page.table = levels_of_models() if page.table is None else page.table
         found[tells] += word(finding.early_says(page), "7c") == "supported"
-    assert found[False] <= 5 and found[True] >= 80
+    assert found[False] <= 3 and found[True] >= 48
 
 
 def levels_of_models():
