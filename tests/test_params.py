@@ -59,8 +59,8 @@ def write(folder, old="", new=""):
         ("examples: 48", "examples: 4.5", ["tuning.examples", "4.5"]),
         (
             "examples: 48",
-            "examples: 48\n  optimizer: muon\n  sharding: fsdp",
-            ["tuning", "sharding: fsdp needs optimizer: adamw"],
+            "examples: 48\n  sharding: all",
+            ["tuning.sharding", '"all"', "'auto', 'none' or 'fsdp'"],
         ),
         (
             "[xsum, cnn_dailymail, mnli, rte, hellaswag, arc_easy, held_out_text]",

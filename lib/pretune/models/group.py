@@ -15,10 +15,12 @@ one GPU.
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import NamedTuple
@@ -38,6 +40,9 @@ from pretune.models.states import Step
 from pretune.recipes.base import Recipe
 from pretune.recipes.optimisation import Optimisation
 from pretune.tasks.prompts import Row
+
+OUT_OF_MEMORY = "out of memory"
+WAITING = timedelta(hours=2)  # of one for the others, while the first writes a state
 
 
 class Task(NamedTuple):
@@ -120,12 +125,21 @@ def _kinds(model: torch.nn.Module) -> Sequence[str]:
 def size(sharding: str) -> int:
     """How many processes train a model here: on GPUs as many as this one may use; on processors,
     where it is asked for, as many as this one has threads.
+
+    Raises TrainingFailed where they are asked for and this process may begin none.
     """
     if sharding == "none":
         return 1
-    if pick_device().type == "cuda":
-        return torch.cuda.device_count()
-    return torch.get_num_threads() if sharding == "fsdp" else 1
+    on_gpu = pick_device().type == "cuda"
+    many = torch.cuda.device_count() if on_gpu else torch.get_num_threads()
+    if multiprocessing.current_process().daemon:  # as a worker of Dask is, unless it is told
+        if sharding == "fsdp" and many > 1:
+            raise TrainingFailed(
+                "sharding: fsdp: this worker may begin no processes; start it with "
+                "DASK_DISTRIBUTED__WORKER__DAEMON=False"
+            )
+        return 1
+    return many if on_gpu or sharding == "fsdp" else 1
 
 
 @contextmanager
@@ -149,11 +163,11 @@ def train(
     """As `training.train`, by `size` processes: on GPUs one each, else on processors.
 
     `model` lies on the processor and is what `adapters.part` made of the checkpoint. Raises
-    TrainingFailed as that does, and ProcessExitedException where a process was killed; the next
-    call goes on from its state.
+    TrainingFailed as that does, and whatever else is raised in the group; ProcessExitedException
+    where a process was killed, after which the next call goes on from its state.
     """
     halvings = (-(-task.settings.batch_size // size) - 1).bit_length()
-    for spared in range(halvings + 2):
+    for spared in range(halvings + 1 + model.supports_gradient_checkpointing):
         told = _run(task, size, spared, after_step)
         if told is not None:
             break
@@ -165,31 +179,44 @@ def train(
 
 
 def _run(task: Task, size: int, spared: int, after_step: Callable) -> list[Step] | None:
-    """The log of a training by a group; None where memory ran out."""
+    """The log of a training by a group; None where memory ran out on one of its processes."""
     said = multiprocessing.get_context("spawn").SimpleQueue()
+    heard: list[object] = []
     with tempfile.TemporaryDirectory() as folder:
         given = (size, Path(folder) / "meeting", task, spared, said)
-        group, log = multiprocessing.spawn(_member, given, size, join=False), None
+        group = multiprocessing.spawn(_member, given, size, join=False)
         try:
             while not group.join(timeout=0.1):
-                log = _hear(said, after_step) or log
+                _hear(said, heard, after_step)
         except ProcessRaisedException:
-            return _hear(said, after_step)
-        return _hear(said, after_step) or log
+            _hear(said, heard, after_step)
+            if OUT_OF_MEMORY in heard:
+                return None
+            raise min(_errors(heard), key=_follows, default=None) or sys.exception() from None
+        finally:
+            for process in group.processes:
+                process.kill()
+        _hear(said, heard, after_step)
+    return heard[-1]
 
 
-def _hear(said: SimpleQueue, after_step: Callable[[Step], None]) -> list[Step] | None:
-    """Hand steps on; the whole log, once it came. Raises what was raised in the group."""
-    log = None
+def _hear(said: SimpleQueue, heard: list[object], after_step: Callable[[Step], None]) -> None:
+    """Hand steps on, and note what else was said: the log, an error, that memory ran out."""
     while not said.empty():
         told = said.get()
         if isinstance(told, Step):
             after_step(told)
-        elif isinstance(told, Exception):
-            raise told
         else:
-            log = told
-    return log
+            heard.append(told)
+
+
+def _errors(heard: list[object]) -> list[Exception]:
+    return [one for one in heard if isinstance(one, Exception)]
+
+
+def _follows(error: Exception) -> bool:
+    """Whether it is what one process has of it that another is gone."""
+    return type(error) is RuntimeError or isinstance(error, distributed.DistError)
 
 
 def _member(
@@ -197,6 +224,16 @@ def _member(
 ) -> None:
     """Do what a process of the group does."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        _connect(place, size, meeting)
+        _train(task, spared, said)
+    except Exception as error:
+        said.put(OUT_OF_MEMORY if memory.ran_out(error) else error)
+        raise
+    distributed.destroy_process_group()
+
+
+def _connect(place: int, size: int, meeting: Path) -> None:
     device = pick_device()
     if device.type == "cuda":
         torch.cuda.set_device(place)
@@ -206,14 +243,8 @@ def _member(
         init_method=f"file://{meeting}",
         rank=place,
         world_size=size,
+        timeout=WAITING,
     )
-    try:
-        _train(task, spared, said)
-    except Exception as error:
-        if not memory.ran_out(error):
-            said.put(error)
-        raise
-    distributed.destroy_process_group()
 
 
 def _train(task: Task, spared: int, said: SimpleQueue) -> None:

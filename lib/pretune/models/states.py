@@ -49,13 +49,25 @@ def fingerprint(rows: Sequence[Row], settings: Optimisation, seed: int) -> str:
 
 
 def _tensors(model, optimizers: Optimizers, group: Alone) -> dict[str, torch.Tensor]:
-    """Trained weights and their moments by name: the very tensors in use, where they are whole."""
+    """Trained weights and their moments by name, for the first of a group: the very tensors in use,
+    where they are whole.
+    """
     tensors = {}
     for name, weight in _trained(model):
         moments = optimizers.moments(weight).items()
-        tensors |= {f"{name}|{key}": group.whole(value) for key, value in moments}
-        tensors[name] = group.whole(weight.data)
-    return tensors if group.is_first else {}
+        parts = {name: weight.data} | {f"{name}|{key}": value for key, value in moments}
+        tensors |= _whole(parts, group)
+    return tensors
+
+
+def _whole(parts: dict[str, torch.Tensor], group: Alone) -> dict[str, torch.Tensor]:
+    """All must ask for what is whole; only the first keeps it."""
+    found = {}
+    for name, part in parts.items():
+        tensor = group.whole(part)
+        if group.is_first:
+            found[name] = tensor
+    return found
 
 
 def _trained(model) -> list[tuple[str, torch.nn.Parameter]]:
@@ -100,19 +112,15 @@ def restore(
     with safe_open(state, "pt") as saved:
         for name, weight in _trained(model):
             weight.data.copy_(group.part(saved.get_tensor(name), weight))
-            moments = (one for one in names if one.startswith(f"{name}|"))
-            optimizers.moments(weight).update(
-                {
-                    one.rsplit("|", 1)[1]: group.part(saved.get_tensor(one), weight)
-                    for one in moments
-                }
-            )
+            moments = optimizers.moments(weight)
+            for one in (one for one in names if one.startswith(f"{name}|")):
+                moments[one.rsplit("|", 1)[1]] = group.part(saved.get_tensor(one), weight)
     return steps
 
 
 def keep(file: Path, model, group: Alone) -> None:
     """Write the trained weights, by name."""
-    weights = {name: group.whole(weight.data) for name, weight in _trained(model)}
+    weights = _whole({name: weight.data for name, weight in _trained(model)}, group)
     if group.is_first:
         with storage.whole(file) as partial:
             save_file(weights, partial)

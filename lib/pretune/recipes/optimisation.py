@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from pretune.strict import Decay, Frozen, Rate, Share
 
@@ -55,21 +55,5 @@ class Tuning(Optimisation):
     max_length: PositiveInt | None = None
     warmup: Share = 0.03
     # fsdp: all GPUs that a worker is given train one model, each holding a part of every weight;
-    # auto: so, where a row of one does not fit one of the GPUs that there are
+    # auto: so, where it is given several, as on one machine where a row of some model fits none
     sharding: Literal["auto", "none", "fsdp"] = "auto"
-
-    @model_validator(mode="after")
-    def _moves_what_is_shared_by_element(self):
-        if self.sharding == "fsdp" and self.optimizer == "muon":
-            raise ValueError("sharding: fsdp needs optimizer: adamw; muon moves whole matrices")
-        return self
-
-    # fsdp: several processes train one model, each with a part of every weight, on all GPUs that a
-    # worker is given; auto: where a row of it does not fit one of several GPUs
-    sharding: Literal["auto", "none", "fsdp"] = "auto"
-
-    @model_validator(mode="after")
-    def _shards_what_is_moved_by_element(self):
-        if self.sharding == "fsdp" and self.optimizer == "muon":
-            raise ValueError("sharding: fsdp needs optimizer: adamw, muon looks at whole matrices")
-        return self
