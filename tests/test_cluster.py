@@ -126,7 +126,7 @@ def test_what_cannot_be_used_is_refused_by_name(tmp_path, monkeypatch):
             pytest.raises(RunError, match=why),
         ):
             cluster.Cluster(dask.file)
-    assert not list(shared.iterdir())
+    assert not [one for one in shared.rglob("*") if one.is_file()]
 
 
 def test_a_worker_that_joins_and_cannot_be_used_is_sent_away(tmp_path, monkeypatch, caplog):

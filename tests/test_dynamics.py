@@ -10,25 +10,30 @@ import pandas as pd
 import pytest
 import scipy
 
+from conftest import plan_of
+from pretune import measures, records
 from pretune.analysis import dynamics
 from pretune.analysis.claims import judge
+from pretune.analysis.results import Results, marked
 from pretune.analysis.statistics import jackknife
 from pretune.findings import capability_dynamics as finding
+from pretune.plan.cells import Plan
+from pretune.study.load import load_study
 
 SETS = ["xsum", "xlsum", "mnli", "rte", "gpt3_nli", "paws", "qqp", "arc_easy", "sciq", "hellaswag"]
 MODELS = list(product(("small", "medium", "large"), range(3)))
 STEPS = [2**k for k in range(10)]
 
 
-def page_of(table=None, came=None, early=None, models=MODELS):
+def page_of(table=None, came=None, early=None):
     """A page of such scores: of untuned models, of tuned ones, and of an early predictor."""
     items = pd.DataFrame({"dataset": SETS, "item": 0})
     return SimpleNamespace(
-        table=table, came=came, early=early, base=items, models=models, tokens={1: 1, 4: 4, 16: 16}
+        table=table, came=came, early=early, base=items, distinct=list, tokens={1: 1, 4: 4, 16: 16}
     )
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def made_up(monkeypatch):
     monkeypatch.setattr(finding, "levels", lambda page: page.table)
     monkeypatch.setattr(finding, "final", lambda page: page.came)
@@ -62,7 +67,7 @@ def word(effect, claim):
     return judge(claim, effect, False, "", finding.CLAIMS[claim]).verdict
 
 
-def test_what_moves_together_within_domains_is_found_beyond_the_loss():
+def test_what_moves_together_within_domains_is_found_beyond_the_loss(made_up):
     draw = np.random.default_rng(0)
     together = finding.together(page_of(levels(draw, shared=0.8)))
     assert together.value == pytest.approx(0.8, abs=0.15) and word(together, "7a") == "supported"
@@ -73,7 +78,7 @@ def test_what_moves_together_within_domains_is_found_beyond_the_loss():
     assert abs(finding.together(page_of(table)).value) < 0.1
 
 
-def test_nothing_in_common_is_rarely_called_something():
+def test_nothing_in_common_is_rarely_called_something(made_up):
     """7a in at most 5 % of trials, and dealing domains at random says as much."""
     draw = np.random.default_rng(1)
     pages = [page_of(levels(draw)) for _ in range(60)]
@@ -83,7 +88,7 @@ def test_nothing_in_common_is_rarely_called_something():
     assert finding.permuted(page_of(levels(draw, shared=0.8)))[1] < 0.01
 
 
-def test_sizes_are_compared_at_equal_loss():
+def test_sizes_are_compared_at_equal_loss(made_up):
     draw, faster = np.random.default_rng(2), {"small": 0.5, "medium": 0.8}
     same = finding.alike(page_of(levels(draw, speed=faster, noise=0.003)))
     assert word(same, "7b") == "supported" and -0.03 < same.value < 0
@@ -112,7 +117,7 @@ def test_decision_accuracy_is_the_share_of_pairs_in_the_same_order():
     assert np.isnan(dynamics.accuracy(said.iloc[:1], came))
 
 
-def test_an_early_score_that_says_nothing_is_rarely_said_to_predict():
+def test_an_early_score_that_says_nothing_is_rarely_said_to_predict(made_up):
     """7c in at most 5 % of trials; one that does predict is found."""
     draw, found = np.random.default_rng(3), {True: 0, False: 0}
     for trial, tells in product(range(60), (True, False)):
@@ -147,6 +152,8 @@ def test_leaving_one_out_covers():
         covered += found.low < 3 < found.high
     assert 0.93 <= covered / 400 <= 0.975
     assert np.isnan(jackknife(len, {"a": 1, "b": 2}, 2).low)  # of one unit nothing is known
+    same = jackknife(lambda kept: 1.0, {key: key[0] for key in MODELS}, 9)
+    assert same.value == 1 and np.isnan(same.low)  # nor of units that never disagree
 
 
 def test_the_loss_is_extrapolated_by_a_power_law():
@@ -158,3 +165,52 @@ def test_the_loss_is_extrapolated_by_a_power_law():
     found = finding.extrapolated({("small", 0): lines, ("large", 1): lines}, 4)
     assert found.tolist() == pytest.approx([3 * 64**-0.2] * 2)
     assert finding.extrapolated({("small", 0): lines}, 1).empty  # one point is no line
+
+
+@pytest.fixture
+def page(smoke):
+    """The rows of the smoke study, as if of two sizes with two runs each; tuned on MNLI, and on one
+    of two sets that share their items.
+    """
+    recipes = "recipes={base: {}, mnli: {dataset: mnli}, sciq: {dataset: sciq}}"
+    study = load_study("dynamics-quick", (recipes, f"probing.shots={smoke.probing.shots}"))
+    plan = plan_of(smoke)
+    rows = measures.scored(records.load(plan), "dataset")
+    rows = rows[
+        rows["dataset"].isin(study.probing.datasets) & rows["recipe"].isin(["base", "mnli"])
+    ]
+    some = rows[rows["dataset"] == "mnli"]
+    shared = [some.assign(dataset=name) for name in ("sciq", "sciq_question")]
+    models = [
+        pd.concat([rows, *shared]).assign(model=model, run=run)
+        for model, run in product(("small", "medium"), range(2))
+    ]
+    return Results(
+        Plan(study, (), (), {}), "", "all", marked(study, pd.concat(models, ignore_index=True)), {}
+    )
+
+
+def test_tables_and_figures_take_rows_of_several_models(page, capsys):
+    table = finding.levels(page)
+    assert table["loss"].between(0.1, 10).all()
+    assert list(finding.final(page)) == ["mnli"]
+    early = finding.how_early(page)
+    assert early.shape == (len(page.tokens) - (0 in page.tokens.values()), 4)
+    assert early["base score"].eq(0.5).all()  # all models are one
+    assert list(finding.to_take_home(page).index) == [page.title("mnli")]
+    assert set(finding.signal_and_noise(page)["signal"]) == {0}
+    for show in (finding.at_a_glance, finding.show_map):
+        show(page)
+    for against in ("tokens", "loss"):
+        finding.show_curves(page, against)
+    assert [one.verdict for one in finding.verdicts(page)] == ["not asked"] * 3
+
+
+def test_without_text_what_rests_on_its_loss_is_not_asked(page, monkeypatch):
+    monkeypatch.setattr(finding, "LEAST", dict.fromkeys(finding.LEAST, 1))
+    words = {one.claim: (one.verdict, one.why) for one in finding.verdicts(page)}
+    assert words["7b"][0] != "not asked"
+    without = page.otherwise(sets=["mnli", "rte"])
+    words = {one.claim: (one.verdict, one.why) for one in finding.verdicts(without)}
+    for claim in ("7a", "7b"):
+        assert words[claim][0] == "not asked" and "a text whose loss" in words[claim][1]

@@ -16,6 +16,7 @@ import os
 import platform
 import re
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,6 +60,14 @@ def write(target: Path, text: str) -> None:
     """Write a text file whole."""
     with whole(target) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def mark(folder: Path) -> Path:
+    """An empty file with a name of its own, which `clean` removes when this process is gone."""
+    file = folder / f"{uuid.uuid4().hex}.{_machine()}-{os.getpid()}.partial"
+    folder.mkdir(parents=True, exist_ok=True)
+    file.touch()
+    return file
 
 
 def is_full(error: BaseException) -> bool:

@@ -37,10 +37,14 @@ def correlations(parts: Iterable[pd.DataFrame]) -> pd.DataFrame:
 
 
 def within_across(matrix: pd.DataFrame, domains: Sequence[str]) -> float:
-    """Mean correlation of two sets of one domain minus that of two sets of two."""
+    """Mean correlation of two sets of one domain minus that of two sets of two; NaN where there are
+    not both.
+    """
     upper = np.triu_indices(len(matrix), 1)
     values, same = matrix.to_numpy()[upper], np.equal.outer(domains, domains)[upper]
-    return float(np.nanmean(values[same]) - np.nanmean(values[~same]))
+    if same.all() or not same.any():
+        return np.nan
+    return float(pd.Series(values[same]).mean() - pd.Series(values[~same]).mean())
 
 
 def at_losses(lines: Iterable[pd.DataFrame], losses: np.ndarray) -> pd.DataFrame:
@@ -56,8 +60,8 @@ def at_losses(lines: Iterable[pd.DataFrame], losses: np.ndarray) -> pd.DataFrame
 
 
 def shared_losses(some: Iterable[pd.DataFrame]) -> np.ndarray:
-    """Losses that all of these models had, evenly; none where two share none."""
-    ranges = [(one["loss"].min(), one["loss"].max()) for one in some]
+    """Losses that all of these models had on their way down, evenly; none where two share none."""
+    ranges = [(one["loss"].min(), one["loss"].iloc[0]) for one in some]
     low, high = max(one for one, _ in ranges), min(one for _, one in ranges)
     return np.linspace(low, high, LOSSES) if low < high else np.array([])
 
@@ -67,6 +71,8 @@ def accuracy(said: pd.Series, came: pd.Series) -> float:
     nothing was said.
     """
     said, came = said.align(came, join="inner")
+    known = said.notna() & came.notna()
+    said, came = said[known], came[known]
     one, two = np.triu_indices(len(said), 1)
     if not len(one):
         return np.nan

@@ -141,7 +141,8 @@ def bootstrap(values: Sequence[float], resamples: int = 3000, seed: int = 0) -> 
 
 def jackknife(effect: Callable[[list], float], strata: Mapping, n: int) -> Estimate:
     """`effect` of the keys of `strata`, which says of each unit to which stratum it belongs, with
-    the interval of leaving one unit out at a time; NaN where a stratum has one unit.
+    the interval of leaving one unit out at a time; NaN where a stratum has one unit, and where all
+    that is left out leaves the same, which says nothing of what others would.
 
     Variance: the sum over strata of (m - 1) / m times the squares around their mean, each stratum
     with m - 1 degrees of freedom (Shao & Tu, The Jackknife and Bootstrap, 1995, section 6.2).
@@ -154,4 +155,6 @@ def jackknife(effect: Callable[[list], float], strata: Mapping, n: int) -> Estim
             continue
         left = [effect([unit for unit in units if unit != out]) for out in some]
         components.append((float(np.var(left)) * (len(some) - 1), len(some) - 1))
-    return estimate(effect(units), components, n, len(units))
+    if not any(variance for variance, _ in components):
+        components.append((np.nan, 0))
+    return estimate(effect(units), components, n)

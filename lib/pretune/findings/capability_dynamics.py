@@ -9,7 +9,7 @@ are over models: each is left out once (jackknife, within sizes, which are what 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
@@ -28,7 +28,7 @@ from pretune.analysis.dynamics import (
 )
 from pretune.analysis.results import Results, gold_likelihood, recipes
 from pretune.analysis.statistics import MARGIN, Estimate, jackknife
-from pretune.plan.needs import Need, asked_sets, own_sets, shots_of
+from pretune.plan.needs import Need, own_sets, shots_of
 from pretune.study.config import Study
 from pretune.tasks.registry import REGISTRY
 
@@ -37,7 +37,6 @@ LEAST = {"checkpoints": 8, "runs": 3, "sizes": 3, "models": 9}  # that claims ar
 EARLY = 0.25  # share of the tokens after which 7c predicts
 ENOUGH = 0.8  # decision accuracy that is called early enough
 PERMUTATIONS = 2000
-TEXT = "held_out_text"
 MODEL = ["model", "run"]
 CLAIMS = {
     "7a": Claim(
@@ -74,31 +73,35 @@ def needs(study: Study, recipe: str) -> list[Need]:
     if len(study.models) < 2 or recipe not in study.recipes:
         return []
     if recipe == "base":
-        text = [name for name in study.probing.datasets if name == TEXT]
-        return [Need(name, shots_of(study, name)) for name in [*asked_sets(study), *text]]
+        return [Need(name, shots_of(study, name)) for name in study.probing.datasets]
     return [Need(name, shots_of(study, name, recipe)) for name in own_sets(study, recipe)[:1]]
 
 
 def levels(page: Results) -> pd.DataFrame:
     """Mean scores of the untuned models: a line for every model and checkpoint, a column for every
-    set (of those that share items for one), and `loss`, nats per character of held-out text, of
-    which models with other tokenizers have other tokens.
+    set, and `loss`, nats per character of text, of which models with other tokenizers have other
+    tokens; NaN where no text was read.
     """
     rows = page.base[page.base["as_asked"] & (page.base["format"] == "default")]
     by = [*MODEL, "step", "tokens"]
     table = rows.groupby([*by, "dataset"])["score"].mean().unstack("dataset")
-    text = rows[rows["dataset"] == TEXT]
-    read = pd.DataFrame(
-        {
-            name: [parts[0] for parts in text[name]]
-            for name in ("log_likelihood", "choice_characters")
-        },
-        index=pd.MultiIndex.from_frame(text[by]),
-    )
-    sums = read.groupby(level=by).sum()
-    names = page.distinct(name for name in page.titles if name != TEXT)
-    table = table[names].assign(loss=-sums["log_likelihood"] / sums["choice_characters"])
+    names = [name for name in page.titles if REGISTRY[name].kind != "text"]
+    table = table[names].assign(loss=_loss(rows, by))
     return table.reindex(list(page.study.models), level="model")
+
+
+def _loss(rows: pd.DataFrame, by: list[str]) -> pd.Series:
+    text = rows[[REGISTRY[name].kind == "text" for name in rows["dataset"]]]
+    columns = ("log_likelihood", "choice_characters")
+    read = pd.DataFrame({name: [parts[0] for parts in text[name]] for name in columns})
+    sums = read.set_index(pd.MultiIndex.from_frame(text[by])).groupby(level=by).sum()
+    return -sums["log_likelihood"] / sums["choice_characters"]
+
+
+def apart_from(page: Results) -> pd.DataFrame:
+    """`levels` of the sets of which no two share their items."""
+    table = levels(page)
+    return table[[*page.distinct(sets(table)), "loss"]]
 
 
 def of_models(table: pd.DataFrame) -> dict[tuple, pd.DataFrame]:
@@ -114,33 +117,40 @@ def domain(name: str) -> str:
 
 def together(page: Results) -> Estimate:
     """The effect of 7a."""
-    parts = {key: residuals(lines) for key, lines in of_models(levels(page)).items()}
+    parts = {key: residuals(lines) for key, lines in of_models(apart_from(page)).items()}
 
     def effect(kept: Sequence[tuple]) -> float:
-        sizes = [correlations(parts[key] for key in some) for some in _by_size(kept)]
-        matrix = sum(sizes) / len(sizes)
+        matrix = _over_sizes(parts, kept)
         return within_across(matrix, [domain(name) for name in matrix.columns])
 
     return jackknife(effect, {key: key[0] for key in parts}, _items(page))
 
 
+def _over_sizes(parts: dict[tuple, pd.DataFrame], kept: Sequence[tuple]) -> pd.DataFrame:
+    """The mean over sizes of what sets correlate by in the models of each."""
+    found = [correlations(parts[key] for key in some) for some in _by_size(kept)]
+    return sum(found) / len(found)
+
+
 def permuted(page: Results, seed: int = 0) -> tuple[float, float]:
     """The effect of 7a where domains are dealt to the sets at random: how large it is in 95 % of
-    deals at most, and the share of deals in which it is as large as what was found.
+    deals at most, and the share of deals in which it is as large as what was found, which is one of
+    them.
     """
-    parts = [residuals(lines) for lines in of_models(levels(page)).values()]
-    matrix, draw = correlations(parts), np.random.default_rng(seed)
+    parts = {key: residuals(lines) for key, lines in of_models(apart_from(page)).items()}
+    matrix, draw = _over_sizes(parts, list(parts)), np.random.default_rng(seed)
     domains = [domain(name) for name in matrix.columns]
     found = within_across(matrix, domains)
     dealt = [within_across(matrix, draw.permutation(domains)) for _ in range(PERMUTATIONS)]
-    return float(np.quantile(dealt, 0.95)), float(np.mean(np.array(dealt) >= found))
+    as_large = 1 + np.sum(np.array(dealt) >= found)
+    return float(np.quantile(dealt, 0.95)), float(as_large / (PERMUTATIONS + 1))
 
 
 def apart(page: Results) -> pd.DataFrame:
     """Absolute difference of scores at equal held-out loss, a line for every pair of sizes, a
     column for every set, over all runs.
     """
-    parts = of_models(levels(page))
+    parts = of_models(apart_from(page))
     return pd.DataFrame(
         {f"{one} and {two}": gap for (one, two), gap in _gaps(parts, list(parts)).items()}
     ).T
@@ -159,7 +169,7 @@ def _gaps(parts: dict, kept: Sequence[tuple]) -> dict[tuple[str, str], pd.Series
 
 def alike(page: Results) -> Estimate:
     """The effect of 7b."""
-    parts = of_models(levels(page))
+    parts = of_models(apart_from(page))
 
     def effect(kept: Sequence[tuple]) -> float:
         gaps = _gaps(parts, kept)
@@ -173,7 +183,7 @@ def runs_apart(page: Results) -> float:
     size are apart, over the square root of how many are averaged.
     """
     found = []
-    for some in _by_size(parts := of_models(levels(page))):
+    for some in _by_size(parts := of_models(apart_from(page))):
         for one, two in combinations(some, 2):
             losses = shared_losses([parts[one], parts[two]])
             if len(losses):
@@ -203,13 +213,14 @@ def predictors(page: Results) -> dict[str, Callable[[str, int], pd.Series]]:
     """What is known of each model at a checkpoint, that might say how well it will be tuned on a
     set: the larger, the better.
     """
-    table = levels(page).droplevel("tokens")
-    at, known = table.xs, {name: gold(page, name) for name in final(page)}
+    table = levels(page)
+    at, models = table.droplevel("tokens").xs, of_models(table)
+    known = {name: gold(page, name) for name in final(page)}
     return {
         "base score": lambda name, step: at(step, level="step")[name],
         "gold likelihood": lambda name, step: known[name].xs(step, level="step"),
         "held-out loss": lambda name, step: -at(step, level="step")["loss"],
-        "loss, extrapolated": lambda name, step: -extrapolated(of_models(levels(page)), step),
+        "loss, extrapolated": lambda name, step: -extrapolated(models, step),
     }
 
 
@@ -241,33 +252,44 @@ def early_says(page: Results, predictor: str = "base score", step: int | None = 
     step, came = early_step(page) if step is None else step, final(page)
     say = predictors(page)[predictor]
     said = {name: say(name, step) for name in came}
-    models = list(levels(page).groupby(level=MODEL, sort=False).groups)
+    models = list(of_models(levels(page)))
 
     def effect(kept: Sequence[tuple]) -> float:
         some = pd.MultiIndex.from_tuples(kept, names=MODEL)
-        found = [
-            accuracy(
-                said[name][said[name].index.isin(some)], came[name][came[name].index.isin(some)]
-            )
-            for name in came
-        ]
+        found = [accuracy(said[name].reindex(some), came[name].reindex(some)) for name in came]
         return float(np.mean(found)) if found else np.nan
 
     return jackknife(effect, {key: key[0] for key in models}, _items(page))
+
+
+def within_sizes(page: Results) -> float:
+    """7c over pairs of models of one size only."""
+    step, came, say = early_step(page), final(page), predictors(page)["base score"]
+    found = []
+    for some, name in product(_by_size(of_models(levels(page))), came):
+        models = pd.MultiIndex.from_tuples(some, names=MODEL)
+        found.append(accuracy(say(name, step).reindex(models), came[name].reindex(models)))
+    return float(np.nanmean(found)) if found else np.nan
+
+
+def size_alone(page: Results) -> float:
+    """7c of what knows of a model only its size, of which the larger is said to be better."""
+    order = {size: place for place, size in enumerate(page.study.models)}
+    came = final(page).values()
+    found = [accuracy(one.index.to_frame()["model"].map(order), one) for one in came]
+    return float(np.mean(found)) if found else np.nan
 
 
 def how_early(page: Results) -> pd.DataFrame:
     """Decision accuracy, mean over sets, a line for every checkpoint by its share of the tokens, a
     column for every predictor.
     """
-    came, known, last, lines = final(page), predictors(page), max(page.tokens.values()), {}
-    for step, tokens in page.tokens.items():
-        if tokens:
-            lines[tokens / last] = {
-                predictor: np.mean([accuracy(say(name, step), came[name]) for name in came])
-                for predictor, say in known.items()
-            }
-    return pd.DataFrame(lines).T.rename_axis("share of tokens")
+    came, known, last = final(page), predictors(page), max(page.tokens.values())
+    table = pd.DataFrame(index=pd.Index([], name="share of tokens", dtype=float))
+    for step, predictor in product((step for step in page.tokens if page.tokens[step]), known):
+        found = [accuracy(known[predictor](name, step), came[name]) for name in came]
+        table.loc[page.tokens[step] / last, predictor] = np.mean(found)
+    return table
 
 
 def to_take_home(page: Results) -> pd.DataFrame:
@@ -307,7 +329,7 @@ def signal_and_noise(page: Results) -> pd.DataFrame:
     table = pd.DataFrame({"signal": late.max() - late.min()})
     table["noise"] = each.std().groupby("dataset").mean()
     table["signal over noise"] = table["signal"] / table["noise"].replace(0, np.nan)
-    table = table.drop(index=TEXT, errors="ignore")
+    table = table.loc[[REGISTRY[name].kind != "text" for name in table.index]]
     return table.sort_values("signal over noise", ascending=False).rename(index=page.title)
 
 
@@ -413,6 +435,7 @@ def verdicts(page: Results) -> list[Verdict]:
         "sizes": len(sizes),
         "models": len(parts),
     }
+    has_text = bool(levels(page)["loss"].notna().any())
     asked = {"7a": ("checkpoints", "runs"), "7b": ("sizes",), "7c": ("models",)}
     made = {"7a": together, "7b": alike, "7c": early_says}
     effects = {}
@@ -421,6 +444,7 @@ def verdicts(page: Results) -> list[Verdict]:
             f"{LEAST[one]} {one} (here {there[one]})" for one in needed if there[one] < LEAST[one]
         ]
         lacking += ["a set that is tuned on"] * (claim == "7c" and not came)
+        lacking += ["a text whose loss is measured"] * (claim != "7c" and not has_text)
         if lacking:
             effects[claim] = None, f"Asked of at least {', '.join(lacking)}."
         else:
@@ -439,7 +463,19 @@ def _why(page: Results, claim: str) -> str:
         noise = runs_apart(page)
         return f"Noise alone, as between runs of one size, would make it about {-noise:.2f}."
     says, own = early_says(page, "held-out loss"), ", ".join(map(page.title, final(page)))
-    return f"At step {early_step(page):,}, over {own}; held-out loss says {says.value:.2f}."
+    return (
+        f"At step {early_step(page):,}, over {own}. Held-out loss says {says.value:.2f}, the size "
+        f"alone {size_alone(page):.2f}; of pairs of one size the untuned score says "
+        f"{within_sizes(page):.2f}."
+    )
+
+
+def runs_said(page: Results) -> str:
+    """What models of two sizes have in common."""
+    runs = [set(getattr(source, "runs", ("",))) for source in page.study.models.values()]
+    if len(set.union(*runs)) == sum(map(len, runs)):
+        return "No two sizes share a run: all models differ in initialisation and in text."
+    return "A run of one size has the seed of the run of that name of another."
 
 
 def differences(page: Results) -> list[str]:

@@ -56,11 +56,14 @@ def _there() -> tuple[tuple[Gpu, str], ...]:
     there are is known.
     """
     try:
-        said = subprocess.run(ASKED, capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
+        said = subprocess.run(ASKED, capture_output=True, text=True, check=True, timeout=60).stdout
+    except (OSError, subprocess.SubprocessError):
         devices = range(len(list(Path("/dev").glob("nvidia[0-9]*"))))
         return tuple((Gpu(str(number), "GPU", math.nan), "?") for number in devices)
     lines = (line.split(", ") for line in said.splitlines())
-    return tuple(
-        (Gpu(number, name, float(mib) * 2**20 / 1e9), unique) for number, unique, name, mib in lines
-    )
+    return tuple((Gpu(number, name, _gb(mib)), unique) for number, unique, name, mib in lines)
+
+
+def _gb(mib: str) -> float:
+    """NaN where the tool has no number, as of memory that is shared with the processor."""
+    return float(mib) * 2**20 / 1e9 if mib.strip().isdigit() else math.nan

@@ -21,10 +21,10 @@ from pretune.study.sources import Saved
 
 # tokens of one scoring batch, each with keys and values held two to three times
 SCORED_TOKENS = 16_384
+PRETRAINING = "pre-training"
 PROCESS_GB = 0.6  # of a process before it holds a model
 CONTEXT_GB = 1.5  # of a GPU: what CUDA takes, and what is lost between tensors
-# logits held at a time in training (`gradients.HEAD_ENTRIES`), three times, in float32
-LOGITS = {"cpu": 12 * 2**23, "cuda": 12 * 2**28}
+LOGITS = {"cpu": 2**23, "cuda": 2**28}  # held at a time (`gradients.HEAD_ENTRIES`)
 
 
 class Training(NamedTuple):
@@ -38,20 +38,30 @@ class Training(NamedTuple):
 
     def bytes(self, rows: int, precision: str, device: str, twice: bool = False) -> float:
         """Of tensors, with so many `rows` at a time, activations kept or computed `twice`."""
-        frozen = max(0, self.shape.weights - self.weights)
-        kept = self._kept(rows * self.length, precision, twice)
-        kept += 3 * 4 * min(LOGITS[device] / 12, rows * self.length * self.shape.vocabulary)
         # gradients of earlier rows are there while others are read
         held = 12 if rows >= self.batch else 16
-        return 4 * frozen + max(16 * self.weights, held * self.weights + kept)
+        at_work = held * self.weights + self._read(rows, precision, device, twice)
+        return 4 * self._frozen + max(16 * self.weights, at_work)
 
     def share(self, size: int, precision: str) -> float:
         """Of tensors on each of `size` GPUs that share all weights, one row at a time, activations
-        computed twice: beside a share of all, one block and the embedding are whole.
+        computed twice: beside a share of weights, gradients and moments, one block and the
+        embedding are whole, with their gradients.
         """
         shape = self.shape
         whole = shape.vocabulary * shape.width + shape.weights // shape.layers
-        return self.bytes(1, precision, "cuda", True) / size + 8 * whole
+        shared = (4 * self._frozen + 16 * self.weights) / size
+        return shared + 8 * whole + self._read(1, precision, "cuda", True)
+
+    @property
+    def _frozen(self) -> int:
+        return max(0, self.shape.weights - self.weights)
+
+    def _read(self, rows: int, precision: str, device: str, twice: bool) -> float:
+        """What a batch of so many rows keeps for its gradient, and its logits."""
+        tokens = rows * self.length
+        logits = min(LOGITS[device], tokens * self.shape.vocabulary)
+        return self._kept(tokens, precision, twice) + 3 * 4 * logits
 
     def _kept(self, tokens: int, precision: str, twice: bool) -> float:
         width, inner, layers = self.shape.width, self.shape.intermediate, self.shape.layers
@@ -111,7 +121,7 @@ def _trainings(plan: Plan, model: str) -> Iterator[Training]:
             yield Training(name, shape, weights, rows.batch_size, longest)
     if isinstance(saved := study.models[model], Saved):
         given = saved.pretraining
-        yield Training("pre-training", shape, shape.weights, given.batch_size, given.length)
+        yield Training(PRETRAINING, shape, shape.weights, given.batch_size, given.length)
 
 
 def fits(plan: Plan, gpus: list[Gpu]) -> dict[str, list[str]]:
@@ -151,6 +161,8 @@ def _fit(one: Training, plan: Plan, gpus: list[Gpu]) -> str:
         return "whole batches" if rows == one.batch else f"{rows} of {one.batch} rows at a time"
     if one.bytes(1, precision, "cuda", True) <= room:
         return "one row at a time, activations computed twice"
+    if one.what == PRETRAINING:
+        return "not at all"
     if plan.study.tuning.sharding != "none" and one.share(len(gpus), precision) <= room:
         return f"shared by {len(gpus)} GPUs"
     enough = (size for size in range(2, 65) if one.share(size, precision) <= room)

@@ -36,6 +36,7 @@ from pretune.run import parcel, work
 from pretune.run.local import Processes
 
 TOPIC = "pretune"
+MARKS = "cache"  # where in the outputs the mark lies by which workers know them
 DEATHS = 2  # of its worker, after which a job has failed
 BLIND = "does not see the caller's outputs"
 OTHER = "runs another version of pretune, or none: install the same there"
@@ -90,8 +91,7 @@ class Cluster:
         self._jobs: dict[str, tuple[Future, object]] = {}
         self._sent: dict[Path, object] = {}  # what was sent of folders
         self._aside = Processes(1)
-        self._token = paths.OUTPUTS / f".shared-{uuid.uuid4().hex}"
-        storage.write(self._token, "")
+        self._token = storage.mark(paths.OUTPUTS / MARKS)
         try:
             self._shared = self._looked_at()
         except BaseException:
@@ -196,8 +196,10 @@ class Cluster:
                 self._begun[told["begun"]] = told["worker"]
             elif "unfit" in told:
                 self._send_away(told["worker"], told["unfit"])
-            elif told.get("action") == "remove-worker" and not told["expected"]:
-                self._count(told["worker"], told["processing-tasks"])
+            elif told.get("action") == "remove-worker":
+                self._sent_away.discard(told["worker"])  # its address may be another's
+                if not told["expected"]:
+                    self._count(told["worker"], told["processing-tasks"])
         yield from self._aside.said()
 
     def _count(self, worker: str, given: set[str]) -> None:
@@ -215,7 +217,10 @@ class Cluster:
         if worker not in self._sent_away:
             self._sent_away.add(worker)
             log.warning("%s joined and %s; it was sent away", worker, why)
-            self._client.retire_workers([worker], close_workers=True)
+            try:
+                self._client.retire_workers([worker], close_workers=True)
+            except OSError:
+                self._is_lost = True
 
     def abandon(self) -> None:
         """End what is at work: records appear whole or not at all, there is nothing to wait for."""
@@ -245,7 +250,7 @@ class About:
 
 
 def _about(token: str, dask_worker) -> About:  # by this name Dask hands over the worker
-    return About(_library(), dask_worker.state.nthreads, (paths.OUTPUTS / token).is_file())
+    return About(_library(), dask_worker.state.nthreads, (paths.OUTPUTS / MARKS / token).is_file())
 
 
 @cache

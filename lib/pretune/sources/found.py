@@ -94,13 +94,13 @@ def _same_weights(found: list[dict]) -> dict[str, str]:
     """Of commits that share a file of weights with another, why they cannot both be right, by
     listings alone: before anything is fetched.
     """
-    owners, why = defaultdict(list), {}
+    owners, why = defaultdict(dict), {}
     for one in found:
         for file, sha in one.get("weights", {}).items():
-            owners[sha].append((file, one))
-    for several in owners.values():
+            owners[sha].setdefault(one["commit"], (file, one))
+    for several in (list(some.values()) for some in owners.values() if len(some) > 1):
         named = " and ".join(f"step {one['step']} ({one['name']})" for _, one in several)
-        for file, one in several if len(several) > 1 else ():
+        for file, one in several:
             why[one["commit"]] = f"{named} have the very same {file}: one branch is wrong"
     return why
 
