@@ -21,6 +21,7 @@ margin = 0.05  # the smallest change that counts
 sets = []  # names of the datasets to look at; empty: all
 
 # %%
+from pretune.analysis import several
 from pretune.analysis.display import say, table
 from pretune.analysis.theme import use_theme
 from pretune.findings import capability_dynamics
@@ -140,7 +141,7 @@ table(capability_dynamics.to_take_home(page))
 # one late checkpoint to the next.
 
 # %%
-table(capability_dynamics.signal_and_noise(page))
+table(several.signal_and_noise(page))
 
 # %% [markdown]
 # ## Answer

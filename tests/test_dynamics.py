@@ -12,7 +12,7 @@ import scipy
 
 from conftest import plan_of
 from pretune import measures, records
-from pretune.analysis import dynamics
+from pretune.analysis import dynamics, several
 from pretune.analysis.claims import judge
 from pretune.analysis.results import Results, marked
 from pretune.analysis.statistics import jackknife
@@ -35,10 +35,10 @@ def page_of(table=None, came=None, early=None):
 
 @pytest.fixture
 def made_up(monkeypatch):
-    monkeypatch.setattr(finding, "levels", lambda page: page.table)
-    monkeypatch.setattr(finding, "final", lambda page: page.came)
+    monkeypatch.setattr(several, "levels", lambda page: page.table)
+    monkeypatch.setattr(several, "final", lambda page: page.came)
     known = lambda page: {"base score": lambda name, step: page.early[name]}  # noqa: E731
-    monkeypatch.setattr(finding, "predictors", known)
+    monkeypatch.setattr(several, "predictors", known)
 
 
 def levels(draw, shared=0.0, speed=None, shift=None, noise=0.02):
@@ -162,9 +162,9 @@ def test_the_loss_is_extrapolated_by_a_power_law():
         {"loss": 3 * tokens**-0.2},
         pd.MultiIndex.from_arrays([tokens, tokens], names=["step", "tokens"]),
     )
-    found = finding.extrapolated({("small", 0): lines, ("large", 1): lines}, 4)
+    found = several.extrapolated({("small", 0): lines, ("large", 1): lines}, 4)
     assert found.tolist() == pytest.approx([3 * 64**-0.2] * 2)
-    assert finding.extrapolated({("small", 0): lines}, 1).empty  # one point is no line
+    assert several.extrapolated({("small", 0): lines}, 1).empty  # one point is no line
 
 
 @pytest.fixture
@@ -191,14 +191,14 @@ def page(smoke):
 
 
 def test_tables_and_figures_take_rows_of_several_models(page, capsys):
-    table = finding.levels(page)
+    table = several.levels(page)
     assert table["loss"].between(0.1, 10).all()
-    assert list(finding.final(page)) == ["mnli"]
+    assert list(several.final(page)) == ["mnli"]
     early = finding.how_early(page)
     assert early.shape == (len(page.tokens) - (0 in page.tokens.values()), 4)
     assert early["base score"].eq(0.5).all()  # all models are one
     assert list(finding.to_take_home(page).index) == [page.title("mnli")]
-    assert set(finding.signal_and_noise(page)["signal"]) == {0}
+    assert set(several.signal_and_noise(page)["signal"]) == {0}
     for show in (finding.at_a_glance, finding.show_map):
         show(page)
     for against in ("tokens", "loss"):

@@ -8,14 +8,15 @@ are over models: each is left out once (jackknife, within sizes, which are what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations, product
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import scipy  # whose parts are loaded when they are first used
 
-from pretune.analysis import figures, theme
+from pretune.analysis import figures, several, theme
 from pretune.analysis.claims import Claim, Verdict, judged
 from pretune.analysis.dynamics import (
     accuracy,
@@ -26,18 +27,21 @@ from pretune.analysis.dynamics import (
     shared_losses,
     within_across,
 )
-from pretune.analysis.results import Results, gold_likelihood, recipes
+from pretune.analysis.results import Results
 from pretune.analysis.statistics import MARGIN, Estimate, jackknife
 from pretune.plan.needs import Need, own_sets, shots_of
 from pretune.study.config import Study
 from pretune.tasks.registry import REGISTRY
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 CHECKPOINTS, MODELS = "all", "several"
 LEAST = {"checkpoints": 8, "runs": 3, "sizes": 3, "models": 9}  # that claims are asked of
+ASKED_OF = {"7a": ("checkpoints", "runs"), "7b": ("sizes",), "7c": ("models",)}
 EARLY = 0.25  # share of the tokens after which 7c predicts
 ENOUGH = 0.8  # decision accuracy that is called early enough
 PERMUTATIONS = 2000
-MODEL = ["model", "run"]
 CLAIMS = {
     "7a": Claim(
         "Sets of one domain move together, beyond what held-out loss explains",
@@ -77,47 +81,23 @@ def needs(study: Study, recipe: str) -> list[Need]:
     return [Need(name, shots_of(study, name, recipe)) for name in own_sets(study, recipe)[:1]]
 
 
-def levels(page: Results) -> pd.DataFrame:
-    """Mean scores of the untuned models: a line for every model and checkpoint, a column for every
-    set, and `loss`, nats per character of text, of which models with other tokenizers have other
-    tokens; NaN where no text was read.
-    """
-    rows = page.base[page.base["as_asked"] & (page.base["format"] == "default")]
-    by = [*MODEL, "step", "tokens"]
-    table = rows.groupby([*by, "dataset"])["score"].mean().unstack("dataset")
-    names = [name for name in page.titles if REGISTRY[name].kind != "text"]
-    table = table[names].assign(loss=_loss(rows, by))
-    return table.reindex(list(page.study.models), level="model")
-
-
-def _loss(rows: pd.DataFrame, by: list[str]) -> pd.Series:
-    text = rows[[REGISTRY[name].kind == "text" for name in rows["dataset"]]]
-    columns = ("log_likelihood", "choice_characters")
-    read = pd.DataFrame({name: [parts[0] for parts in text[name]] for name in columns})
-    sums = read.set_index(pd.MultiIndex.from_frame(text[by])).groupby(level=by).sum()
-    return -sums["log_likelihood"] / sums["choice_characters"]
-
-
-def apart_from(page: Results) -> pd.DataFrame:
-    """`levels` of the sets of which no two share their items."""
-    table = levels(page)
-    return table[[*page.distinct(sets(table)), "loss"]]
-
-
-def of_models(table: pd.DataFrame) -> dict[tuple, pd.DataFrame]:
-    """The lines of each model, in the order of checkpoints; its first word is its size."""
-    return {key: part.droplevel(MODEL) for key, part in table.groupby(level=MODEL, sort=False)}
-
-
 def domain(name: str) -> str:
     """The task that a set belongs to: that of its partner, knowledge, or its own."""
     about = REGISTRY[name]
     return about.partner or ("knowledge" if about.knowledge else name)
 
 
+def _moves(page: Results) -> dict[tuple, pd.DataFrame]:
+    """Of each model what its scores move by beyond the loss."""
+    models = several.of_models(several.apart_from(page))
+    return {key: residuals(lines) for key, lines in models.items()}
+
+
 def together(page: Results) -> Estimate:
     """The effect of 7a."""
-    parts = {key: residuals(lines) for key, lines in of_models(apart_from(page)).items()}
+    parts = {
+        key: residuals(lines) for key, lines in several.of_models(several.apart_from(page)).items()
+    }
 
     def effect(kept: Sequence[tuple]) -> float:
         matrix = _over_sizes(parts, kept)
@@ -128,7 +108,7 @@ def together(page: Results) -> Estimate:
 
 def _over_sizes(parts: dict[tuple, pd.DataFrame], kept: Sequence[tuple]) -> pd.DataFrame:
     """The mean over sizes of what sets correlate by in the models of each."""
-    found = [correlations(parts[key] for key in some) for some in _by_size(kept)]
+    found = [correlations(parts[key] for key in some) for some in several.by_size(kept)]
     return sum(found) / len(found)
 
 
@@ -137,7 +117,9 @@ def permuted(page: Results, seed: int = 0) -> tuple[float, float]:
     deals at most, and the share of deals in which it is as large as what was found, which is one of
     them.
     """
-    parts = {key: residuals(lines) for key, lines in of_models(apart_from(page)).items()}
+    parts = {
+        key: residuals(lines) for key, lines in several.of_models(several.apart_from(page)).items()
+    }
     matrix, draw = _over_sizes(parts, list(parts)), np.random.default_rng(seed)
     domains = [domain(name) for name in matrix.columns]
     found = within_across(matrix, domains)
@@ -150,7 +132,7 @@ def apart(page: Results) -> pd.DataFrame:
     """Absolute difference of scores at equal held-out loss, a line for every pair of sizes, a
     column for every set, over all runs.
     """
-    parts = of_models(apart_from(page))
+    parts = several.of_models(several.apart_from(page))
     return pd.DataFrame(
         {f"{one} and {two}": gap for (one, two), gap in _gaps(parts, list(parts)).items()}
     ).T
@@ -169,7 +151,7 @@ def _gaps(parts: dict, kept: Sequence[tuple]) -> dict[tuple[str, str], pd.Series
 
 def alike(page: Results) -> Estimate:
     """The effect of 7b."""
-    parts = of_models(apart_from(page))
+    parts = several.of_models(several.apart_from(page))
 
     def effect(kept: Sequence[tuple]) -> float:
         gaps = _gaps(parts, kept)
@@ -183,61 +165,13 @@ def runs_apart(page: Results) -> float:
     size are apart, over the square root of how many are averaged.
     """
     found = []
-    for some in _by_size(parts := of_models(apart_from(page))):
+    for some in several.by_size(parts := several.of_models(several.apart_from(page))):
         for one, two in combinations(some, 2):
             losses = shared_losses([parts[one], parts[two]])
             if len(losses):
                 gap = at_losses([parts[one]], losses) - at_losses([parts[two]], losses)
                 found.append(gap.abs().mean().mean() / np.sqrt(len(some)))
     return float(np.mean(found)) if found else np.nan
-
-
-def final(page: Results) -> dict[str, pd.Series]:
-    """Of every set that is tuned on, the tuned score of each model at late."""
-    found = {}
-    for recipe, own in recipes(page).items():
-        rows = page.of(own, recipe)
-        if len(rows := rows[rows["late"]]):
-            found[own] = rows.groupby(MODEL)["score"].mean()
-    return found
-
-
-def gold(page: Results, name: str) -> pd.Series:
-    """Log-likelihood of the gold answer per token, a value for every model and checkpoint."""
-    rows = page.of(name)
-    rows = rows.assign(gold_likelihood=gold_likelihood(rows))
-    return rows.groupby([*MODEL, "step"])["gold_likelihood"].mean()
-
-
-def predictors(page: Results) -> dict[str, Callable[[str, int], pd.Series]]:
-    """What is known of each model at a checkpoint, that might say how well it will be tuned on a
-    set: the larger, the better.
-    """
-    table = levels(page)
-    at, models = table.droplevel("tokens").xs, of_models(table)
-    known = {name: gold(page, name) for name in final(page)}
-    return {
-        "base score": lambda name, step: at(step, level="step")[name],
-        "gold likelihood": lambda name, step: known[name].xs(step, level="step"),
-        "held-out loss": lambda name, step: -at(step, level="step")["loss"],
-        "loss, extrapolated": lambda name, step: -extrapolated(models, step),
-    }
-
-
-def extrapolated(models: dict[tuple, pd.DataFrame], step: int) -> pd.Series:
-    """The final loss of each model by a power law of tokens through its checkpoints up to `step`:
-    the first of two steps from an early loss to a score, of which the second changes no order.
-    """
-    found = {}
-    for key, lines in models.items():
-        tokens = lines.index.get_level_values("tokens").to_numpy(float)
-        seen = (lines.index.get_level_values("step") <= step) & (tokens > 0)
-        if seen.sum() > 1:
-            loss = np.log(lines["loss"].to_numpy()[seen])
-            rate, start = np.polyfit(np.log(tokens[seen]), loss, 1)
-            found[key] = np.exp(start + rate * np.log(tokens[-1]))
-    index = pd.MultiIndex.from_tuples(list(found), names=MODEL)
-    return pd.Series(list(found.values()), index, dtype=float)
 
 
 def early_step(page: Results) -> int:
@@ -249,13 +183,13 @@ def early_step(page: Results) -> int:
 
 def early_says(page: Results, predictor: str = "base score", step: int | None = None) -> Estimate:
     """The effect of 7c, of any predictor at any checkpoint (none: a quarter into the run)."""
-    step, came = early_step(page) if step is None else step, final(page)
-    say = predictors(page)[predictor]
+    step, came = early_step(page) if step is None else step, several.final(page)
+    say = several.predictors(page)[predictor]
     said = {name: say(name, step) for name in came}
-    models = list(of_models(levels(page)))
+    models = list(several.of_models(several.levels(page)))
 
     def effect(kept: Sequence[tuple]) -> float:
-        some = pd.MultiIndex.from_tuples(kept, names=MODEL)
+        some = pd.MultiIndex.from_tuples(kept, names=several.MODEL)
         found = [accuracy(said[name].reindex(some), came[name].reindex(some)) for name in came]
         return float(np.mean(found)) if found else np.nan
 
@@ -264,10 +198,10 @@ def early_says(page: Results, predictor: str = "base score", step: int | None = 
 
 def within_sizes(page: Results) -> float:
     """7c over pairs of models of one size only."""
-    step, came, say = early_step(page), final(page), predictors(page)["base score"]
+    step, came, say = early_step(page), several.final(page), several.predictors(page)["base score"]
     found = []
-    for some, name in product(_by_size(of_models(levels(page))), came):
-        models = pd.MultiIndex.from_tuples(some, names=MODEL)
+    for some, name in product(several.by_size(several.of_models(several.levels(page))), came):
+        models = pd.MultiIndex.from_tuples(some, names=several.MODEL)
         found.append(accuracy(say(name, step).reindex(models), came[name].reindex(models)))
     return float(np.nanmean(found)) if found else np.nan
 
@@ -275,7 +209,7 @@ def within_sizes(page: Results) -> float:
 def size_alone(page: Results) -> float:
     """7c of what knows of a model only its size, of which the larger is said to be better."""
     order = {size: place for place, size in enumerate(page.study.models)}
-    came = final(page).values()
+    came = several.final(page).values()
     found = [accuracy(one.index.to_frame()["model"].map(order), one) for one in came]
     return float(np.mean(found)) if found else np.nan
 
@@ -284,7 +218,7 @@ def how_early(page: Results) -> pd.DataFrame:
     """Decision accuracy, mean over sets, a line for every checkpoint by its share of the tokens, a
     column for every predictor.
     """
-    came, known, last = final(page), predictors(page), max(page.tokens.values())
+    came, known, last = several.final(page), several.predictors(page), max(page.tokens.values())
     table = pd.DataFrame(index=pd.Index([], name="share of tokens", dtype=float))
     for step, predictor in product((step for step in page.tokens if page.tokens[step]), known):
         found = [accuracy(known[predictor](name, step), came[name]) for name in came]
@@ -297,40 +231,27 @@ def to_take_home(page: Results) -> pd.DataFrame:
     called enough in the right order, and keeps doing so to the end, and after what share of the
     tokens.
     """
-    came, known, last, lines = final(page), predictors(page), max(page.tokens.values()), {}
-    for name in came:
-        found = {}
-        for predictor, say in known.items():
-            for step, tokens in page.tokens.items():
-                if tokens and accuracy(say(name, step), came[name]) >= ENOUGH:
-                    found.setdefault(predictor, tokens / last)
-                else:
-                    found.pop(predictor, None)
-        best = min(found, key=found.get, default="–")
+    known, lines = several.predictors(page), {}
+    for name, came in several.final(page).items():
+        found = {predictor: _enough_from(page, say, name, came) for predictor, say in known.items()}
+        best = pd.Series(found).idxmin() if pd.Series(found).notna().any() else ""
         lines[page.title(name)] = {
-            "score": best,
+            "score": best or "–",
             "share of tokens": found.get(best, np.nan),
-            "of the base score": found.get("base score", np.nan),
+            "of the base score": found["base score"],
         }
     return pd.DataFrame(lines).T
 
 
-def signal_and_noise(page: Results) -> pd.DataFrame:
-    """Of every set at late: how far the models are apart (largest minus smallest), the standard
-    deviation of a model from one late checkpoint to the next, and their ratio.
-
-    The spread is taken within a run. Pooled over runs, as the code released with "Signal and
-    Noise" (arXiv 2508.13144) does for its small sizes, it holds what the models differ by.
-    """
-    rows = page.base[page.base["late"] & page.base["as_asked"]]
-    means = rows.groupby(["dataset", *MODEL, "step"])["score"].mean()
-    each = means.groupby(["dataset", *MODEL])
-    late = each.mean().groupby("dataset")
-    table = pd.DataFrame({"signal": late.max() - late.min()})
-    table["noise"] = each.std().groupby("dataset").mean()
-    table["signal over noise"] = table["signal"] / table["noise"].replace(0, np.nan)
-    table = table.loc[[REGISTRY[name].kind != "text" for name in table.index]]
-    return table.sort_values("signal over noise", ascending=False).rename(index=page.title)
+def _enough_from(page: Results, say: Callable, name: str, came: pd.Series) -> float:
+    """The share of the tokens from which on a predictor is right often enough; NaN if never."""
+    last, since = max(page.tokens.values()), np.nan
+    for step, tokens in page.tokens.items():
+        if not tokens or not accuracy(say(name, step), came) >= ENOUGH:
+            since = np.nan
+        elif np.isnan(since):
+            since = tokens / last
+    return since
 
 
 def at_a_glance(page: Results) -> None:
@@ -362,23 +283,12 @@ def show_curves(page: Results, against: str) -> None:
     """Every set over `tokens` or held-out `loss`: a line for each size, the mean of its runs, and a
     band from the lowest run to the highest.
     """
-    table = levels(page).reset_index()
+    table, sizes = several.levels(page).reset_index(), list(page.study.models)
     names = [name for name in table if name in page.titles]
-    axes, sizes = figures.panels(len(names), 2.2), list(page.study.models)
+    axes = figures.panels(len(names), 2.2)
     for panel, name in zip(axes, names, strict=True):
-        for colour, size in zip(theme.many_colours(len(sizes)), sizes, strict=True):
-            runs = table[table["model"] == size].groupby("tokens")
-            across = runs[against].mean() if against == "loss" else runs["tokens"].first()
-            low, high = runs[name].min(), runs[name].max()
-            panel.fill_between(across, low, high, color=colour, alpha=0.15, lw=0)
-            panel.plot(across, runs[name].mean(), "o-", color=colour, ms=2.5, lw=1.2, label=size)
+        _draw_sizes(panel, table, sizes, name, against)
         panel.set(title=page.titles[name].removesuffix(page.world), ylim=(-0.03, 1.03))
-        if against == "tokens":
-            figures.token_axis(panel, table["tokens"])
-        else:
-            panel.invert_xaxis()
-            panel.set_xlabel("held-out loss, nats a character")
-        panel.set_ylabel("score, 0 to 1")
     over = "pre-training tokens" if against == "tokens" else "held-out loss"
     lines = table.groupby(["model", "step"])[["loss", *names]].mean()
     lines.index = [f"{size}, step {step:,}" for size, step in lines.index]
@@ -391,11 +301,29 @@ def show_curves(page: Results, against: str) -> None:
     )
 
 
+def _draw_sizes(
+    panel: Axes, table: pd.DataFrame, sizes: list[str], name: str, against: str
+) -> None:
+    for colour, size in zip(theme.many_colours(len(sizes)), sizes, strict=True):
+        runs = table[table["model"] == size].groupby("tokens")
+        across = runs[against].mean()
+        panel.fill_between(
+            across, runs[name].min(), runs[name].max(), color=colour, alpha=0.15, lw=0
+        )
+        panel.plot(across, runs[name].mean(), "o-", color=colour, ms=2.5, lw=1.2, label=size)
+    if against == "tokens":
+        figures.token_axis(panel, table["tokens"])
+    else:
+        panel.invert_xaxis()
+        panel.set_xlabel("held-out loss, nats a character")
+    panel.set_ylabel("score, 0 to 1")
+
+
 def show_map(page: Results) -> None:
     """What moves together: correlations of levels beside those of increments beyond the loss, the
     sets in the order in which the latter cluster.
     """
-    models = of_models(levels(page)).values()
+    models = several.of_models(several.levels(page)).values()
     rises = correlations(lines[sets(lines)] for lines in models)
     moves = correlations(map(residuals, models))
     far = 1 - moves.fillna(0).to_numpy()[np.triu_indices(len(moves), 1)]
@@ -415,41 +343,36 @@ def show_map(page: Results) -> None:
     )
 
 
-def _by_size(keys: Iterable[tuple]) -> list[list[tuple]]:
-    found: dict[str, list[tuple]] = {}
-    for key in keys:
-        found.setdefault(key[0], []).append(key)
-    return list(found.values())
-
-
 def _items(page: Results) -> int:
     return int(page.base.groupby("dataset")["item"].nunique().sum())
 
 
 def verdicts(page: Results) -> list[Verdict]:
-    parts, came = of_models(levels(page)), final(page)
-    sizes = _by_size(parts)
+    made = {"7a": together, "7b": alike, "7c": early_says}
+    effects = {}
+    for claim, effect in made.items():
+        if lacking := _lacking(page, claim):
+            effects[claim] = None, f"Asked of at least {', '.join(lacking)}."
+        else:
+            effects[claim] = effect(page), _why(page, claim)
+    return judged(page, CLAIMS, effects)
+
+
+def _lacking(page: Results, claim: str) -> list[str]:
+    """What a claim is asked of and the page does not have."""
+    table, needed = several.levels(page), ASKED_OF[claim]
+    sizes = several.by_size(several.of_models(table))
     there = {
         "checkpoints": len(page.tokens),
         "runs": min(map(len, sizes)),
         "sizes": len(sizes),
-        "models": len(parts),
+        "models": sum(map(len, sizes)),
     }
-    has_text = bool(levels(page)["loss"].notna().any())
-    asked = {"7a": ("checkpoints", "runs"), "7b": ("sizes",), "7c": ("models",)}
-    made = {"7a": together, "7b": alike, "7c": early_says}
-    effects = {}
-    for claim, needed in asked.items():
-        lacking = [
-            f"{LEAST[one]} {one} (here {there[one]})" for one in needed if there[one] < LEAST[one]
-        ]
-        lacking += ["a set that is tuned on"] * (claim == "7c" and not came)
-        lacking += ["a text whose loss is measured"] * (claim != "7c" and not has_text)
-        if lacking:
-            effects[claim] = None, f"Asked of at least {', '.join(lacking)}."
-        else:
-            effects[claim] = made[claim](page), _why(page, claim)
-    return judged(page, CLAIMS, effects)
+    few = [one for one in needed if there[one] < LEAST[one]]
+    found = [f"{LEAST[one]} {one} (here {there[one]})" for one in few]
+    if claim == "7c":
+        return found + ["a set that is tuned on"] * (not several.final(page))
+    return found + ["a text whose loss is measured"] * bool(table["loss"].isna().all())
 
 
 def _why(page: Results, claim: str) -> str:
@@ -462,7 +385,7 @@ def _why(page: Results, claim: str) -> str:
     if claim == "7b":
         noise = runs_apart(page)
         return f"Noise alone, as between runs of one size, would make it about {-noise:.2f}."
-    says, own = early_says(page, "held-out loss"), ", ".join(map(page.title, final(page)))
+    says, own = early_says(page, "held-out loss"), ", ".join(map(page.title, several.final(page)))
     return (
         f"At step {early_step(page):,}, over {own}. Held-out loss says {says.value:.2f}, the size "
         f"alone {size_alone(page):.2f}; of pairs of one size the untuned score says "
