@@ -171,12 +171,16 @@ def test_a_damaged_record_is_named_set_aside_and_counts_as_missing(study, caplog
     assert len(records.load(plan_of(study))) == 72
 
 
-def test_a_table_of_other_columns_counts_as_missing_and_the_others_stay(study):
-    """As when a measure was changed since: whatever else a record holds is not measured again."""
+@pytest.mark.parametrize("mark", [None, "of before"])
+def test_a_table_of_other_columns_counts_as_missing_and_the_others_stay(mark, study):
+    """As when a measure was changed since: whatever else a record holds is not measured again. A
+    record that bears no mark of its columns is opened for them.
+    """
     cell = bases(study)[0]
     table = next(records.record_folder(study, cell.model).glob("*/generation.parquet"))
     pq.write_table(pq.read_table(table).drop_columns(["stop"]), table)
     about = json.loads((table.parent / "record.json").read_text())
+    about["columns"] = about["columns"] | {"generation": mark} if mark else {}
     about["sha256"]["generation.parquet"] = hashlib.sha256(table.read_bytes()).hexdigest()
     (table.parent / "record.json").write_text(json.dumps(about))
     lacking = next(one for one in status.missing(plan_of(study)) if one.model == cell.model)

@@ -18,9 +18,10 @@ from pretune.measures.base import Measure
 from pretune.tasks.registry import REGISTRY
 
 
-def names() -> list[str]:
+@cache
+def names() -> tuple[str, ...]:
     """The measures there are."""
-    return [one.name for one in pkgutil.iter_modules(__path__) if one.name != "base"]
+    return tuple(one.name for one in pkgutil.iter_modules(__path__) if one.name != "base")
 
 
 @cache

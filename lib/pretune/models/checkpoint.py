@@ -85,7 +85,9 @@ def foreign(folder: Path, root: Path) -> str:
     weights; empty if none does.
     """
     for file in sorted(folder.rglob("*")):
-        if not file.resolve().is_relative_to(root.resolve()):
+        if (folder.is_symlink() or file.is_symlink()) and not file.resolve().is_relative_to(
+            root.resolve()
+        ):
             return file.name
         if file.name.endswith(".index.json"):
             for name in json.loads(file.read_text()).get("weight_map", {}).values():

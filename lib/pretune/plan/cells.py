@@ -7,8 +7,8 @@ It is made once from what was listed before, and handed down to whoever measures
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, field, fields, replace
+from functools import cache, cached_property
 
 from pretune import measures
 from pretune.measures import Measure
@@ -51,11 +51,7 @@ class Probe:
         """Of what determines its rows; the first version of a dataset's own measure goes without
         saying.
         """
-        said, version = asdict(self), self.measured_by.version
-        if not self.measure and version == 1:
-            del said["measure"]
-            return short_hash(SCORING_VERSION, said)
-        return short_hash(SCORING_VERSION, said, version)
+        return _key_of(self, self.measured_by.version)
 
     @property
     def measured_by(self) -> Measure:
@@ -66,6 +62,15 @@ class Probe:
         """What was asked for by it."""
         reserve = self.split == RESERVE
         return Need(self.dataset, self.shots, self.format, reserve, self.measure)
+
+
+@cache  # thousands of models are asked the same
+def _key_of(probe: Probe, version: int) -> str:
+    said = {one.name: getattr(probe, one.name) for one in fields(probe)}
+    if not probe.measure and version == 1:
+        del said["measure"]
+        return short_hash(SCORING_VERSION, said)
+    return short_hash(SCORING_VERSION, said, version)
 
 
 @dataclass(frozen=True)

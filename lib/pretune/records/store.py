@@ -14,6 +14,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator
+from functools import cache
 from itertools import chain
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from pretune import measures, paths, storage
 from pretune.measures import Measure
 from pretune.models.checkpoint import foreign
 from pretune.plan.cells import Model, Plan
+from pretune.storage import short_hash
 from pretune.study.config import Study
 
 log = logging.getLogger(__name__)
@@ -53,9 +55,16 @@ def record_folder(study: Study, model: Model) -> Path:
     return paths.study_folder(study.name) / "records" / f"{model.name}.{model.key}"
 
 
+@cache
 def schema(measure: Measure) -> pa.Schema:
     """The columns of a measure's table."""
     return pa.schema(list((SHARED | measure.columns).items()))
+
+
+@cache
+def columns_of(measure: Measure) -> str:
+    """The same as a mark, which a record bears so that its tables need not be opened for it."""
+    return short_hash(str(schema(measure)))
 
 
 def write_record(
@@ -72,7 +81,8 @@ def write_record(
             _write(partial / table_of(name), rows, schema(measures.find(name)))
         _write(partial / TEXTS, texts, TEXT_SCHEMA)
         sums = {one.name: storage.sha256(one).hexdigest() for one in sorted(partial.iterdir())}
-        about = {"probes": probes, "sha256": sums, **provenance}
+        columns = {name: columns_of(measures.find(name)) for name in tables}
+        about = {"probes": probes, "sha256": sums, "columns": columns, **provenance}
         (partial / RECORD).write_text(json.dumps(about, indent=1))
 
 
@@ -140,11 +150,14 @@ def _mark(part: Path, model: Model) -> tuple:
 def _readable(part: Path, about: dict) -> dict[str, list[str]]:
     """The probes by measure, of tables whose columns are as their measure has them now."""
     there = {name: probes for name, probes in about["probes"].items() if name in measures.names()}
-    return {
-        name: probes
-        for name, probes in there.items()
-        if pq.read_schema(part / table_of(name)) == schema(measures.find(name))
-    }
+    return {name: probes for name, probes in there.items() if _is_as_now(part, about, name)}
+
+
+def _is_as_now(part: Path, about: dict, name: str) -> bool:
+    """Whether a table has the columns that its measure has now."""
+    if marked := about.get("columns", {}).get(name):
+        return marked == columns_of(measures.find(name))
+    return pq.read_schema(part / table_of(name)) == schema(measures.find(name))
 
 
 def _fault(part: Path, about: dict, model: Model) -> str:
