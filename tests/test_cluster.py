@@ -98,6 +98,7 @@ def test_a_job_that_kills_its_worker_twice_has_failed_and_others_have_not(tmp_pa
         wait_until(lambda: found.free == 2, dask.scheduler)
         bad = found.submit(eval, suicide)
         good = [found.submit(eval, f"{{'number': {number}}}") for number in range(6)]
+        assert found.free == 0  # as where workers have left with jobs to do
         while wait([bad, *good], timeout=0.1).not_done:
             list(found.said())
         assert [one.result()["number"] for one in good] == list(range(6))

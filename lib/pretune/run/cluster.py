@@ -124,9 +124,11 @@ class Cluster:
 
     @property
     def free(self) -> int:
-        """How many more cells can be begun."""
+        """How many more cells can be begun: none while there are fewer workers than jobs, as where
+        one has left.
+        """
         try:
-            return sum(self._client.nthreads().values()) - len(self._jobs)
+            return max(0, sum(self._client.nthreads().values()) - len(self._jobs))
         except OSError:
             self._is_lost = True
             return 0
