@@ -198,10 +198,10 @@ class Cluster:
                 self._begun[told["begun"]] = told["worker"]
             elif "unfit" in told:
                 self._send_away(told["worker"], told["unfit"])
-            elif told.get("action") == "remove-worker":
-                self._sent_away.discard(told["worker"])  # its address may be another's
-                if not told["expected"]:
-                    self._count(told["worker"], told["processing-tasks"])
+            elif told.get("action") == "add-worker":
+                self._sent_away.discard(told["worker"])  # another one at that address
+            elif told.get("action") == "remove-worker" and not told["expected"]:
+                self._count(told["worker"], told["processing-tasks"])
         yield from self._aside.said()
 
     def _count(self, worker: str, given: set[str]) -> None:
