@@ -60,7 +60,7 @@ def test_workers_that_are_requeued_cancelled_and_out_of_time_lose_nothing(
             return slurm("squeue", "--noheader", "--Format=timeused", f"--jobs={first}").split()
 
         # a minute is the shortest limit there is, and it is looked at every half minute
-        wait_until(lambda: used() and min(used()) >= "0:50", dask.scheduler)
+        wait_until(lambda: used() and min(used()) >= "0:58", dask.scheduler)
         run = start(outputs, *WORDS, "--on", dask.file)
         wait_until(lambda: record_count(outputs) >= 1, run)
         slurm("scontrol", "requeue", f"{first}_1")
