@@ -92,7 +92,7 @@ material.head(scores)
 # %% [markdown]
 # ## A first look
 #
-# Score against tokens: a larger model learns from fewer, so its curves stand to the left.
+# Score against tokens. Where a larger model learns from fewer, its curves stand to the left.
 
 # %%
 capability_dynamics.show_curves(page, "tokens")
@@ -107,8 +107,8 @@ capability_dynamics.show_curves(page, "tokens")
 capability_dynamics.show_curves(page, "loss")
 
 # %% [markdown]
-# And of levels nearly all correlate, since nearly all rise. The map on the left shows that; the one
-# on the right correlates what moves from one checkpoint to the next, beyond the loss.
+# And levels of sets that rise correlate, whatever these ask. The map on the left is of levels; the
+# one on the right correlates what moves from one checkpoint to the next, beyond the loss.
 
 # %%
 capability_dynamics.show_map(page)
