@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+import os
 
 import numpy as np
 import pandas as pd
@@ -10,11 +11,12 @@ import pytest
 import torch
 
 from conftest import run_pretune
-from pretune.models import adapters, device, muon, scoring, training
+from pretune.models import adapters, device, group, muon, scoring, training
 from pretune.recipes.optimisation import Tuning
 from pretune.recipes.trainable import Lora
 from pretune.tasks.prompts import Row
 from small_models import FAMILIES, small
+from test_group import NEAR, alone, losses, task_of, together
 from test_scoring import requests
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
@@ -148,6 +150,27 @@ def test_adapters_are_the_same_after_saving(tmp_path):
         part.save(tmp_path)
     again = adapters.restored(fresh, lora, tmp_path)
     assert torch.allclose(weights(again), weights(model), atol=1e-6)
+
+
+def on_the_first(place: int, *given: object, member=group._member) -> None:
+    """What a process of a group does where all have the same GPU. NCCL refuses that of two
+    processes, unless it takes them for two machines.
+    """
+    os.environ.update({"NCCL_HOSTID": str(place), "NCCL_SOCKET_IFNAME": "lo"})
+    torch.cuda.set_device = lambda _: None
+    member(place, *given)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("trainable", [None, {"peft_type": "LORA"}])
+def test_a_group_makes_the_model_that_one_process_makes(trainable, size, tmp_path, monkeypatch):
+    monkeypatch.setattr(group, "_member", on_the_first)
+    small("olmo", tie_word_embeddings=True).save_pretrained(tmp_path)
+    task = task_of(tmp_path, trainable)
+    one, log = alone(task)
+    many, found = together(task, size)
+    assert losses(found) == pytest.approx(losses(log), abs=1e-5)
+    torch.testing.assert_close(weights(many), weights(one), **NEAR)
 
 
 def test_two_workers_on_one_device_leave_the_rows_of_one(tmp_path):

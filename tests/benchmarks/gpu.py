@@ -6,7 +6,7 @@ is a whole one, from its files to its record. `mnli`, `xsum` and `lora_mnli` are
 alone, on short rows, on long ones and of adapters, beside the bare loop of transformers on the same
 batches, in turn, and with sums in any order in place of a fixed one. Said are tokens a second, the
 share of what the device multiplies at most (measured first, a large product of matrices in
-bfloat16), and the most memory that tensors took. It leaves
+bfloat16), and the most memory that tensors took, beside what a plan expects. It leaves
 `outputs/reference/gpu/olmo_SHAPE.json`.
 """
 
@@ -32,10 +32,12 @@ from transformers import AutoTokenizer  # noqa: E402
 from benchmarks import setting  # noqa: E402
 from pretune import paths  # noqa: E402
 from pretune.models import adapters, device, training  # noqa: E402
+from pretune.plan import costs, memory  # noqa: E402
 from pretune.plan.cells import Cell, Plan  # noqa: E402
 from pretune.report.open import open_plan  # noqa: E402
 from pretune.run import cell, prepare  # noqa: E402
 from pretune.study.load import load_study  # noqa: E402
+from pretune.tasks.prompts import Row  # noqa: E402
 
 FOLDER = setting.ROOT / "outputs" / "reference" / "gpu"
 # layers, width, heads, inner width, whether the head is the embedding
@@ -86,15 +88,20 @@ def main(words: list[str]) -> None:
     prepare.prepare_data(plan.study)
     last = plan.checkpoints[-1]
     cells = {one.model.recipe: one for one in plan.cells if one.model.checkpoint == last}
+    if "cell" in measures:
+        prepare.prepare_checkpoint(plan.study, last)
+        kept(shape, told, "cell (XSum)", run(plan, cells["xsum"], told))
     model = untrained(shape)
     told["parameters"] = sum(weight.numel() for weight in model.parameters())
     for name in measures:
-        if name == "cell":
-            prepare.prepare_checkpoint(plan.study, last)
-            told["cell (XSum)"] = run(plan, cells["xsum"])
-        else:
-            told[f"steps ({name})"] = steps(plan, cells[name], model, told)
-        print(name, list(told.values())[-1], flush=True)
+        if name != "cell":
+            kept(shape, told, f"steps ({name})", steps(plan, cells[name], model, told))
+
+
+def kept(shape: str, told: dict, name: str, found: dict) -> None:
+    """Add what was found, and write all that was so far."""
+    told[name] = found
+    print(name, found, flush=True)
     FOLDER.mkdir(parents=True, exist_ok=True)
     (FOLDER / f"olmo_{shape.lower()}.json").write_text(json.dumps(told, indent=1) + "\n")
 
@@ -137,7 +144,7 @@ def planned(folder: Path, shape: str, layers: int) -> Plan:
     return open_plan(load_study(str(file)))
 
 
-def run(plan: Plan, one: Cell) -> dict:
+def run(plan: Plan, one: Cell, told: dict) -> dict:
     """What one cell took, with the wall seconds of all of it."""
     start = time.perf_counter()
     seconds, tokens = cell.run_cell(plan.study, one)
@@ -147,6 +154,7 @@ def run(plan: Plan, one: Cell) -> dict:
     return {
         "seconds": seconds | {"all": wall},
         "tokens": tokens,
+        "share_of_ceiling": share(costs.cell_cost(plan, one).flops / wall, told),
         "passed_over": len(about["passed_over"]),
         "peak_gpu_memory_gb": about["peak_gpu_memory_gb"],
         "peak_memory_gb": about["peak_memory_gb"],
@@ -173,7 +181,6 @@ def steps(plan: Plan, one: Cell, model: torch.nn.Module, told: dict) -> dict:
     torch.use_deterministic_algorithms(True)
     took = {which: round(median(each), 3) for which, each in seconds.items()}
     tokens = settings.epochs * sum(len(row.ids) for row in made)
-    top = told["ceiling"]["bfloat16 TFLOP/s"] * 1e12
     # weights that stay as they are need no gradient
     passes = recipe.passes if recipe.trainable is None else 2
     used = 2 * passes * told["parameters"] * tokens / took["ours"]
@@ -182,12 +189,28 @@ def steps(plan: Plan, one: Cell, model: torch.nn.Module, told: dict) -> dict:
         "tokens": tokens,
         "seconds": took,
         "tokens_per_s": round(tokens / took["ours"]),
-        "share_of_ceiling": round(used / top, 3),
+        "share_of_ceiling": share(used, told),
         "peak_gpu_memory_gb": round(peak, 1),
+        "planned_gpu_memory_gb": round(planned_gb(plan, one, model, made), 1),
         "bare over ours": round(took["bare loop"] / took["ours"], 2),
         "any order over ours": round(took["sums in any order"] / took["ours"], 2),
         "losses apart": round(setting.farthest([losses["ours"]], [losses["bare loop"]]), 5),
     }
+
+
+def share(operations: float, told: dict) -> float:
+    """Of what was measured for a large product, what so many operations a second are."""
+    return round(operations / told["ceiling"]["bfloat16 TFLOP/s"] / 1e12, 3)
+
+
+def planned_gb(plan: Plan, one: Cell, model: torch.nn.Module, rows: list[Row]) -> float:
+    """What a plan expects tensors to take, of rows as long as these."""
+    recipe, layers = plan.study.recipe(one.model.recipe), model.config.num_hidden_layers
+    shape = costs.architecture(plan).model_copy(update={"layers": layers})
+    batch = plan.study.tuning_of(one.model.recipe).batch_size
+    longest = max(len(row.ids) for row in rows)
+    expected = memory.Training("", shape, costs.trained(recipe, shape), batch, longest)
+    return expected.bytes(batch, "bfloat16", "cuda") / 1e9
 
 
 def timed_once(work: Callable, *given: object) -> tuple[object, float]:
