@@ -93,7 +93,7 @@ def test_a_study_of_a_public_family_is_planned(family, tmp_path, monkeypatch):
     assert done.returncode == 0, done.stderr
     assert "on 64 H200" in done.stdout and "GB" in done.stdout
     assert (
-        "(at 7.5% of their peak, as 6.9 B weights reach on short rows; row lengths: registered "
+        "(at 5.0% of their peak, as 1.2 B weights reach on short rows; row lengths: registered "
         "medians, guessed for xlsum"
     ) in done.stdout
     assert "(batches of 8 rows of 2,048 tokens, the longest that may come)" in done.stdout

@@ -27,7 +27,7 @@ processes, without pages
              (cells wait for their checkpoints; at rates measured on an AMD EPYC; \
 row lengths: {known})
   on GPUs    hours: {_hours(plan, work, "H200")}; {_hours(plan, work, "A100")}
-             (at {costs.REACHED:.1%} of their peak, as 6.9 B weights reach on short rows; \
+             (at {costs.REACHED:.1%} of their peak, as 1.2 B weights reach on short rows; \
 row lengths: {known})
 {_here(plan)}\
   download   {costs.download_gb(plan):.1f} GB
