@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from conftest import OUTPUTS, ROOT, run_pretune
-from pretune import paths
+from pretune import cli, paths
 from pretune.findings import find, names
 from pretune.plan import cells
 from pretune.records import store
@@ -288,22 +288,37 @@ def test_every_finding_keeps_to_the_contract(name):
     assert f'"{name}"' in source and finding.__name__.rpartition(".")[2] in source
 
 
-def test_a_page_of_a_finished_study_plans_once_and_verifies_each_record_once(smoke, monkeypatch):
-    seen = Counter()
+@pytest.fixture
+def seen(monkeypatch) -> Counter:
+    """How often a study is planned, each record verified, and its files looked at."""
+    calls = Counter()
 
     def count(module, name, what):
         real = getattr(module, name)
 
         def counted(*given, **named):
-            seen[what(*given)] += 1
+            calls[what(*given)] += 1
             return real(*given, **named)
 
         monkeypatch.setattr(module, name, counted)
 
     count(cells, "make", lambda *given: "plan")
-    count(store, "_fault", lambda part, *rest: part)
+    count(store, "_fault", lambda part, *rest: ("verified", part))
+    count(store, "_mark", lambda part, *rest: ("looked at", part))
     monkeypatch.setattr(store, "_verified", {})
+    return calls
+
+
+def test_a_page_of_a_finished_study_plans_once_and_verifies_each_record_once(smoke, seen):
     page = open_results(smoke.file, "02_latent_benefits", "all")
     material.introduce(page)
     behaviour.show_prompts(page, ["mnli"])
-    assert seen.pop("plan") == 1 and len(seen) == len(page.plan.cells) and set(seen.values()) == {1}
+    verified = {one: times for one, times in seen.items() if one[0] == "verified"}
+    assert seen["plan"] == 1 and len(verified) == len(page.plan.cells)
+    assert set(verified.values()) == {1}
+
+
+def test_status_looks_at_each_record_once_for_all_pages(smoke, seen, capsys):
+    assert cli.main(["status", smoke.file]) == 0
+    assert "pages done" in capsys.readouterr().out
+    assert seen.pop("plan") == 1 and set(seen.values()) == {1}

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pretune import paths, storage
+from pretune import paths, records, storage
 from pretune.errors import RunError, StudyError
 from pretune.plan import costs, told
 from pretune.plan.cells import Plan
@@ -330,9 +330,10 @@ def _status(given: argparse.Namespace) -> int:
     from pretune.report import pages
 
     plan = open_plan(_study(given))
-    work, lacking = plan.cells, [cell.model.name for cell in status.missing(plan)]
-    wanted = pages.pages(plan)
-    stale = [page.stem for page in pages.stale(plan, wanted)]
+    work, wanted = plan.cells, pages.pages(plan)
+    with records.unchanging():
+        lacking = [cell.model.name for cell in status.missing(plan)]
+        stale = [page.stem for page in pages.stale(plan, wanted)]
     state = {
         "study": plan.study.name,
         "checkpoints": list(dict.fromkeys(cell.model.checkpoint.name for cell in work)),

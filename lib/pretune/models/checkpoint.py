@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,13 +85,24 @@ def foreign(folder: Path, root: Path) -> str:
     """The first file under `folder` that leads out of `root`, by a link or a name in an index of
     weights; empty if none does.
     """
-    for file in sorted(folder.rglob("*")):
-        if (folder.is_symlink() or file.is_symlink()) and not file.resolve().is_relative_to(
-            root.resolve()
-        ):
-            return file.name
-        if file.name.endswith(".index.json"):
-            for name in json.loads(file.read_text()).get("weight_map", {}).values():
-                if Path(name).name != name:
-                    return f"{file.name}: {name}"
+    linked = folder.is_symlink()
+    for place, folders, files in os.walk(folder):
+        for name in sorted(folders + files):
+            file = os.path.join(
+                place, name
+            )  # of thousands of records, a Path of each takes a second
+            if (linked or os.path.islink(file)) and not _is_under(Path(file), root):
+                return name
+            if name.endswith(".index.json") and (outside := _indexed_outside(Path(file))):
+                return f"{name}: {outside}"
     return ""
+
+
+def _is_under(file: Path, root: Path) -> bool:
+    return file.resolve().is_relative_to(root.resolve())
+
+
+def _indexed_outside(index: Path) -> str:
+    """The first name in an index of weights that is not of its own folder; empty if none is."""
+    named = json.loads(index.read_text()).get("weight_map", {}).values()
+    return next((name for name in named if Path(name).name != name), "")

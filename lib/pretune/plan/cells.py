@@ -148,11 +148,11 @@ def make(
     A recipe at another value of its grid is a model of its own (`mnli@0.001`), at the checkpoints
     of the grid. A model that no finding looks at is left out.
     """
-    found = []
+    wanted, found = {name: _wanted(study, name, needs) for name in study.variants}, []
     for point in checkpoints:
         for recipe in _recipes(study, point):
             for model in _models(study, point, recipe, data):
-                probes = tuple(_probes(study, model, data, needs))
+                probes = tuple(_probes(study, model, data, wanted[recipe]))
                 if probes:
                     found.append(Cell(model, probes))
     return Plan(study, checkpoints, tuple(found), needs, configs)
@@ -202,13 +202,13 @@ def _models(study: Study, point: Checkpoint, recipe: str, data: str) -> Iterator
         yield Model(point, recipe, seed, key)
 
 
-def _probes(study: Study, model: Model, data: str, needs: Mapping[str, Needs]) -> Iterator[Probe]:
-    """The union of what the findings need of this model. A tuned model takes the shot draw of
-    its seed, base those of all seeds of its run.
+def _probes(study: Study, model: Model, data: str, needs: dict[Need, None]) -> Iterator[Probe]:
+    """What the findings need of this model. A tuned model takes the shot draw of its seed, base
+    those of all seeds of its run.
     """
     seeds = study.seeds(model.checkpoint.run)
     draws = seeds if model.recipe == "base" else (model.seed,)
-    wanted = _wanted(study, model.recipe, needs)
+    wanted = dict(needs)
     if model.seed == seeds[0] and model.recipe != "base" and _is_swept(study, model):
         name = study.recipe(model.recipe).dataset
         wanted[Need(name, shots_of(study, name, model.recipe), reserve=True)] = None

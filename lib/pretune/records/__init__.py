@@ -1,6 +1,6 @@
 """What was measured: `store` writes and verifies it, `table` reads it."""
 
-from pretune.records.store import described, finished, record_folder, write_record
+from pretune.records.store import described, finished, record_folder, unchanging, write_record
 from pretune.records.table import load, load_texts, provenance, training_log
 
 __all__ = [
@@ -11,5 +11,6 @@ __all__ = [
     "provenance",
     "record_folder",
     "training_log",
+    "unchanging",
     "write_record",
 ]

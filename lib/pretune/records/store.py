@@ -13,7 +13,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -49,6 +51,7 @@ TEXT_SCHEMA = pa.schema([
     ("choices", pa.list_(pa.string())), ("output", pa.string()),
 ])  # fmt: skip
 _verified: dict[tuple, dict] = {}  # what records say that were verified, by `_mark`
+_held: dict[tuple, list] | None = None  # what a command takes as it found it
 
 
 def record_folder(study: Study, model: Model) -> Path:
@@ -117,14 +120,33 @@ def described(plan: Plan) -> list[dict]:
     return [found[part] for part in sorted(found)]
 
 
-def verified_parts(study: Study, model: Model) -> Iterator[tuple[Path, dict]]:
+def verified_parts(study: Study, model: Model) -> list[tuple[Path, dict]]:
     """The records of a model, each with what its JSON says; one that does not verify is set
     aside. What verified is remembered for the process, until a file of it is another.
     """
-    folder = record_folder(study, model)
-    for part in sorted(folder.iterdir() if folder.is_dir() else ()):
-        if part.suffix:  # being written, or set aside
-            continue
+    if _held is None:
+        return list(_verified_parts(record_folder(study, model), model))
+    name = (study.name, model.name, model.key)
+    if name not in _held:
+        _held[name] = list(_verified_parts(record_folder(study, model), model))
+    return _held[name]
+
+
+@contextmanager
+def unchanging() -> Iterator[None]:
+    """Meanwhile records are taken to be as they were when they were first asked for, which saves
+    looking at every file again for every page.
+    """
+    global _held
+    _held = {}
+    try:
+        yield
+    finally:
+        _held = None
+
+
+def _verified_parts(folder: Path, model: Model) -> Iterator[tuple[Path, dict]]:
+    for part in map(folder.joinpath, _names(folder)):
         try:
             mark = _mark(part, model)
             about = _verified.get(mark) or json.loads((part / RECORD).read_text(encoding="utf-8"))
@@ -140,11 +162,18 @@ def verified_parts(study: Study, model: Model) -> Iterator[tuple[Path, dict]]:
         storage.set_aside(part)
 
 
+def _names(folder: Path) -> list[str]:
+    """Of the records in a folder; what has a suffix is being written, or was set aside."""
+    return sorted(name for name in os.listdir(folder) if "." not in name) if folder.is_dir() else []
+
+
 def _mark(part: Path, model: Model) -> tuple:
     """Which files a verification looks at, as far as places, numbers, sizes and times tell."""
-    point, stats = model.checkpoint, [file.lstat() for file in sorted(part.iterdir())]
+    point = model.checkpoint
     notes = point.about.stat().st_mtime_ns if point.exists() else 0
-    return part, notes, *((one.st_ino, one.st_size, one.st_mtime_ns) for one in stats)
+    with os.scandir(part) as files:
+        stats = sorted((one.name, one.stat(follow_symlinks=False)) for one in files)
+    return part, notes, *((one.st_ino, one.st_size, one.st_mtime_ns) for _, one in stats)
 
 
 def _readable(part: Path, about: dict) -> dict[str, list[str]]:

@@ -87,7 +87,7 @@ def fingerprint(plan: Plan, page: Page) -> str:
             file = folder / "findings.json"
             digest.update(file.read_bytes() if file.is_file() else b"-")
     for about in records.described(shown):
-        digest.update(json.dumps(about["sha256"]).encode())
+        digest.update(repr(about["sha256"]).encode())
     digest.update(json.dumps(status.failed(whole)).encode())
     return digest.hexdigest()
 

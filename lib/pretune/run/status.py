@@ -34,7 +34,8 @@ def missing(plan: Plan) -> list[Cell]:
 
 def failed(plan: Plan) -> dict[str, str]:
     """Why cells could not be done when they were last tried: model name to reason."""
-    noted = _noted(plan.study)
+    if not (noted := _noted(plan.study)):
+        return {}
     folders = {one.model.name: _folder(plan.study, one) for one in plan.cells}
     return {name: noted[folder] for name, folder in folders.items() if folder in noted}
 
