@@ -28,6 +28,8 @@ def test_rows_are_read_and_scored_as_the_library_does_it_now(without_peers, real
     assert len(losses) == 1
 
 
-@pytest.mark.parametrize("name", ["run", "floor", "scaling", "reach", "generation", "tasks"])
+@pytest.mark.parametrize(
+    "name", ["run", "floor", "scaling", "reach", "generation", "divergence", "tasks"]
+)
 def test_every_benchmark_can_be_loaded(without_peers, name):
     assert importlib.import_module(f"benchmarks.{name}").__doc__

@@ -15,7 +15,7 @@ from statistics import median
 
 import torch
 
-from benchmarks import generation, scoring, setting, tasks, tuning
+from benchmarks import divergence, generation, scoring, setting, tasks, tuning
 from benchmarks.setting import Result
 
 FILE = setting.ROOT / "outputs" / "reference" / "bench.json"
@@ -24,6 +24,7 @@ MEASURES = {
     "scoring": scoring.run,
     "tasks": tasks.run,
     "generation": generation.run,
+    "divergence": divergence.run,
     "tuning": tuning.run,
     "pretraining": tuning.pretraining,
     "memory": tuning.memory,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import html
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral
 
 import numpy as np
@@ -80,6 +80,45 @@ def answers(lines: Sequence[tuple[str, str, str, str]], rests_on: str) -> None:
         said.append(f'<div style="{style}"><strong>{head}</strong> {sentence}{small}</div>')
     note = f"<p><small>{rests_on}</small></p>"
     display(HTML(f'<section class="answers">{"".join(said)}{note}</section>'))
+
+
+Coloured = tuple[list[str], list[str], list[str]]  # what stands there, what else might, its class
+
+
+def coloured(parts: Sequence[tuple[str, Sequence[Coloured]]], colours: Mapping[str, str]) -> None:
+    """Display texts with a name for each group, each piece underlined in the colour of its class;
+    below a piece of another class than the first stands what might have stood there.
+    """
+    plain, said = next(iter(colours)), []
+    for name, lines in parts:
+        said.append(f"<dt><strong>{html.escape(name)}</strong></dt>")
+        for line in lines:
+            pieces = [_piece(*one, colours, plain) for one in zip(*line, strict=True)]
+            said.append(f'<dd style="{LINE}">{"".join(pieces)}</dd>')
+    key = " ".join(
+        f'<span style="border-bottom: 3px solid {ink}">{name}</span>'
+        for name, ink in colours.items()
+    )
+    display(HTML(f'<div class="answers-shown"><p>{key}</p><dl>{"".join(said)}</dl></div>'))
+
+
+LINE = "line-height: 2.6; margin: .3em 0 .3em 1em"
+
+
+def _piece(text: str, other: str, kind: str, colours: Mapping[str, str], plain: str) -> str:
+    style = f"border-bottom: 3px solid {colours[kind]}"
+    shown = f'<span style="{style}" title="{kind}">{_visible(text)}</span>'
+    if kind == plain:
+        return shown
+    below = f'<rt style="color: {colours[kind]}; font-size: .75em">{_visible(other)}</rt>'
+    return f'<ruby style="ruby-position: under">{shown}{below}</ruby>'
+
+
+def _visible(text: str) -> str:
+    """A piece of a text, escaped, its white space to be seen where it is nothing else."""
+    printable = re.sub(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]", "\ufffd", text)
+    escaped = html.escape(printable).replace("\n", "↵")
+    return escaped if escaped.strip() else escaped.replace(" ", "␣") or "∅"
 
 
 def say(text: str) -> None:

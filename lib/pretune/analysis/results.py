@@ -100,9 +100,16 @@ class Results:
 
     def measured(self, measure: str) -> pd.DataFrame:
         """Scored rows of a measure beside those that give datasets their scores."""
-        rows = records.load(self.plan, measure=measure)
-        made = measures.find(measure).score(rows, self.study.protocol.normalisation)
-        return rows.assign(**{name: made[name].to_numpy() for name in made})
+        if measure not in self._measured:
+            rows = records.load(self.plan, measure=measure)
+            rows = rows[rows["dataset"].isin(self.titles)].reset_index(drop=True)
+            made = measures.find(measure).score(rows, self.study.protocol.normalisation)
+            self._measured[measure] = rows.assign(**{name: made[name] for name in made})
+        return self._measured[measure]
+
+    @cached_property
+    def _measured(self) -> dict[str, pd.DataFrame]:
+        return {}
 
     @cached_property
     def base(self) -> pd.DataFrame:

@@ -7,7 +7,8 @@ The module of `notebooks/NN_name.py` is `pretune.findings.name`. It holds
 - `verdicts(results)`, in the order of `CLAIMS`; `differences(results)` from the reference study;
 - `checkpoint_answer(results)`, unless `CHECKPOINTS = "all"` says that there is no page of one;
 - `MODELS = "several"` where it can compare the models of a study;
-- `OF = "tables"` where it is about released tables only.
+- `OF = "tables"` where it is about released tables only;
+- `ASKED = "by name"` where it costs so much that a study must name it.
 """
 
 from __future__ import annotations
@@ -48,3 +49,8 @@ def is_of_tables(finding: ModuleType) -> bool:
 def compares_models(finding: ModuleType) -> bool:
     """Whether it may look at a study of several models."""
     return getattr(finding, "MODELS", "one") == "several"
+
+
+def is_asked_by_name(finding: ModuleType) -> bool:
+    """Whether it is of a study only where that names it."""
+    return getattr(finding, "ASKED", "") == "by name"

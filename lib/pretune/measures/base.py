@@ -67,11 +67,15 @@ class Measure(ABC):
 
     `version` is raised by hand when the meaning of its rows changes: what it measured is then
     measured anew, and nothing else is. `columns` are those of its table beside the shared ones;
-    numbers in them are finite.
+    numbers in them are finite. What it costs: how often an item `reads` a model, whether an answer
+    is written (`generates`; what asks for a text does), and whether it `holds_base` beside.
     """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
+    reads: ClassVar[float] = 1.0
+    generates: ClassVar[bool] = False
+    holds_base: ClassVar[bool] = False
     columns: ClassVar[dict[str, pa.DataType]]
 
     @abstractmethod

@@ -14,6 +14,7 @@ from pretune.tasks import prompts, rows
 
 class Generation(Measure):
     name = "generation"
+    generates = True
     columns = choices.LIKELIHOODS | {
         "rouge_l": pa.float64(),
         "length": pa.int32(),  # generated tokens

@@ -10,7 +10,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import wraps
 
 import torch
@@ -94,22 +95,27 @@ def can_share(model) -> bool:
 
 
 def attending(function: Callable) -> Callable:
-    """Have the model that `function` takes first attend with `attend`, which without a prefix is
-    torch's attention.
-    """
+    """Have the model that `function` takes first attend with `attend` (`shared`)."""
 
     @wraps(function)
     def wrapped(model, *given, **named):
-        if not can_share(model):
+        with shared(model):
             return function(model, *given, **named)
-        before = model.config._attn_implementation
-        model.set_attn_implementation(NAME)
-        try:
-            return function(model, *given, **named)
-        finally:
-            model.set_attn_implementation(before)
 
     return wrapped
+
+
+@contextmanager
+def shared(*models) -> Iterator[None]:
+    """Meanwhile `models` attend with `attend`, which without a prefix is torch's attention."""
+    before = [(one, one.config._attn_implementation) for one in models if can_share(one)]
+    try:
+        for model, _ in before:
+            model.set_attn_implementation(NAME)
+        yield
+    finally:
+        for model, usual in before:
+            model.set_attn_implementation(usual)
 
 
 def read(model, ids: torch.Tensor) -> Prefix:

@@ -42,13 +42,18 @@ class State:
         self.lengths = torch.full((rows,), read, device=model.device)
 
     def feed(self, ids: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-        """Read `ids` (rows, n), padding where `real` is False; hidden states (rows, n, width)."""
+        """Read `ids` (rows, n), padding where `real` is False; hidden states (rows, n, width).
+
+        Where nothing was read before, padding lies behind all that is real, which sees none of it:
+        a mask would only take time.
+        """
         positions = self.lengths[:, None] + torch.arange(ids.shape[1], device=ids.device)
+        begins = not self.real.shape[1]
         self.real = torch.cat([self.real, real], dim=1)
         self.positions = torch.cat([self.positions, positions], dim=1)
         out = self.model.base_model(
             ids,
-            attention_mask=self.masks(positions),
+            attention_mask=None if begins else self.masks(positions),
             position_ids=positions,
             past_key_values=self.cache,
             use_cache=True,

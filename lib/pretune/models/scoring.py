@@ -39,8 +39,8 @@ BATCH_TOKENS = 16_384  # tokens, cached ones included, that one forward pass may
 
 @dataclass(frozen=True)
 class Generation:
-    """Greedy output up to a newline. `length` counts its tokens, `stop` says what ended it:
-    newline, end or length.
+    """Greedy output up to a newline. `ids` are its tokens with the one that ended it, `length`
+    counts them, `stop` says what ended it: newline, end or length.
 
     `gold` is the summed log-probability of the completion that was wanted, in nats; NaN where
     none was given.
@@ -50,6 +50,7 @@ class Generation:
     length: int
     stop: str
     gold: float
+    ids: tuple[int, ...] = ()
 
 
 @torch.inference_mode()
@@ -85,7 +86,7 @@ def log_likelihoods(
         after_batch(len(batch))
 
     sizes = [_size(requests) for requests in items]
-    _in_batches(sizes, batch_tokens, 0, model.device, score)
+    in_batches(sizes, batch_tokens, 0, model.device, score)
     return totals
 
 
@@ -130,11 +131,11 @@ def generate(
         after_batch(len(batch))
 
     sizes = [len(prompt) - root + new_tokens for prompt in prompts]
-    _in_batches(sizes, batch_tokens, root, model.device, write)
+    in_batches(sizes, batch_tokens, root, model.device, write)
     return made
 
 
-def _in_batches(
+def in_batches(
     sizes: Sequence[int], budget: int, shared: int, device, work: Callable[[list[int], int], None]
 ) -> None:
     """Do `work` on all items, of `sizes` tokens after `shared` ones, in batches of at most
@@ -201,7 +202,7 @@ def _finish(tokenizer, tokens: list[int], newline: torch.Tensor, gold: float) ->
         stop = "newline"
     text = tokenizer.decode(tokens, skip_special_tokens=True)
     text = text.split("\n")[0].strip() if newline.any() else text.strip()
-    return Generation(text, len(tokens), stop, gold)
+    return Generation(text, len(tokens), stop, gold, tuple(tokens))
 
 
 @cache

@@ -20,7 +20,6 @@ from pretune.recipes.base import Recipe
 from pretune.recipes.pretrain import Architecture
 from pretune.recipes.trainable import Lora
 from pretune.study.sources import Found, Hub, Saved
-from pretune.tasks.registry import REGISTRY
 
 # bfloat16 operations per second, dense, as their maker states
 PEAK = {"H200": 989e12, "A100": 312e12}
@@ -107,9 +106,10 @@ def cell_cost(plan: Plan, cell: Cell) -> Cost:
         tokens = tuning.examples * tuning.epochs * one
         parts.append(_cost(shape, tokens, 0, one, recipe.passes))
     for probe in cell.probes:
-        one = lengths.item(study, probe.dataset)
-        extra = probe.new_tokens if REGISTRY[probe.dataset].kind == "generation" else one // 2
-        parts.append(_cost(shape, 0, probe.shots * one + probe.items * (one + extra), one))
+        one, how = lengths.item(study, probe.dataset), probe.measured_by
+        extra = probe.new_tokens if how.generates else one // 2
+        read = how.reads * probe.items * (one + extra)
+        parts.append(_cost(shape, 0, probe.shots * one + int(read), one))
     return _sum(parts)
 
 

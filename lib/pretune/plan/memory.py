@@ -97,7 +97,9 @@ def _scoring(plan: Plan, model: str, rows: int | None) -> float:
     item = max(lengths.item(study, name) for name in study.probing.datasets)
     one = min(shape.context, (study.probing.shots + 1) * item)
     read = SCORED_TOKENS if rows is None else min(SCORED_TOKENS, rows * one)
-    return 4 * shape.weights + 40 * read * shape.layers * shape.width
+    probes = chain.from_iterable(cell.probes for cell in plan.cells)
+    models = 1 + any(probe.measured_by.holds_base for probe in probes)
+    return models * 4 * shape.weights + 40 * read * shape.layers * shape.width
 
 
 def _precision(plan: Plan, automatic: str) -> str:

@@ -53,7 +53,7 @@ def _findings(study: Study) -> list[str]:
 def _applies(study: Study, name: str) -> bool:
     """Whether a finding has something to look at after some recipe."""
     finding = findings.find(name)
-    if findings.is_of_tables(finding) and not study.tables:
+    if findings.is_asked_by_name(finding) or findings.is_of_tables(finding) and not study.tables:
         return False
     if len(study.models) > 1 and not findings.compares_models(finding):
         return False

@@ -1,0 +1,64 @@
+"""How far two models are apart on two answers to each question, as a study has them, against the
+loop that a user would write: of each sequence a forward pass of either model, and distances from
+the logits of the answer.
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+
+import numpy as np
+import torch
+
+from benchmarks import setting
+from benchmarks.setting import Result
+from pretune.models import comparing
+from pretune.tasks.prompts import Request
+
+CASES = (("xsum", 0), ("mnli", 4))
+COUNT = {"1 M": 24, "30 M": 8}
+
+
+def plain(tuned, base, pairs) -> list[np.ndarray]:
+    """The numbers of `comparing.compared`, of one sequence after the other."""
+    found = []
+    with torch.inference_mode():
+        for one in chain.from_iterable(pairs):
+            ids = torch.from_numpy(one.ids.astype(np.int64))[None]
+            some = [model(ids).logits[0, one.start - 1 : -1].float() for model in (tuned, base)]
+            ones, others = (logits.log_softmax(-1) for logits in some)
+            said = torch.from_numpy(one.ids[one.start :].astype(np.int64))[:, None]
+            own = [table.gather(1, said) for table in (ones, others)]
+            lines = [values[:, 0] for values in own]
+            both = zip((ones, others), own, strict=True)
+            lines += [(table > values).sum(1) + 1.0 for table, values in both]
+            lines += [
+                (ones.exp() * (ones - others)).sum(1),
+                (others.exp() * (others - ones)).sum(1),
+            ]
+            lines += [-(table.exp() * table).sum(1) for table in (ones, others)]
+            found.append(torch.stack([*lines, some[1].argmax(1).float()]).numpy())
+    return found
+
+
+def run(name: str) -> list[Result]:
+    tokenizer, base, tuned = setting.tokenizer(), setting.model(name), setting.model(name, 1)
+    found = []
+    for dataset, shots in CASES:
+        prefix, items = setting.items(dataset, COUNT[name], shots)
+        golds = [some[0] for some in setting.requests(tokenizer, prefix, items)]
+        owns = [Request(np.append(one.ids[:-1], 11), one.start) for one in golds]
+        pairs = [list(some) for some in zip(owns, golds, strict=True)]
+        ours_s, peer_s, mine, other = setting.in_turn(
+            setting.timed(lambda asked=pairs: comparing.compared(tuned, base, asked)),
+            setting.timed(lambda asked=pairs: plain(tuned, base, asked)),
+        )
+        # of ranks and choices, two tokens that are all but alike may change places
+        mine = list(chain.from_iterable(mine))
+        nats = [[table[[0, 1, 4, 5, 6, 7]] for table in some] for some in (mine, other)]
+        apart = setting.farthest(*nats)
+        assert apart < 1e-4, f"{dataset}: distances are {apart:g} nats apart"
+        same, asked = f"distances within {apart:.0e} nats", f"{dataset}, {shots}-shot"
+        what = f"divergence of {asked}"
+        found.append(Result(what, name, "two forward passes", ours_s, peer_s, same, 3.0))
+    return found
