@@ -183,4 +183,4 @@ def test_the_claims_laid_down_are_those_that_judge():
             words = f"{one.text}. Effect ({one.unit}): {one.effect}. m = {one.margin:g}."
             judged[name if name == "5b (text)" else name.partition(" ")[0]] = words
     assert {name: " ".join(words.split()) for name, words in laid.items()} == judged
-    assert len(judged) == 17
+    assert len(judged) == 21

@@ -1,20 +1,23 @@
-"""The path of a study of OLMo-1B, walked on a CPU: `make rehearsal`, about ten minutes on two
-cores.
+"""The paths of studies of public models, walked on a CPU: `make rehearsal`, about fifteen minutes
+on two cores.
 
-A small OLMo is pre-trained on plain text, its checkpoints are served by a local Hub under real
-branch names, and `params/rehearsal.yaml` is run to its pages on rows of the real datasets. Its
-numbers mean little; its path is that of the real study: list, pin, fetch, check, tune with every
-recipe, score every dataset in every format, judge, render.
+Small OLMos are pre-trained on plain text, their checkpoints are served by a local Hub under real
+names, and `params/rehearsal.yaml` and `params/pythia-sizes.yaml` are run to their pages on rows of
+the real datasets. Their numbers mean little; their path is that of the real studies: list, pin,
+fetch, check, tune with every recipe, score every dataset in every format, judge, render.
 """
 
 import json
 import lzma
 from functools import partial
+from itertools import product
 
 import pytest
+import yaml
 
 from conftest import run_pretune
 from local_hub import LocalHub
+from pretune import paths
 from pretune.models import pretraining
 from pretune.recipes.pretrain import Architecture, Pretraining
 from pretune.sources import corpus
@@ -88,3 +91,51 @@ def test_the_path_of_the_real_study_ends_in_verdicts_on_pages(
     ) == 1 + 5 * 7
     kept = json.loads((study / "checkpoints.json").read_text())["checkpoints"]
     assert [one["name"] for one in kept] == list(BRANCHES) and all(one["sha256"] for one in kept)
+
+
+SIZES = {"14m": (1, 32), "70m": (2, 48), "160m": (2, 64), "410m": (3, 96)}  # layers, width
+SETS = ["xsum", "cnn_dailymail", "social_i_qa", "mnli", "rte", "paws", "arc_easy", "hellaswag"]
+SETS += ["boolq", "sciq", "wikitext"]
+
+
+@pytest.fixture(scope="module")
+def sizes(real_rows, tmp_path_factory):
+    """Runs of four sizes under Pythia's names: to each repository the folders of its branches."""
+    folder, repos = tmp_path_factory.mktemp("sizes"), {}
+    sources = yaml.safe_load((paths.PARAMS / "pythia-sizes.yaml").read_text())["checkpoints"]
+    steps = sources["14m"]["steps"]
+    for (size, source), place in product(sources.items(), range(3)):
+        layers, width = SIZES[size]
+        shape = {"layers": layers, "width": width, "heads": width // 16, "intermediate": 3 * width}
+        settings = SMALL.model_copy(
+            update={"architecture": SMALL.architecture.model_copy(update=shape), "batch_size": 4}
+        )
+        home, run = folder / f"{size}-{place}", 10 * len(repos) + place
+        stops = tuple(12 * (number + 1) for number in range(len(steps)))
+        documents = partial(corpus.documents, real_rows / "corpus")
+        pretraining.pretrain(documents, stops, settings, home, run=run)
+        branches = {f"step{one}": home / f"step-{at}" for one, at in zip(steps, stops, strict=True)}
+        repos[source["repo"].format(run=source["runs"][place])] = branches | {
+            "main": branches["step143000"]
+        }
+    return repos
+
+
+def test_the_path_of_several_sizes_ends_in_verdicts_on_a_page(sizes, data, tmp_path, monkeypatch):
+    """With rows from a folder, few of them; else as its file says."""
+    stand_ins = yaml.safe_load((paths.PARAMS / "rehearsal.yaml").read_text())["datasets"]
+    rows = stand_ins | {"folder": str(data)}
+    changes = [f"datasets={json.dumps(rows)}", f"probing.datasets={json.dumps(SETS)}"]
+    changes += ["probing.items=12", "probing.shots=1", "probing.new_tokens=8"]
+    changes += ["tuning.examples=32", "tuning.epochs=1", "tuning.max_length=512"]
+    words = [word for change in changes for word in ("--set", change)]
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    with LocalHub(sizes) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
+        done = run_pretune("run", "pythia-sizes", *words, outputs=tmp_path / "outputs")
+    assert done.returncode == 0, done.stderr
+    study = tmp_path / "outputs" / "pythia-sizes"
+    found = {line["claim"]: line for line in json.loads((study / "findings.json").read_text())}
+    assert set(found) == {"7a", "7b", "7c"}
+    assert all(line["verdict"] != "not asked" for line in found.values()), found
+    assert (study / "site" / "07_capability_dynamics.html").is_file()
