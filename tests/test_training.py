@@ -404,7 +404,7 @@ def test_a_loss_of_rows_is_followed_as_autograd_would(model, monkeypatch):
     expected = [weight.grad.clone() for weight in model.parameters()]
     model.zero_grad()
     monkeypatch.setitem(gradients.HEAD_ENTRIES, "cpu", 3 * 512)
-    found = gradients._accumulate(model, rows, "float32", 3, device, loss, training.ALONE)
+    found, _ = gradients.gradients(model, rows, 3, gradients.Way("float32", loss, training.ALONE))
     assert found == pytest.approx(value.item(), rel=1e-5)
     for weight, wanted in zip(model.parameters(), expected, strict=True):
         assert torch.allclose(weight.grad, wanted, rtol=1e-3, atol=1e-5)

@@ -16,6 +16,7 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -94,25 +95,27 @@ def in_training(model) -> Iterator[None]:
         model.eval()
 
 
-def gradients(
-    model,
-    batch: list[Row],
-    precision: str,
-    micro: int,
-    device,
-    loss: Loss | None,
-    group: Alone,
-) -> tuple[float, int]:
+@dataclass(frozen=True)
+class Way:
+    """How a loss is computed; `loss` None: the mean over all tokens that count."""
+
+    precision: str
+    loss: Loss | None
+    group: Alone
+
+
+def gradients(model, batch: list[Row], micro: int, way: Way) -> tuple[float, int]:
     """Loss of the batch, its gradient in the parameters, and the micro-batch that fitted the
     memory: `micro`, or less.
 
     Raises TrainingFailed where a single row does not fit.
     """
+    device = next(model.parameters()).device
     while True:
         try:
-            return _accumulate(model, batch, precision, micro, device, loss, group), micro
+            return _accumulate(model, batch, micro, way), micro
         except RuntimeError as error:
-            if group.size > 1 or not memory.ran_out(error):
+            if way.group.size > 1 or not memory.ran_out(error):
                 raise
             if micro == 1 and (_computes_twice(model) or not model.supports_gradient_checkpointing):
                 longest = max(len(row.ids) for row in batch)
@@ -160,25 +163,17 @@ def _compute_twice(model, whether: bool) -> None:
             model.disable_input_require_grads()
 
 
-def _accumulate(
-    model,
-    batch: list[Row],
-    precision: str,
-    micro: int,
-    device,
-    loss: Loss | None,
-    group: Alone,
-) -> float:
-    total = sum(int(row.counted.sum()) for row in batch)
-    ordered, value = group.share(sorted(batch, key=lambda row: len(row.ids))), 0.0
+def _accumulate(model, batch: list[Row], micro: int, way: Way) -> float:
+    total, device = sum(int(row.counted.sum()) for row in batch), next(model.parameters()).device
+    ordered, value = way.group.share(sorted(batch, key=lambda row: len(row.ids))), 0.0
     for start in range(0, len(ordered), micro):
         some = ordered[start : start + micro]
         rows = collate(some, device, _in_steps(model, max(len(row.ids) for row in some)))
-        size = total if loss is None else len(batch)
-        hidden, slope, part = group.call(_forward, model, *rows, size, precision, loss)
+        size = total if way.loss is None else len(batch)
+        hidden, slope, part = way.group.call(_forward, model, *rows, size, way)
         hidden.backward(slope)
         value += part
-    return group.sum(value)
+    return way.group.sum(value)
 
 
 def _forward(
@@ -187,19 +182,18 @@ def _forward(
     counted: torch.Tensor,
     attention: torch.Tensor | None,
     size: int,
-    precision: str,
-    loss: Loss | None,
+    way: Way,
 ) -> tuple[torch.Tensor, torch.Tensor, float]:
     """Hidden states, the gradient of the loss in them, and the loss, of which `size` is the
     divisor; its gradient in the head is there already.
     """
-    with autocast(precision, ids.device):
+    with autocast(way.precision, ids.device):
         hidden = counted_hidden(model, ids, counted, attention)
     leaf, head = hidden.detach().requires_grad_(), model.get_output_embeddings()
-    if loss is None:
-        value = _head(head, leaf, ids[counted], size, precision)
+    if way.loss is None:
+        value = _head(head, leaf, ids[counted], size, way.precision)
     else:
-        value = _by_row(head, leaf, ids[counted], counted, precision, loss, size)
+        value = _by_row(head, leaf, ids[counted], counted, size, way)
     return hidden, leaf.grad, value
 
 
@@ -221,20 +215,19 @@ def _by_row(
     hidden: torch.Tensor,
     targets: torch.Tensor,
     counted: torch.Tensor,
-    precision: str,
-    loss: Loss,
     batch: int,
+    way: Way,
 ) -> float:
-    """What `loss` makes of the log-likelihoods of rows, over the size of the batch, with its
+    """What the loss makes of the log-likelihoods of rows, over the size of the batch, with its
     gradient in `hidden` and in the head: that in a row's log-likelihood weighs the row's tokens.
     """
     owners, rows = counted.nonzero()[:, 0], counted.shape[0]
     with torch.no_grad():
-        tokens = torch.cat([one for one, _ in _pieces(head, hidden, targets, precision)])
+        tokens = torch.cat([one for one, _ in _pieces(head, hidden, targets, way.precision)])
     likelihood = tokens.new_zeros(rows).index_add(0, owners, -tokens).requires_grad_()
-    value = loss(likelihood)[counted.any(1)].sum() / batch
+    value = way.loss(likelihood)[counted.any(1)].sum() / batch
     weights, done = -torch.autograd.grad(value, likelihood)[0][owners], 0
-    for minus, size in _pieces(head, hidden, targets, precision):
+    for minus, size in _pieces(head, hidden, targets, way.precision):
         (minus * weights[done : done + size]).sum().backward()
         done += size
     return value.item()

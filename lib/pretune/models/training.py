@@ -21,6 +21,7 @@ from pretune.models.gradients import (
     Alone,
     Loss,
     TrainingFailed,
+    Way,
     gradients,
     in_training,
     spare_memory,
@@ -89,7 +90,7 @@ def train(
         raise TrainingFailed("no training rows")
     device = next(model.parameters()).device
     order = batch_order(len(rows), settings, seed)
-    optimizers = Optimizers(model, settings)
+    optimizers, way = Optimizers(model, settings), Way(settings.precision, loss, group)
     mark = fingerprint(rows, settings, seed)
     last = len(order) if end is None else end
     steps = restore(state, mark, model, optimizers, last, group) if state else []
@@ -102,9 +103,7 @@ def train(
             rate = settings.learning_rate * rate_share(number, len(order), settings)
             rate *= min(1, (last - number) / cooled) if cooled else 1
             try:
-                value, micro = gradients(
-                    model, batch, settings.precision, micro, device, loss, group
-                )
+                value, micro = gradients(model, batch, micro, way)
             except TrainingFailed as error:
                 raise TrainingFailed(f"{error} at step {number + 1} of {len(order)}") from error
             tokens = (steps[-1].tokens if steps else 0) + sum(len(row.ids) for row in batch)
