@@ -223,7 +223,7 @@ def test_copied_words_stand_in_tuning_rows_and_nowhere_else(monkeypatch):
     monkeypatch.setattr(shift, "answers", lambda page: rows)
     monkeypatch.setattr(shift, "prompts", lambda study, some: ["Say the word."] * len(some))
     monkeypatch.setattr(shift, "tuning_words", lambda *given: frozenset({"cat", "the", "red"}))
-    found = shift.copied(SimpleNamespace(study=None))
+    found = shift._copied(SimpleNamespace(study=None))
     assert found["copied"].tolist() == [pytest.approx(1 / 3), 0.0]
 
 

@@ -18,6 +18,7 @@ from pretune.tasks.registry import REGISTRY
 SHAPES = {
     "olmo-1b": (16, 2048, 16, 8192, 50304, 2048),
     "olmo-1b-published": (16, 2048, 16, 8192, 50304, 2048),
+    "olmo-1b-shift": (16, 2048, 16, 8192, 50304, 2048),
     "olmo-2-1b": (16, 2048, 16, 8192, 100352, 4096),
     "olmo-3-7b": (32, 4096, 32, 11008, 100278, 8192),
     "pythia-160m": (12, 768, 12, 3072, 50304, 2048),
@@ -28,6 +29,7 @@ SHAPES = {
 NAMES = {  # how branches are called, and of which steps there are some
     "olmo-1b": ("step{step}-tokens{tokens}B", ()),
     "olmo-1b-published": ("step{step}-tokens{tokens}B", ()),
+    "olmo-1b-shift": ("step{step}-tokens{tokens}B", ()),
     "olmo-2-1b": ("stage1-step{step}-tokens{tokens}B", ()),
     "olmo-3-7b": ("stage1-step{step}", ()),
     "pythia-160m": ("step{step}", ()),

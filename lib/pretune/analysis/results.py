@@ -5,7 +5,7 @@ Whatever a page shows or says is computed from them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -100,16 +100,23 @@ class Results:
 
     def measured(self, measure: str) -> pd.DataFrame:
         """Scored rows of a measure beside those that give datasets their scores."""
-        if measure not in self._measured:
-            rows = records.load(self.plan, measure=measure)
-            rows = rows[rows["dataset"].isin(self.titles)].reset_index(drop=True)
-            made = measures.find(measure).score(rows, self.study.protocol.normalisation)
-            self._measured[measure] = rows.assign(**{name: made[name] for name in made})
-        return self._measured[measure]
+        return self.once(measure, self._scored)
+
+    def once(self, name: str, make: Callable[[str], pd.DataFrame]) -> pd.DataFrame:
+        """What `make` gives of a name, made when it is first asked for."""
+        if name not in self._made:
+            self._made[name] = make(name)
+        return self._made[name]
 
     @cached_property
-    def _measured(self) -> dict[str, pd.DataFrame]:
+    def _made(self) -> dict[str, pd.DataFrame | pd.Series]:
         return {}
+
+    def _scored(self, measure: str) -> pd.DataFrame:
+        rows = records.load(self.plan, measure=measure)
+        rows = rows[rows["dataset"].isin(self.titles)].reset_index(drop=True)
+        made = measures.find(measure).score(rows, self.study.protocol.normalisation)
+        return rows.assign(**{name: made[name] for name in made})
 
     @cached_property
     def base(self) -> pd.DataFrame:

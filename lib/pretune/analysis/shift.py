@@ -95,6 +95,10 @@ def terms(
 
 def losses(page: Results) -> pd.Series:
     """The tuning loss of every tuned model, nats a counted token: the mean over its last steps."""
+    return page.once("losses", lambda _: _losses(page))
+
+
+def _losses(page: Results) -> pd.Series:
     found = {}
     for model in (cell.model for cell in page.plan.cells):
         if model.recipe != "base" and model.name not in page.missing:
@@ -154,6 +158,10 @@ def models(page: Results) -> pd.DataFrame:
     sets that the untuned model answers at that checkpoint) and `text` (rise of the loss on held-out
     text, nats a token); `whole` is the recipe it is a variant of.
     """
+    return page.once("models", lambda _: _models(page))
+
+
+def _models(page: Results) -> pd.DataFrame:
     table = answers(page).groupby(MODEL)[["moved", "weight_change"]].mean()
     table = table.rename(columns={"weight_change": "weights"})
     lost = _lost(page)
@@ -245,6 +253,10 @@ def copied(page: Results) -> pd.DataFrame:
     """`answers` in chat markup with `copied`: the share of their words that stand in answers of
     tuning rows, and neither in the prompt nor in the gold answer; 0 of an answer without words.
     """
+    return page.once("copied", lambda _: _copied(page))
+
+
+def _copied(page: Results) -> pd.DataFrame:
     rows = answers(page)
     rows = rows[rows["format"] == "chat"]
     shares = []
