@@ -66,8 +66,8 @@ answers.summary(page, distribution_shift)
 # at its best rate; the other's distance there lies on a straight line between two of its rates.
 #
 # **Claim 8c.** How far a model moved says how much it forgot. **Rule.** R2 of lost knowledge, on
-# recipes that were left out, by a square of the logarithm of KL(base, tuned), lies above .5 with its
-# interval: over all recipes, rates, checkpoints and runs. Asked of at least 8 recipes and rates.
+# recipes that were left out, by a quadratic law of KL(base, tuned), lies above .5 with its interval:
+# over all recipes, rates, checkpoints and runs. Asked of at least 8 recipes and rates.
 #
 # **Claim 8d.** Tuning all weights copies words of the tuning rows. **Rule.** The share of words of
 # answers to *other* requests that stand in tuning rows, and neither in the prompt nor in the gold

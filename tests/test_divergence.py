@@ -192,7 +192,7 @@ def points(draw, recipes=10, noise=0.02, law=True):
     lines = []
     for number in range(recipes):
         for moved in np.exp(draw.uniform(-4, 1, 12)):
-            lost = 0.1 + 0.05 * np.log(moved) + 0.01 * np.log(moved) ** 2
+            lost = 0.1 + 0.05 * moved + 0.01 * moved**2
             lines.append({"whole": f"r{number}", "moved": moved, "forgot": lost * law})
     table = pd.DataFrame(lines)
     own = {name: draw.normal(0, 0 if law else 0.1) for name in table["whole"].unique()}

@@ -198,15 +198,16 @@ def _known(page: Results, step: int) -> list[str]:
 
 
 def predicted(points: pd.DataFrame, across: str, up: str = "forgot") -> float:
-    """R2 of `up` on recipes that were left out, by a square of the logarithm of `across`: one less
-    squares of what each recipe is away from the law of all others, over those from their mean.
+    """R2 of `up` on recipes that were left out, by a quadratic law of `across` (as RL's Razor, arXiv
+    2509.04259, has it): one less squares of what each recipe is away from the law of all others,
+    over those from their mean.
     """
     points, away, whole = points.dropna(subset=[across, up]), 0.0, 0.0
     for recipe in points["whole"].unique():
         out = points["whole"] == recipe
         rest, some = points[~out], points[out]
-        law = np.polyfit(np.log(rest[across]), rest[up], 2)
-        away += ((some[up] - np.polyval(law, np.log(some[across]))) ** 2).sum()
+        law = np.polyfit(rest[across], rest[up], 2)
+        away += ((some[up] - np.polyval(law, some[across])) ** 2).sum()
         whole += ((some[up] - rest[up].mean()) ** 2).sum()
     return float(1 - away / whole) if whole else np.nan
 

@@ -300,12 +300,11 @@ def show_law(page: Results) -> None:
         for how, ink in inks.items():
             some = points[points["method"] == how]
             panel.plot(some[across], some["forgot"], "o", color=ink, ms=3, alpha=0.6, label=how)
-        ends = np.log(points[across].min()), np.log(points[across].max())
-        along = np.linspace(*ends, 60)
-        law = np.polyfit(np.log(points[across]), points["forgot"], 2)
-        panel.plot(np.exp(along), np.polyval(law, along), color="black", lw=1)
+        along = np.linspace(points[across].min(), points[across].max(), 60)
+        law = np.polyfit(points[across], points["forgot"], 2)
+        panel.plot(along, np.polyval(law, along), color="black", lw=1)
         panel.axhline(0, color="0.5", lw=1)
-        panel.set(xscale="log", ylabel="loss of knowledge, untuned minus tuned")
+        panel.set(ylabel="loss of knowledge, untuned minus tuned")
     axes[0].set_xlabel("KL(base, tuned) on own answers, nats")
     axes[1].set_xlabel("change of the weights, share of their norm")
     figures.show(
