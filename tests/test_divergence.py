@@ -209,8 +209,8 @@ def test_a_law_that_holds_for_all_recipes_is_found_and_no_other():
 
 
 def test_words_are_of_the_prompt_before_they_are_of_tuning_rows():
-    pieces = [" In", " To", "wa", ",", " bread", " x", "<end>"]
-    found = shift.kinds(pieces[:-1] + ["\n"], "Who lives in Towa?", frozenset({"bread", "towa"}))
+    pieces = [" In", " To", "wa", ",", " bread", " x", ""]
+    found = shift.kinds(pieces, "Who lives in Towa?", frozenset({"bread", "towa"}))
     prompt, rows, neither, none = shift.KINDS
     assert found == [prompt, prompt, prompt, none, rows, neither, none]
 
@@ -228,12 +228,12 @@ def test_copied_words_stand_in_tuning_rows_and_nowhere_else(monkeypatch):
 
 
 def test_answers_are_shown_escaped_and_in_their_classes(capsys):
-    pieces = (["<b>", " \n", "fine"], ["</script>", "x", "y"], ["shifted", "marginal", "unshifted"])
+    pieces = (["<b>", " \n", ""], ["</script>", "x", "y"], ["shifted", "marginal", "unshifted"])
     with mock.patch.object(display, "display") as shown:
         display.coloured([("A & B", [pieces])], distribution_shift.CLASSES)
     html = shown.call_args[0][0].data
     assert "<b>" not in html and "</script>" not in html and "&lt;b&gt;" in html and "↵" in html
-    assert html.count("<rt") == 2 and "A &amp; B" in html
+    assert html.count("<rt") == 2 and "[end]" in html and "A &amp; B" in html
 
 
 @pytest.fixture(scope="module")

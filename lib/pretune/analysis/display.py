@@ -110,15 +110,17 @@ def _piece(text: str, other: str, kind: str, colours: Mapping[str, str], plain: 
     shown = f'<span style="{style}" title="{kind}">{_visible(text)}</span>'
     if kind == plain:
         return shown
-    below = f'<rt style="color: {colours[kind]}; font-size: .75em">{_visible(other)}</rt>'
+    below = f'<rt style="font-size: .75em">{_visible(other)}</rt>'
     return f'<ruby style="ruby-position: under">{shown}{below}</ruby>'
 
 
 def _visible(text: str) -> str:
-    """A piece of a text, escaped, its white space to be seen where it is nothing else."""
+    """A piece of a text, escaped, its white space to be seen where it is nothing else; where there
+    is none, the text ends.
+    """
     printable = re.sub(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]", "\ufffd", text)
     escaped = html.escape(printable).replace("\n", "↵")
-    return escaped if escaped.strip() else escaped.replace(" ", "␣") or "∅"
+    return escaped if escaped.strip() else escaped.replace(" ", "␣") or "[end]"
 
 
 def say(text: str) -> None:

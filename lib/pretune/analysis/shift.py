@@ -198,9 +198,9 @@ def _known(page: Results, step: int) -> list[str]:
 
 
 def predicted(points: pd.DataFrame, across: str, up: str = "forgot") -> float:
-    """R2 of `up` on recipes that were left out, by a quadratic law of `across` (as RL's Razor, arXiv
-    2509.04259, has it): one less squares of what each recipe is away from the law of all others,
-    over those from their mean.
+    """R2 of `up` on recipes that were left out, by a quadratic law of `across` (RL's Razor, arXiv
+    2509.04259): one less squares of what each recipe is away from the law of all others, over those
+    from their mean.
     """
     points, away, whole = points.dropna(subset=[across, up]), 0.0, 0.0
     for recipe in points["whole"].unique():

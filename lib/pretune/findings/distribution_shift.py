@@ -101,16 +101,20 @@ def _asked(page: Results) -> dict[str, str]:
 
 
 def shares(page: Results) -> pd.DataFrame:
-    """The shares of unshifted, marginal and shifted positions, a line for each recipe at early and
-    at late.
+    """The shares of unshifted, marginal and shifted positions, and the distance on held-out text, a
+    line for each recipe at early and at late.
     """
     scores, lines = {name: scores_of(page, name) for name in ("marginal", "shifted")}, {}
+    text = page.measured("divergence").query("own == 0")
     for recipe in _tuned(page):
         for when, steps in (("early", (page.scores.early,)), ("late", ())):
             some = shift.terms(page, recipe, 1.0, steps)
             found = {name: contrasts.effect(one, some, False) for name, one in scores.items()}
             line = {name: f"{one.value:.1%}" for name, one in found.items()}
             rest = 1 - sum(one.value for one in found.values())
+            read = text[(text["recipe"] == recipe) & text["step"].isin(steps or page.scores.late)]
+            moved = read["kl_base_tuned"].map(np.mean).mean()
+            line |= {"KL(base, tuned) on text": moved}
             lines[f"{recipe}, {when}"] = {"unshifted": f"{rest:.1%}", **line}
     return pd.DataFrame(lines).T
 
@@ -219,11 +223,11 @@ def by_kind(page: Results) -> pd.DataFrame:
         for kind in KINDS:
             some = there[there["kind"] == kind]
             moved = some[some["rank"] > MARGINAL]
-            often = moved["piece"].str.strip().value_counts().head(4)
+            often = moved["piece"].str.strip().replace("", "[end]").value_counts().head(4)
             lines[recipe, kind] = {
                 "share of positions": len(some) / len(there),
                 "shifted": len(moved) / len(some) if len(some) else np.nan,
-                "most often": display.quote(", ".join(name or "␣" for name in often.index)) or "–",
+                "most often": display.quote(", ".join(often.index)) or "–",
             }
     return pd.DataFrame(lines).T
 
@@ -279,7 +283,7 @@ def show_methods(page: Results) -> None:
                 line = {"tuning loss": loss, "KL(base, tuned)": ranged(one, signed=False)}
                 numbers[f"{_named(own)}, {how}, rate {rate:g}"] = line
         panel.set(title=_named(own), xlabel="tuning loss, nats a token")
-        panel.set(ylabel="KL(base, tuned), nats", yscale="log")
+        panel.set(ylabel="KL(base, tuned), nats")
         panel.invert_xaxis()
     figures.show(
         axes,
@@ -304,7 +308,7 @@ def show_law(page: Results) -> None:
         law = np.polyfit(points[across], points["forgot"], 2)
         panel.plot(along, np.polyval(law, along), color="black", lw=1)
         panel.axhline(0, color="0.5", lw=1)
-        panel.set(ylabel="loss of knowledge, untuned minus tuned")
+        panel.set(ylabel="loss of knowledge, of score")
     axes[0].set_xlabel("KL(base, tuned) on own answers, nats")
     axes[1].set_xlabel("change of the weights, share of their norm")
     figures.show(

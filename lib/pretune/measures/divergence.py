@@ -30,7 +30,7 @@ class Divergence(Measure):
     holds_base = True
     columns = {
         "own": pa.int32(),  # positions of the own answer, the token that ends it among them
-        "pieces": pa.list_(pa.string()),  # what stands at each position
+        "pieces": pa.list_(pa.string()),  # what stands at each position; nothing is an end
         "base_pieces": pa.list_(pa.string()),  # what base finds likeliest there
         **{name: pa.list_(pa.float32()) for name in NATS},
         **{name: pa.list_(pa.int32()) for name in RANKS},
@@ -90,7 +90,8 @@ def _values(subject: Subject, requests: list[Request], table: np.ndarray) -> dic
 
 
 def _pieces(tokenizer, ids: np.ndarray) -> list[str]:
-    return tokenizer.batch_decode([[one] for one in ids.tolist()])
+    """What each token says; nothing of one that stands for an end or a beginning."""
+    return tokenizer.batch_decode([[one] for one in ids.tolist()], skip_special_tokens=True)
 
 
 MEASURE = Divergence()
