@@ -17,6 +17,7 @@ import torch
 from conftest import OUTPUTS, plan_of, run_pretune
 from pretune import paths
 from pretune.analysis import display, shift
+from pretune.analysis.claims import judge
 from pretune.findings import distribution_shift
 from pretune.models import comparing, prefix
 from pretune.models.reading import ScoringFailed
@@ -269,3 +270,27 @@ def test_a_study_that_names_it_measures_how_far_tuning_moved_its_models(page):
 
 def test_of_a_study_that_does_not_name_it_nothing_of_it_is_measured():
     assert "08_distribution_shift" not in plan_of(load_study("microworld")).study.findings
+
+
+def judged_8c(monkeypatch, table):
+    """The verdict of 8c on such models."""
+    index = pd.MultiIndex.from_arrays(
+        [
+            [f"{one}@{k}" for k, one in enumerate(table["whole"])],
+            [1] * len(table),
+            [0] * len(table),
+        ],
+        names=["recipe", "step", "run"],
+    )
+    table = table.assign(weights=table["moved"], loss=table["moved"]).set_index(index)
+    monkeypatch.setattr(shift, "models", lambda page: table)
+    effect, _ = distribution_shift._claim_8c(SimpleNamespace())
+    return judge("8c", effect, False, "", distribution_shift.CLAIMS["8c"]).verdict
+
+
+def test_how_far_a_model_moved_is_not_said_to_matter_where_it_does_not(monkeypatch):
+    draw = np.random.default_rng(1)
+    said = [judged_8c(monkeypatch, points(draw, law=False)) for _ in range(40)]
+    assert said.count("supported") <= 2 and said.count("not supported") > 20
+    with_law = [judged_8c(monkeypatch, points(draw, noise=0.005)) for _ in range(10)]
+    assert with_law.count("supported") >= 9
