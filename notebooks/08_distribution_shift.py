@@ -62,17 +62,21 @@ answers.summary(page, distribution_shift)
 #
 # **Claim 8b.** At equal gain, adapters move the distribution less than all weights. **Rule.**
 # KL(base, tuned) on own answers, all weights minus LoRA, at a tuning loss that both reach, lies
-# above .02 nats a position with its interval. The loss is that of the method which fits less well
-# at its best rate; the other's distance there lies on a straight line between two of its rates.
+# above .02 nats a position with its interval, mean over sets of one task and ranks. The loss is
+# that of the method which fits less well at its best rate; the other's distance there lies on a
+# straight line between two of its rates. Losses are matched within each run, so that their doubt is
+# in the spread of runs; of a single run its last steps are resampled.
 #
 # **Claim 8c.** How far a model moved says how much it forgot. **Rule.** R2 of lost knowledge, on
-# recipes that were left out, by a quadratic law of KL(base, tuned), lies above .5 with its interval:
-# over all recipes, rates, checkpoints and runs. Asked of at least 8 recipes and rates.
+# recipes that were left out, by a quadratic law of KL(base, tuned), lies above .5 with its
+# interval. The law is of all other recipes, rates, checkpoints and runs, at checkpoints that know
+# what is known at late; the interval is over recipes and runs. Asked of at least 8 recipes and
+# rates. Beside it: the same with all recipes of a set left out together, which have rows in common.
 #
 # **Claim 8d.** Tuning all weights copies words of the tuning rows. **Rule.** The share of words of
 # answers to *other* requests that stand in tuning rows, and neither in the prompt nor in the gold
-# answer, all weights minus LoRA at a tuning loss both reach, lies above .02 with its interval. Asked
-# of recipes of conversations.
+# answer, all weights minus LoRA at a tuning loss both reach, lies above .02 with its interval.
+# Asked of recipes of conversations.
 
 # %% [markdown]
 # ## What was measured
@@ -81,7 +85,7 @@ answers.summary(page, distribution_shift)
 # markup. Beside it stand scores on its own set, on knowledge, and the loss on held-out text.
 
 # %%
-say(prose.asked(page))
+say(f"{prose.asked(page)} {prose.intervals(page)}")
 material.introduce(page)
 
 # %% [markdown]
@@ -102,8 +106,9 @@ material.head(scores)
 table(distribution_shift.shares(page))
 
 # %% [markdown]
-# What that means: the first answers of every recipe in the study's fixed order. What the untuned
-# model finds likelier stands below a token that it would not have said.
+# What that means: the first answers of every recipe in the study's fixed order, of a mixture some
+# of each set it is asked. What the untuned model finds likelier stands below a token that it would
+# not have said.
 
 # %%
 distribution_shift.show_answers(page)
@@ -115,8 +120,8 @@ distribution_shift.show_answers(page)
 distribution_shift.show_positions(page)
 
 # %% [markdown]
-# And to which words. A word is taken to be of the prompt where it stands there, else of the tuning
-# rows where it stands in one of their answers.
+# And to which words, by shares of all positions. A word is taken to be of the prompt where it
+# stands there, else of the tuning rows where it stands in one of their answers.
 
 # %%
 table(distribution_shift.by_kind(page))
@@ -134,7 +139,8 @@ distribution_shift.show_methods(page)
 # %% [markdown]
 # ## The comparison
 #
-# All weights minus LoRA, nats a position: each at its rate, and where both fit equally well.
+# All weights minus LoRA, nats a position: each at its rate, and where both fit equally well. Beside
+# it, how far a straight line is off at a rate that lies between two of those that were tried.
 
 # %%
 table(distribution_shift.compared(page))
@@ -178,9 +184,8 @@ say(
     prose.limits(
         page,
         "Greedy answers only: what a model would say at random is not looked at. A tuned model is "
-        "read on its own words, so two methods are read on words of their own each. Of the rates, "
-        "one seed of each run is tuned. Words that prompts of one world share with its tuning rows "
-        "are many: of a small vocabulary, copying says little.",
+        "read on its own words, so two methods are read on words of their own each. Where prompts "
+        "and tuning rows share a small vocabulary, copying says little.",
     )
 )
 

@@ -5,6 +5,8 @@ known and against the loop that a user would write.
 import copy
 import json
 import shutil
+from dataclasses import replace
+from itertools import product
 from types import SimpleNamespace
 from unittest import mock
 
@@ -16,7 +18,7 @@ import torch
 
 from conftest import OUTPUTS, plan_of, run_pretune
 from pretune import paths
-from pretune.analysis import display, shift
+from pretune.analysis import display, matching, shift
 from pretune.analysis.claims import judge
 from pretune.findings import distribution_shift
 from pretune.models import comparing, prefix
@@ -169,10 +171,10 @@ FITS = pd.Series({"a1": 3.0, "a2": 2.0, "a3": 1.0, "a4": 1.5, "b1": 2.5, "b2": 1
 
 def test_methods_are_compared_where_both_fit_equally_well():
     """The worse of the two best fits; what fits worse at a higher rate is not on the way."""
-    found = shift.matched(FITS, ["a1", "a2", "a3", "a4"], ["b1", "b2", "b3"])
+    found = matching.matched(FITS, ["a1", "a2", "a3", "a4"], ["b1", "b2", "b3"])
     assert found.loss == 1.5 and found.other == {"b2": 1.0}
     assert found.one == pytest.approx({"a2": 0.5, "a3": 0.5})
-    assert shift.matched(FITS, ["a3", "a4"], ["b1", "b2"]) is None  # never as badly as 1.5
+    assert matching.matched(FITS, ["a3", "a4"], ["b1", "b2"]) is None  # never as badly as 1.5
 
 
 def test_at_equal_loss_methods_of_one_law_are_not_apart():
@@ -184,9 +186,77 @@ def test_at_equal_loss_methods_of_one_law_are_not_apart():
     }
     moved = {name: 4 - loss for name, loss in losses.items()}
     full, lora = ([name for name in losses if name.startswith(how)] for how in ("full", "lora"))
-    found = shift.matched(pd.Series(losses), full, lora)
+    found = matching.matched(pd.Series(losses), full, lora)
     one, other = (sum(moved[name] * share for name, share in some.items()) for some in found[1:])
     assert one == pytest.approx(other) and moved["full4"] - moved["lora4"] > 0.5
+
+
+def tuned(draw, monkeypatch, gap=0.0, overrides=(), runs=5):
+    """A page of made-up models of the study `shift`: by one law of the tuning loss, from which
+    adapters are `gap` below; each run has losses, items and a distance of its own. Its answers.
+    """
+    study = load_study("shift", (f"checkpoints.runs={list(range(runs))}", *overrides))
+    losses, rows, seeds = {}, [], range(study.tuning.seeds)
+    singles = [name for name, how in study.recipes.items() if how.dataset in ("xsum", "mnli")]
+    items = {name: draw.normal(0, 0.3, 40) for name in ("xsum", "mnli")}
+    for run, recipe in product(range(runs), singles):
+        own, is_full = study.recipe(recipe).dataset, study.recipe(recipe).trainable is None
+        for place, name in enumerate(study.along(recipe, "learning_rate").values()):
+            loss = (3.0 - 0.3 * place if is_full else 2.8 - 0.25 * place) + draw.normal(0, 0.03)
+            moved = 4 - loss - gap * (not is_full) + draw.normal(0, 0.05)
+            for seed in seeds if name in study.recipes else seeds[:1]:
+                unit = run * study.tuning.seeds + seed
+                losses[name, 800, run, unit] = loss + draw.normal(0, 0.1, 25)
+                about = {"recipe": name, "dataset": own, "step": 800, "run": run, "seed": unit}
+                scores = moved + items[own] + draw.normal(0, 0.1, 40)
+                rows += [
+                    about | {"draw": unit, "item": item, "moved": score}
+                    for item, score in enumerate(scores)
+                ]
+    index = pd.MultiIndex.from_tuples(list(losses), names=matching.MODEL)
+    made = pd.Series(list(losses.values()), index, dtype=object)
+    monkeypatch.setattr(matching, "losses", lambda page: made)
+    return SimpleNamespace(study=study, without=(), missing={}), pd.DataFrame(rows)
+
+
+def compared(page, rows):
+    some = [both for (own, _), both in shift.pairs(page).items() if own in set(rows["dataset"])]
+    return matching.at_equal_loss(page, rows, "moved", some)
+
+
+def test_adapters_are_said_to_be_gentler_only_where_they_are(monkeypatch):
+    """At each method's rate they differ throughout, by how much they were tuned."""
+    draw, claim = np.random.default_rng(2), distribution_shift.CLAIMS["8b"]
+
+    def said(gap):
+        found = compared(*tuned(draw, monkeypatch, gap))
+        return judge("8b", found, False, "", claim).verdict, found
+
+    without = [said(0.0) for _ in range(40)]
+    assert [word for word, _ in without].count("supported") <= 2
+    assert np.mean([found.low < 0 < found.high for _, found in without]) > 0.85
+    assert [said(0.3)[0] for _ in range(10)].count("supported") >= 9
+
+
+def test_a_single_run_is_compared_with_the_doubt_of_its_last_steps(monkeypatch):
+    """Of a recipe that has more seeds than its variants, the one that these have."""
+    draw = np.random.default_rng(3)
+    page, rows = tuned(draw, monkeypatch, 0.3, ("tuning.seeds=3",), runs=1)
+    found = compared(page, rows)
+    assert found.low < 0.3 < found.high and found.seeds == 1
+    known = compared(page, rows.assign(moved=1.0))
+    assert known.value == pytest.approx(0) and known.high - known.low < found.high - found.low
+
+
+def test_what_lacks_a_model_or_a_set_is_not_compared(monkeypatch):
+    page, rows = tuned(np.random.default_rng(4), monkeypatch)
+    made = matching.losses(page)
+    page.without = ("mnli",)
+    assert {own for own, _ in shift.pairs(page)} == {"xsum", "tulu_v2"}
+    lost = made.drop("lora8_xsum@0.016", level="recipe")
+    monkeypatch.setattr(matching, "losses", lambda page: lost)
+    assert matching.at_equal_loss(page, rows, "moved", [("xsum", "lora8_xsum")]) is None
+    assert matching.at_equal_loss(page, rows, "moved", [("xsum", "lora2_xsum")]) is not None
 
 
 def points(draw, recipes=10, noise=0.02, law=True):
@@ -252,11 +322,13 @@ def page(smoke, tmp_path_factory):
     return found, outputs
 
 
-def test_a_study_that_names_it_measures_how_far_tuning_moved_its_models(page):
+def test_a_study_that_names_it_measures_how_far_tuning_moved_its_models(page, monkeypatch):
     found, outputs = page
+    monkeypatch.setattr(paths, "OUTPUTS", outputs)
     rows = shift.answers(found)
     assert set(rows["recipe"]) == {"xsum", "mnli", "instruct", "lora_mnli"}
-    assert set(rows.loc[rows["recipe"] == "instruct", "format"]) == {"chat"}
+    chats = rows[rows["recipe"] == "instruct"]
+    assert set(chats["format"]) == {"chat"} and set(chats["dataset"]) == {"xsum", "cnn_dailymail"}
     for row in rows.itertuples():
         assert len(row.pieces) == len(row.base_rank) > row.own > 0
         assert max(row.tuned_rank[: row.own]) == 1  # by greedy generation
@@ -266,6 +338,13 @@ def test_a_study_that_names_it_measures_how_far_tuning_moved_its_models(page):
     assert "8a" in json.dumps(told)
     html = (outputs / "smoke" / "site" / "08_distribution_shift.html").read_text()
     assert "which methods could be compared" in html
+    fewer = found.otherwise(sets=["mnli", "arc_easy"])
+    assert set(shift.by_set(fewer)) == {"mnli"} and "xsum" not in set(
+        shift.answers(fewer)["dataset"]
+    )
+    assert distribution_shift.copying(fewer).empty and len(distribution_shift.by_kind(fewer))
+    partial = replace(found, missing={"step-40.mnli.0": "failed"})
+    assert {one.verdict for one in distribution_shift.verdicts(partial)} == {"not asked"}
 
 
 def test_of_a_study_that_does_not_name_it_nothing_of_it_is_measured():
@@ -282,7 +361,8 @@ def judged_8c(monkeypatch, table):
         ],
         names=["recipe", "step", "run"],
     )
-    table = table.assign(weights=table["moved"], loss=table["moved"]).set_index(index)
+    more = {"weights": table["moved"], "loss": table["moved"], "own": table["whole"]}
+    table = table.assign(**more).set_index(index)
     monkeypatch.setattr(shift, "models", lambda page: table)
     effect, _ = distribution_shift._claim_8c(SimpleNamespace())
     return judge("8c", effect, False, "", distribution_shift.CLAIMS["8c"]).verdict

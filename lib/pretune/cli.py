@@ -17,6 +17,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from pretune import paths, records, storage
@@ -28,7 +29,6 @@ from pretune.plan.devices import default_jobs
 from pretune.report.open import open_plan
 from pretune.run import queue, status
 from pretune.run.outcome import write_run
-from pretune.study.config import Study
 from pretune.study.load import load_study, resolved
 
 SHOWN = 800  # characters of a prompt that `data` prints
@@ -189,24 +189,23 @@ def _repository(text: str) -> str:
     return text
 
 
-def _study(given: argparse.Namespace) -> Study:
-    """The study asked for. With overrides it is written down resolved, so that notebooks read
-    the same one.
+def _planned(given: argparse.Namespace) -> Plan:
+    """The plan of the study asked for. With overrides the study is written down resolved, so that
+    notebooks read the same one.
     """
-    study = load_study(given.study, tuple(given.overrides))
+    plan = open_plan(load_study(given.study, tuple(given.overrides)))
     if not given.overrides or given.command is _plan:
-        return study
-    study = open_plan(study).study  # refuse what is impossible before anything is written
-    file = paths.study_folder(study.name) / f"{study.name}.yaml"
+        return plan
+    file = paths.study_folder(plan.study.name) / f"{plan.study.name}.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(
-        "# resolved, with overrides: " + " ".join(given.overrides) + "\n" + resolved(study)
+        "# resolved, with overrides: " + " ".join(given.overrides) + "\n" + resolved(plan.study)
     )
-    return load_study(str(file))
+    return replace(plan, study=load_study(str(file)))
 
 
 def _plan(given: argparse.Namespace) -> int:
-    plan = open_plan(_study(given))
+    plan = _planned(given)
     lacking = status.missing(plan)
     print(resolved(plan.study))
     if plan.study.tables:
@@ -227,7 +226,7 @@ def _run(given: argparse.Namespace) -> int:
             "--sweep takes no --only: a rate is chosen from all checkpoints of the grid "
             "(grid.steps)"
         )
-    plan, only, jobs = open_plan(_study(given)), tuple(given.only), given.jobs
+    plan, only, jobs = _planned(given), tuple(given.only), given.jobs
     if given.sweep:
         return _sweep(plan, jobs, given.on)
     start, wall = time.perf_counter(), {}
@@ -265,7 +264,7 @@ def _sweep(plan: Plan, jobs: int | None, on: str | None) -> int:
 def _report(given: argparse.Namespace) -> int:
     from pretune.report import build, pages, reference
 
-    plan = open_plan(_study(given))
+    plan = _planned(given)
     if lacking := status.missing(plan):
         raise RunError(
             f"{len(lacking)} cells are missing, the first is {lacking[0].model.name}; pretune run "
@@ -291,7 +290,7 @@ def _publish(given: argparse.Namespace) -> int:
 def _data(given: argparse.Namespace) -> int:
     from pretune.run import prepare, validate
 
-    study = _study(given)
+    study = _planned(given).study if given.overrides else load_study(given.study)
     check_names(study)
     prepare.fetch_data(study)
     found = validate.table(study, *prepare.tokenizer_of(study, given.tokenizer))
@@ -329,7 +328,7 @@ def _new(given: argparse.Namespace) -> int:
 def _status(given: argparse.Namespace) -> int:
     from pretune.report import pages
 
-    plan = open_plan(_study(given))
+    plan = _planned(given)
     work, wanted = plan.cells, pages.pages(plan)
     with records.unchanging():
         lacking = [cell.model.name for cell in status.missing(plan)]

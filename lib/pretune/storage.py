@@ -84,9 +84,9 @@ def no_room(target: Path, error: BaseException) -> DiskFull:
     return DiskFull(f"no room to write {target}: {free / 1e6:,.1f} MB are free there ({error})")
 
 
-def sha256(file: Path) -> hashlib._Hash:
+def sha256(file: Path | str) -> hashlib._Hash:
     """The hash of a file's content."""
-    with file.open("rb") as content:
+    with open(file, "rb") as content:
         return hashlib.file_digest(content, "sha256")
 
 

@@ -38,10 +38,10 @@ def effect(scores: Scores, terms: Sequence[Term], noise: bool = True) -> Estimat
     Terms are paired by item, where they are of one dataset, and by seed. Items carry the doubt
     of single answers; what is left of it in the spread of seeds and of checkpoints is taken out
     of those (`_beyond_items`). Without late checkpoints there is no noise to be had. An effect
-    that rests on rows that are lacking is NaN.
+    that rests on rows that are lacking, or on no term, is NaN.
     """
     try:
-        return _effect(scores, terms, noise)
+        return _effect(scores, terms, noise) if terms else UNKNOWN
     except LookupError:
         return UNKNOWN
 

@@ -88,7 +88,9 @@ class Results:
         margin = self.margin if margin is None else margin
         if not sets:
             return replace(self, margin=margin)
-        rows, left = self.rows[self.rows["dataset"].isin(sets)], set(self.titles) - set(sets)
+        rows = self.rows[self.rows["dataset"].isin(sets)]
+        asked = {probe.dataset for cell in self.plan.cells for probe in cell.probes}
+        left = asked - set(sets) - set(self.without)
         return replace(self, rows=rows, margin=margin, without=(*self.without, *sorted(left)))
 
     @property
@@ -114,7 +116,7 @@ class Results:
 
     def _scored(self, measure: str) -> pd.DataFrame:
         rows = records.load(self.plan, measure=measure)
-        rows = rows[rows["dataset"].isin(self.titles)].reset_index(drop=True)
+        rows = rows[~rows["dataset"].isin(self.without)].reset_index(drop=True)
         made = measures.find(measure).score(rows, self.study.protocol.normalisation)
         return rows.assign(**{name: made[name] for name in made})
 

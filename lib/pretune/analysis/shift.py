@@ -4,8 +4,6 @@
   a mixture of conversations on sets that ask for text, in chat markup.
 - A position is *unshifted* where the untuned model finds the token likeliest too, *marginal* where
   it ranks it second or third, else *shifted* (Lin et al., arXiv 2312.01552).
-- Two methods are compared where both fit their training rows as well: along each method's rates,
-  from the lowest to the one of lowest loss, in a straight line between two.
 """
 
 from __future__ import annotations
@@ -14,12 +12,12 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from pretune import records
+from pretune.analysis.matching import MODEL, losses
 from pretune.analysis.results import Results, marked
 from pretune.analysis.scores import Term
 from pretune.plan.needs import Need, asked_sets, is_single, own_sets
@@ -30,9 +28,7 @@ from pretune.tasks import rows as data
 from pretune.tasks.registry import REGISTRY
 
 MARGINAL = 3  # the lowest rank that is not shifted
-MODEL = ["recipe", "step", "run", "seed"]
 FULL = "all weights"
-LAST = 0.25  # share of the steps of a tuning whose mean loss is its loss
 KINDS = ("in the prompt", "in tuning rows", "neither", "no word")
 
 
@@ -52,17 +48,32 @@ def method(study: Study, recipe: str) -> str:
     return f"LoRA, rank {how.r}" if isinstance(how, Lora) else "some weights"
 
 
-def methods(study: Study) -> dict[str, dict[str, str]]:
-    """Of every set that is tuned on by several methods, the recipe of each, all weights first."""
+def by_set(page: Results) -> dict[str, dict[str, str]]:
+    """Of every set that is tuned on the recipes that answer something here, by their method; by
+    their names too where two have one.
+    """
     found: dict[str, dict[str, str]] = {}
-    for name, how in study.recipes.items():
-        if how.dataset:
-            found.setdefault(how.dataset, {})[method(study, name)] = name
-    return {
-        own: {FULL: some[FULL], **some}
-        for own, some in found.items()
-        if FULL in some and len(some) > 1
-    }
+    for name, how in page.study.recipes.items():
+        if how.dataset and asked(page, name):
+            some = found.setdefault(how.dataset, {})
+            label = method(page.study, name)
+            some[f"{label} ({name})" if label in some else label] = name
+    return found
+
+
+def pairs(page: Results) -> dict[tuple[str, str], tuple[str, str]]:
+    """All weights and LoRA on one set: the two recipes, by the set and the method."""
+    found = {}
+    for own, some in by_set(page).items():
+        for how, recipe in some.items():
+            if FULL in some and isinstance(page.study.recipe(recipe).trainable, Lora):
+                found[own, how] = some[FULL], recipe
+    return found
+
+
+def asked(page: Results, recipe: str) -> list[Need]:
+    """What a recipe answers, of the sets that the page looks at."""
+    return [one for one in answered(page.study, recipe) if one.dataset not in page.without]
 
 
 def answers(page: Results) -> pd.DataFrame:
@@ -86,77 +97,17 @@ def terms(
     page: Results, recipe: str, weight: float = 1.0, steps: tuple[int, ...] = ()
 ) -> list[Term]:
     """The mean over what a recipe answers, of `answers` with some column as their score."""
-    asked = [one for one in answered(page.study, recipe) if one.dataset in page.titles]
+    some = asked(page, recipe)
     return [
-        Term(weight / len(asked), one.dataset, recipe, steps, one.format, one.shots)
-        for one in asked
+        Term(weight / len(some), one.dataset, recipe, steps, one.format, one.shots) for one in some
     ]
-
-
-def losses(page: Results) -> pd.Series:
-    """The tuning loss of every tuned model, nats a counted token: the mean over its last steps."""
-    return page.once("losses", lambda _: _losses(page))
-
-
-def _losses(page: Results) -> pd.Series:
-    found = {}
-    for model in (cell.model for cell in page.plan.cells):
-        if model.recipe != "base" and model.name not in page.missing:
-            log = records.training_log(page.study, model)["loss"]
-            key = (model.recipe, model.checkpoint.step, model.checkpoint.run, model.seed)
-            found[key] = log.iloc[-max(1, int(LAST * len(log))) :].mean()
-    return pd.Series(found, pd.MultiIndex.from_tuples(list(found), names=MODEL), dtype=float)
-
-
-class Match(NamedTuple):
-    """The tuning loss that two methods share, and with which weights their variants have it."""
-
-    loss: float
-    one: dict[str, float]
-    other: dict[str, float]
-
-
-def matched(losses: pd.Series, one: Sequence[str], other: Sequence[str]) -> Match | None:
-    """Where two methods fit equally well, each given as names of its variants by rising rate:
-    `losses` by name. None where the range of one lies below that of the other.
-    """
-    paths = [_to_the_best(losses, some) for some in (one, other)]
-    loss = max(path.iloc[-1] for path in paths)
-    if any(path.iloc[0] < loss for path in paths):
-        return None
-    return Match(float(loss), *(_between(path, loss) for path in paths))
-
-
-def _to_the_best(losses: pd.Series, names: Sequence[str]) -> pd.Series:
-    """Losses of the variants from the lowest rate to the one that fits best, those that fit worse
-    than one of a lower rate left out.
-    """
-    path = losses[list(names)]
-    path = path.iloc[: int(path.argmin()) + 1]
-    return path[path == path.cummin()]
-
-
-def _between(path: pd.Series, loss: float) -> dict[str, float]:
-    """The point of a falling path at `loss`, or the two neighbours whose weighted mean it is."""
-    after = int(np.argmax(path.to_numpy() <= loss))
-    if path.iloc[after] == loss:
-        return {path.index[after]: 1.0}
-    high, low = path.iloc[after - 1], path.iloc[after]
-    share = float((high - loss) / (high - low))
-    return {path.index[after - 1]: 1 - share, path.index[after]: share}
-
-
-def at_last(page: Results, all_losses: pd.Series) -> pd.Series:
-    """The mean tuning loss of every variant over runs, at the last checkpoint of the grid."""
-    step = page.study.grid.steps[-1]
-    return all_losses.xs(step, level="step").groupby(level="recipe").mean()
 
 
 def models(page: Results) -> pd.DataFrame:
     """A line for every tuned model: `moved` (nats a position), `weights` (norm of the change over
-    that of the weights), `loss` of its tuning, `forgot` (knowledge, untuned minus tuned, mean over
-    sets that the untuned model answers at that checkpoint) and `text` (rise of the loss on held-out
-    text, nats a token); `whole` is the recipe it is a variant of.
+    that of the weights), `loss` of its tuning, `forgot` (knowledge, untuned minus tuned; NaN at
+    checkpoints that do not know all that is known at late) and `text` (rise of the loss on held-out
+    text, nats a token); `whole` is the recipe it is a variant of, `own` what that tunes on.
     """
     return page.once("models", lambda _: _models(page))
 
@@ -164,50 +115,63 @@ def models(page: Results) -> pd.DataFrame:
 def _models(page: Results) -> pd.DataFrame:
     table = answers(page).groupby(MODEL)[["moved", "weight_change"]].mean()
     table = table.rename(columns={"weight_change": "weights"})
-    lost = _lost(page)
-    table = table.assign(loss=losses(page), forgot=lost["forgot"], text=lost["text"])
-    recipes = table.index.get_level_values("recipe")
+    table = table.assign(loss=losses(page).map(np.mean).astype(float), **_lost(page))
+    names = table.index.get_level_values("recipe")
     return table.assign(
-        whole=[page.study.variants[name].recipe for name in recipes],
-        method=[method(page.study, name) for name in recipes],
+        whole=[page.study.variants[name].recipe for name in names],
+        own=[page.study.recipe(name).dataset for name in names],
+        method=[method(page.study, name) for name in names],
     )
 
 
-def _lost(page: Results) -> pd.DataFrame:
+def _lost(page: Results) -> dict[str, pd.Series]:
+    """`forgot` and `text` of every tuned model, paired with base on the same examples."""
     rows = page.rows[page.rows["as_asked"] & (page.rows["format"] == "default")]
-    means = rows.groupby(["dataset", *MODEL])["score"].mean().reset_index()
-    base = means[means["recipe"] == "base"].groupby(["dataset", "step", "run"])["score"].mean()
-    means = means[means["recipe"] != "base"]
-    before = base.reindex(pd.MultiIndex.from_frame(means[["dataset", "step", "run"]])).to_numpy()
-    means = means.assign(lost=before - means["score"].to_numpy())
-    kept = {step: _known(page, step) for step in page.scores.steps}
-    owns = {name: page.study.recipe(name).dataset for name in means["recipe"].unique()}
-    counts = [
-        name in kept[step] and name != owns[recipe]
-        for name, step, recipe in means[["dataset", "step", "recipe"]].itertuples(index=False)
+    base, tuned = rows[rows["recipe"] == "base"], rows[rows["recipe"] != "base"]
+    place = ["dataset", "step", "run"]
+    drawn = base.groupby([*place, "draw"])["score"].mean()
+    means = tuned.groupby(["dataset", *MODEL])["score"].mean().reset_index()
+    before = drawn.reindex(pd.MultiIndex.from_frame(means[[*place, "seed"]])).to_numpy()
+    every = drawn.groupby(level=place).mean()  # without examples, all draws are one
+    every = every.reindex(pd.MultiIndex.from_frame(means[place])).to_numpy()
+    means["lost"] = np.where(np.isnan(before), every, before) - means["score"]
+    text = means[[REGISTRY[name].kind == "text" for name in means["dataset"]]]
+    known, steps = _known(page)
+    some = means[means["dataset"].isin(known) & means["step"].isin(steps)]
+    owns = [page.study.recipe(name).dataset for name in some["recipe"]]
+    some = some[some["dataset"].to_numpy() != np.array(owns, dtype=object)]
+    forgot = some.groupby(MODEL)["lost"].mean()
+    return {"forgot": forgot, "text": -text.groupby(MODEL)["lost"].mean()}
+
+
+def _known(page: Results) -> tuple[list[str], list[int]]:
+    """The knowledge sets that base answers at late, and the checkpoints where it answers all."""
+    sets = [name for name in page.titles if REGISTRY[name].knowledge]
+    known = page.distinct(page.has_something_to_lose(sets)[0])
+    steps = page.scores.steps
+    every = [
+        step for step in steps if all(page.beats_no_skill(name, steps=(step,)) for name in known)
     ]
-    text = [REGISTRY[name].kind == "text" for name in means["dataset"]]
-    forgot = means[counts].groupby(MODEL)["lost"].mean()
-    return pd.DataFrame({"forgot": forgot, "text": -means[text].groupby(MODEL)["lost"].mean()})
+    return known, every
 
 
-def _known(page: Results, step: int) -> list[str]:
-    """Knowledge sets that base answers at a checkpoint; what share their items count once."""
-    sets = page.distinct(name for name in page.titles if REGISTRY[name].knowledge)
-    return [name for name in sets if page.beats_no_skill(name, steps=(step,))]
-
-
-def predicted(points: pd.DataFrame, across: str, up: str = "forgot") -> float:
+def predicted(
+    points: pd.DataFrame, across: str, up: str = "forgot", left_out: str = "whole"
+) -> float:
     """R2 of `up` on recipes that were left out, by a quadratic law of `across` (RL's Razor, arXiv
     2509.04259): one less squares of what each recipe is away from the law of all others, over those
-    from their mean.
+    from their mean. Beyond what the others reach the law stays as it is at their end. NaN with a
+    single one; `left_out` may be `own`, for all recipes of a set.
     """
     points, away, whole = points.dropna(subset=[across, up]), 0.0, 0.0
-    for recipe in points["whole"].unique():
-        out = points["whole"] == recipe
+    if points[left_out].nunique() < 2:
+        return np.nan
+    for name in points[left_out].unique():
+        out = points[left_out] == name
         rest, some = points[~out], points[out]
         law = np.polyfit(rest[across], rest[up], 2)
-        away += ((some[up] - np.polyval(law, some[across])) ** 2).sum()
+        seen = some[across].clip(rest[across].min(), rest[across].max())
+        away += ((some[up] - np.polyval(law, seen)) ** 2).sum()
         whole += ((some[up] - rest[up].mean()) ** 2).sum()
     return float(1 - away / whole) if whole else np.nan
 
@@ -216,16 +180,23 @@ def words(text: str) -> list[str]:
     return re.findall(r"\w+", text.lower())
 
 
-def tuning_words(study: Study, recipe: str, seed: int) -> frozenset[str]:
+def tuning_words(page: Results, recipe: str, seed: int) -> frozenset[str]:
     """The words of the answers in the rows that a recipe tunes on, by its seed."""
-    count = study.tuning_of(recipe).examples
-    return _tuning_words(datasets.data_folder(study), study.recipe(recipe).dataset, count, seed)
+    study = page.study
+    models = (cell.model for cell in page.plan.cells)
+    model = next(one for one in models if (one.recipe, one.seed) == (recipe, seed))
+    count, long = study.tuning_of(recipe).examples, tuple(records.passed_over(study, model))
+    folder = datasets.data_folder(study)
+    return _tuning_words(folder, study.recipe(recipe).dataset, count, seed, long)
 
 
 @cache
-def _tuning_words(folder: Path, name: str, count: int, seed: int) -> frozenset[str]:
+def _tuning_words(
+    folder: Path, name: str, count: int, seed: int, long: tuple[int, ...]
+) -> frozenset[str]:
     dataset, found = REGISTRY[name], set()
-    chosen = data.chosen(folder, dataset, dataset.train, count, seed)
+    chosen = data.chosen(folder, dataset, dataset.train, count + len(long), seed)
+    chosen = [row for row in chosen if row not in long][:count]
     if dataset.turns:
         turns = data.conversations(folder, dataset, chosen)
         texts = [answer for some in turns for _, answer in some]
@@ -266,7 +237,7 @@ def _copied(page: Results) -> pd.DataFrame:
             words("".join(some)) for some in (row.pieces[: row.own], row.pieces[row.own :])
         )
         known = set(words(prompt)) | set(gold)
-        seen = tuning_words(page.study, row.recipe, row.seed)
+        seen = tuning_words(page, row.recipe, row.seed)
         taken = [word for word in said if word in seen and word not in known]
         shares.append(len(taken) / len(said) if said else 0.0)
     return rows.assign(copied=shares)
@@ -298,7 +269,7 @@ def positions(page: Results, rows: pd.DataFrame) -> pd.DataFrame:
     """
     parts = []
     for row, prompt in zip(rows.itertuples(), prompts(page.study, rows), strict=True):
-        pieces, seen = list(row.pieces[: row.own]), tuning_words(page.study, row.recipe, row.seed)
+        pieces, seen = list(row.pieces[: row.own]), tuning_words(page, row.recipe, row.seed)
         lines = {
             "piece": pieces,
             "kind": kinds(pieces, prompt, seen),

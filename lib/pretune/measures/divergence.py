@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from pretune.measures import generation
 from pretune.measures.base import Asked, Measure, Measured, Subject
 from pretune.tasks import prompts
 from pretune.tasks.prompts import Request
@@ -63,18 +64,19 @@ def _answers(subject: Subject, asked: Asked) -> tuple[list[list[Request]], list[
     from pretune.models import scoring
 
     made = prompts.requests(subject.tokenizer, asked.prefix, asked.examples)
-    golds = [some[one.gold] for some, one in zip(made, asked.examples, strict=True)]
+    right = [some[one.gold] for some, one in zip(made, asked.examples, strict=True)]
     if asked.dataset.kind == "text":
-        return [[one] for one in golds], [None] * len(golds)
-    starts = [one.ids[: one.start] for one in golds]
+        return [[one] for one in right], [None] * len(right)
+    starts, golds = generation.parts(subject, asked, right)
     newline = asked.protocol.stop == "newline"
     outputs = scoring.generate(
         subject.network, subject.tokenizer, starts, asked.new_tokens, newline=newline
     )
-    found = []
-    for start, output, gold in zip(starts, outputs, golds, strict=True):
-        ids = np.concatenate([start, np.array(output.ids, dtype=np.int32)])
-        found.append([Request(ids, len(start)), gold])
+    owns = [np.array(one.ids, dtype=np.int32) for one in outputs]
+    found = [
+        [Request(np.concatenate([start, answer]), len(start)) for answer in both]
+        for start, *both in zip(starts, owns, golds, strict=True)
+    ]
     return found, [one.text for one in outputs]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -40,22 +41,29 @@ class Generation(Measure):
 
 
 def _generate(subject: Subject, asked: Asked, requests: list[prompts.Request]) -> list:
-    """Outputs after the tokens before each completion, or, as published, after the prompt with a
-    space at its end.
-    """
     from pretune.models import scoring
 
-    starts = [one.ids[: one.start] for one in requests]
-    golds = [one.ids[one.start :] for one in requests]
-    if asked.protocol.prompt_end == "space":
-        texts = [f"{asked.prefix}{item.prompt} " for item in asked.examples]
-        starts = [prompts.ids_of(subject.tokenizer, text) for text in texts]
-        answers = [item.completion.strip() for item in asked.examples]
-        golds = [prompts.ids_of(subject.tokenizer, text, begins=False) for text in answers]
+    starts, golds = parts(subject, asked, requests)
     newline = asked.protocol.stop == "newline"
     return scoring.generate(
         subject.network, subject.tokenizer, starts, asked.new_tokens, golds, newline=newline
     )
+
+
+def parts(
+    subject: Subject, asked: Asked, requests: list[prompts.Request]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """What an answer is written after, and what would be right: the tokens before each completion
+    and it; as published, the prompt with a space at its end, and the completion without one.
+    """
+    if asked.protocol.prompt_end != "space":
+        whole = [np.split(one.ids, [one.start]) for one in requests]
+        return [start for start, _ in whole], [gold for _, gold in whole]
+    texts = [f"{asked.prefix}{item.prompt} " for item in asked.examples]
+    starts = [prompts.ids_of(subject.tokenizer, text) for text in texts]
+    answers = [item.completion.strip() for item in asked.examples]
+    golds = [prompts.ids_of(subject.tokenizer, text, begins=False) for text in answers]
+    return starts, golds
 
 
 MEASURE = Generation()

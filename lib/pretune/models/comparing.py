@@ -116,7 +116,8 @@ def _in_pieces(models: tuple, hidden: list[torch.Tensor], targets: np.ndarray) -
     there = torch.from_numpy(targets.astype(np.int64)).to(hidden[0].device)
     for start in range(0, len(there), size):
         piece = slice(start, start + size)
-        logits = [head(one[piece]).float() for head, one in zip(heads, hidden, strict=True)]
+        with torch.autocast(there.device.type, enabled=False):  # in which ranks would be ties
+            logits = [head(one[piece].float()) for head, one in zip(heads, hidden, strict=True)]
         parts.append(_distances(*logits, there[piece]).double().cpu().numpy())
     return np.concatenate(parts, axis=1)
 

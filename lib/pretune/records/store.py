@@ -194,7 +194,7 @@ def _fault(part: Path, about: dict, model: Model) -> str:
     if outside := foreign(part, part):
         return f"{outside} leads outside"
     if about["sha256"] != {
-        name: storage.sha256(part / name).hexdigest() for name in about["sha256"]
+        name: storage.sha256(f"{part}/{name}").hexdigest() for name in about["sha256"]
     }:
         return "its checksums do not hold"
     if {TEXTS, *map(table_of, about["probes"])} != set(about["sha256"]):

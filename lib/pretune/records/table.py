@@ -7,6 +7,7 @@ Rows hold log-likelihoods and counts; scores are derived from them by the measur
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -101,6 +102,12 @@ def training_log(study: Study, model: Model) -> pd.DataFrame:
     raise LookupError(
         f"{model.name}: no record in {record_folder(study, model)}; run the study first"
     )
+
+
+def passed_over(study: Study, model: Model) -> list[int]:
+    """The numbers of rows that a tuning passed over as too long; none where nothing was tuned."""
+    parts = [about.get("passed_over", []) for _, about in verified_parts(study, model)]
+    return sorted(set(chain.from_iterable(parts)))
 
 
 def _read(plan: Plan, columns: list[str], where: dict, measure: str | None) -> pd.DataFrame:

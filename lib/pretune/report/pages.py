@@ -65,11 +65,7 @@ def executed(study: Study, page: Page) -> Path:
 
 def stale(plan: Plan, wanted: list[Page]) -> list[Page]:
     """Those of `wanted` that were never made or whose source, code or records changed since."""
-    return [
-        page
-        for page in wanted
-        if not _is_fresh(executed(plan.study, page), fingerprint(plan, page))
-    ]
+    return [page for page in wanted if not _is_fresh(plan, page)]
 
 
 def fingerprint(plan: Plan, page: Page) -> str:
@@ -142,11 +138,12 @@ def assigned(source: str) -> set[str]:
     return names
 
 
-def _is_fresh(copy: Path, mark: str) -> bool:
+def _is_fresh(plan: Plan, page: Page) -> bool:
     try:
-        return _read(copy)["metadata"]["pretune"]["fingerprint"] == mark
+        mark = _read(executed(plan.study, page))["metadata"]["pretune"]["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
+    return mark == fingerprint(plan, page)
 
 
 def heading(notebook: Path) -> str:

@@ -141,7 +141,8 @@ def _laid_out(
     prefix = tokenizer.eos_token if dataset.kind == "text" else dataset.description
     end = f"{tokenizer.eos_token}\n" if probe.format == "chat" else dataset.between
     context = context or subject.network.config.max_position_embeddings
-    return prompts.lay_out(tokenizer, prefix, shots, end, made, context, probe.new_tokens)
+    writes = probe.measured_by.generates
+    return prompts.lay_out(tokenizer, prefix, shots, end, made, context, probe.new_tokens, writes)
 
 
 def _with_all(subject: Subject, probe: Probe, shots: list[Example], items: _Items) -> _Items:

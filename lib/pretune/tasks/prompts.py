@@ -90,14 +90,16 @@ def lay_out(
     items: list[Example],
     context: int,
     new_tokens: int,
+    writes: bool = False,
 ) -> Layout:
     """The largest number of `shots` at which 95 % of `items` fit `context` tokens, and which of
     them do.
 
     `prefix` stands before the shots, `end` after each. An item needs its prompt and its longest
-    completion, or `new_tokens` where it has one completion only, because then it is generated.
+    completion, or `new_tokens` where an answer is written: by a measure that `writes`, and where
+    there is one completion only.
     """
-    needs = np.array([_need(tokenizer, item, new_tokens) for item in items])
+    needs = np.array([_need(tokenizer, item, new_tokens, writes) for item in items])
     for count in range(len(shots), -1, -1):
         before = prefix + "".join(f"{shot.prompt}{shot.completion}{end}" for shot in shots[:count])
         total = needs + len(tokenizer(before)["input_ids"])
@@ -113,9 +115,9 @@ def lay_out(
     raise AssertionError("unreachable: no shots is always tried")
 
 
-def _need(tokenizer, item: Example, new_tokens: int) -> int:
+def _need(tokenizer, item: Example, new_tokens: int, writes: bool) -> int:
     """Tokens from the item's first to the last that may follow it."""
-    if len(item.choices) == 1:
-        whole = split(tokenizer, item.prompt, item.completion)
-        return max(len(whole.ids), whole.start + new_tokens)
-    return max(len(split(tokenizer, item.prompt, choice).ids) for choice in item.choices)
+    read = [split(tokenizer, item.prompt, choice) for choice in item.choices]
+    longest = max(len(one.ids) for one in read)
+    written = writes or len(read) == 1
+    return max(longest, max(one.start for one in read) + new_tokens) if written else longest
