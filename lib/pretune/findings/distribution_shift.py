@@ -132,7 +132,7 @@ def shares(page: Results) -> pd.DataFrame:
             line = {name: f"{one.value:.1%}" for name, one in found.items()}
             rest = 1 - sum(one.value for one in found.values())
             read = text[(text["recipe"] == recipe) & text["step"].isin(steps or page.scores.late)]
-            line |= {"KL(base, tuned) on text": read["kl_base_tuned"].map(np.mean).mean()}
+            line |= {"KL(base, tuned) on text": float(read["kl_base_tuned"].map(np.mean).mean())}
             lines[f"{recipe}, {when}"] = {"unshifted": f"{rest:.1%}", **line}
     return pd.DataFrame(lines).T
 
