@@ -123,8 +123,11 @@ def sizes(real_rows, tmp_path_factory):
 
 def test_the_path_of_several_sizes_ends_in_verdicts_on_a_page(sizes, data, tmp_path, monkeypatch):
     """With rows from a folder, few of them; else as its file says."""
-    stand_ins = yaml.safe_load((paths.PARAMS / "rehearsal.yaml").read_text())["datasets"]
-    rows = stand_ins | {"folder": str(data)}
+    rows = yaml.safe_load((paths.PARAMS / "rehearsal.yaml").read_text())["datasets"]
+    unasked = ("tweet_qa", "mnli", "qqp", "openbookqa")
+    for name in [one for one in rows["stand_ins"] if one.startswith(unasked)]:
+        del rows["stand_ins"][name]
+    rows["folder"] = str(data)
     changes = [f"datasets={json.dumps(rows)}", f"probing.datasets={json.dumps(SETS)}"]
     changes += ["probing.items=12", "probing.shots=1", "probing.new_tokens=8"]
     changes += ["tuning.examples=32", "tuning.epochs=1", "tuning.max_length=512"]
