@@ -108,10 +108,10 @@ def sizes(real_rows, tmp_path_factory):
         layers, width = SIZES[size]
         shape = {"layers": layers, "width": width, "heads": width // 16, "intermediate": 3 * width}
         settings = SMALL.model_copy(
-            update={"architecture": SMALL.architecture.model_copy(update=shape), "batch_size": 4}
+            update={"architecture": SMALL.architecture.model_copy(update=shape), "length": 256}
         )
         home, run = folder / f"{size}-{place}", 10 * len(repos) + place
-        stops = tuple(12 * (number + 1) for number in range(len(steps)))
+        stops = tuple(8 * (number + 1) for number in range(len(steps)))
         documents = partial(corpus.documents, real_rows / "corpus")
         pretraining.pretrain(documents, stops, settings, home, run=run)
         branches = {f"step{one}": home / f"step-{at}" for one, at in zip(steps, stops, strict=True)}
