@@ -1,4 +1,4 @@
-"""The paths of studies of public models, walked on a CPU: `make rehearsal`, about fifteen minutes
+"""The paths of studies of public models, walked on a CPU: `make rehearsal`, about eighteen minutes
 on two cores.
 
 Small OLMos are pre-trained on plain text, their checkpoints are served by a local Hub under real
