@@ -23,6 +23,7 @@ from pretune.analysis.claims import judge
 from pretune.findings import distribution_shift
 from pretune.models import comparing, prefix
 from pretune.models.reading import ScoringFailed
+from pretune.plan import costs, memory
 from pretune.report.open import open_results
 from pretune.study.load import load_study
 from pretune.tasks.prompts import Request
@@ -327,6 +328,7 @@ def test_a_study_that_names_it_measures_how_far_tuning_moved_its_models(page, mo
     monkeypatch.setattr(paths, "OUTPUTS", outputs)
     rows = shift.answers(found)
     assert set(rows["recipe"]) == {"xsum", "mnli", "instruct", "lora_mnli"}
+    assert shift.answers(found) is rows  # made once for a page
     chats = rows[rows["recipe"] == "instruct"]
     assert set(chats["format"]) == {"chat"} and set(chats["dataset"]) == {"xsum", "cnn_dailymail"}
     for row in rows.itertuples():
@@ -345,6 +347,19 @@ def test_a_study_that_names_it_measures_how_far_tuning_moved_its_models(page, mo
     assert distribution_shift.copying(fewer).empty and len(distribution_shift.by_kind(fewer))
     partial = replace(found, missing={"step-40.mnli.0": "failed"})
     assert {one.verdict for one in distribution_shift.verdicts(partial)} == {"not asked"}
+
+
+def test_a_plan_counts_the_model_that_is_held_beside():
+    """And the answers that are written: what the same probes would take without the measure."""
+    plan = plan_of(load_study("shift-quick"))
+    [cell] = [one for one in plan.cells if one.model.name == "step-500.xsum.0"]
+    own = tuple(one for one in cell.probes if not one.measure)
+    without = plan.of()
+    without = replace(without, cells=tuple(replace(one, probes=own) for one in plan.cells))
+    beside = memory._scoring(plan, "", None) - memory._scoring(without, "", None)
+    assert beside == 4 * costs.parameters(plan)
+    some, rest = (costs.cell_cost(plan, one) for one in (cell, replace(cell, probes=own)))
+    assert some.scored_tokens > 1.5 * rest.scored_tokens
 
 
 def test_of_a_study_that_does_not_name_it_nothing_of_it_is_measured():

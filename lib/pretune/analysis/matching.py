@@ -6,6 +6,7 @@ two.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ RESAMPLES = 200
 
 def losses(page: Results) -> pd.Series:
     """The losses of every tuned model in its last steps, nats a counted token, as an array."""
-    return page.once("losses", lambda _: _losses(page))
+    return page.once("losses", partial(_losses, page))
 
 
 def _losses(page: Results) -> pd.Series:

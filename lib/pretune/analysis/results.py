@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import product
 
 import numpy as np
@@ -102,12 +102,12 @@ class Results:
 
     def measured(self, measure: str) -> pd.DataFrame:
         """Scored rows of a measure beside those that give datasets their scores."""
-        return self.once(measure, self._scored)
+        return self.once(measure, partial(self._scored, measure))
 
-    def once(self, name: str, make: Callable[[str], pd.DataFrame]) -> pd.DataFrame:
-        """What `make` gives of a name, made when it is first asked for."""
+    def once(self, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """What `make` gives, under a name, made when it is first asked for."""
         if name not in self._made:
-            self._made[name] = make(name)
+            self._made[name] = make()
         return self._made[name]
 
     @cached_property

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -78,8 +78,12 @@ def asked(page: Results, recipe: str) -> list[Need]:
 
 def answers(page: Results) -> pd.DataFrame:
     """A row for every answer: `shifted` and `marginal`, shares of its positions; `moved`, the mean
-    of KL(base, tuned) over them, nats; `on_gold`, the same over the gold answer.
+    of KL(base, tuned) over them, nats.
     """
+    return page.once("answers", partial(_answers, page))
+
+
+def _answers(page: Results) -> pd.DataFrame:
     rows = page.measured("divergence")
     rows = marked(page.study, rows[rows["own"] > 0])
     own = rows["own"].to_numpy()
@@ -89,7 +93,6 @@ def answers(page: Results) -> pd.DataFrame:
         shifted=[float(np.mean(some > MARGINAL)) for some in ranks],
         marginal=[float(np.mean((some > 1) & (some <= MARGINAL))) for some in ranks],
         moved=[float(np.mean(some[:end])) for some, end in nats],
-        on_gold=[float(np.mean(some[end:])) for some, end in nats],
     )
 
 
@@ -109,7 +112,7 @@ def models(page: Results) -> pd.DataFrame:
     checkpoints that do not know all that is known at late) and `text` (rise of the loss on held-out
     text, nats a token); `whole` is the recipe it is a variant of, `own` what that tunes on.
     """
-    return page.once("models", lambda _: _models(page))
+    return page.once("models", partial(_models, page))
 
 
 def _models(page: Results) -> pd.DataFrame:
@@ -225,7 +228,7 @@ def copied(page: Results) -> pd.DataFrame:
     """`answers` in chat markup with `copied`: the share of their words that stand in answers of
     tuning rows, and neither in the prompt nor in the gold answer; 0 of an answer without words.
     """
-    return page.once("copied", lambda _: _copied(page))
+    return page.once("copied", partial(_copied, page))
 
 
 def _copied(page: Results) -> pd.DataFrame:

@@ -90,7 +90,7 @@ def foreign(folder: Path, root: Path) -> str:
         for name in sorted(folders + files):
             file = os.path.join(
                 place, name
-            )  # of thousands of records, a Path of each takes a second
+            )  # a Path of each takes a second of thousands of records
             if (linked or os.path.islink(file)) and not _is_under(Path(file), root):
                 return name
             if name.endswith(".index.json") and (outside := _indexed_outside(Path(file))):
