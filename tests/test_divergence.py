@@ -347,6 +347,10 @@ def test_a_study_that_names_it_measures_how_far_tuning_moved_its_models(page, mo
     assert distribution_shift.copying(fewer).empty and len(distribution_shift.by_kind(fewer))
     partial = replace(found, missing={"step-40.mnli.0": "failed"})
     assert {one.verdict for one in distribution_shift.verdicts(partial)} == {"not asked"}
+    lost = rows[rows["recipe"] != "lora_mnli"]  # its tuning failed
+    monkeypatch.setattr(shift, "answers", lambda page: lost)
+    distribution_shift.show_answers(found)
+    distribution_shift.show_positions(found)
 
 
 def test_a_plan_counts_the_model_that_is_held_beside():

@@ -265,9 +265,8 @@ def show_answers(page: Results, count: int = 3) -> None:
             there = rows[rows["recipe"] == recipe]
             there = there[there["seed"] == there["seed"].min()]
             # of a mixture, as many of each set that it is asked
-            there = there.groupby("dataset", sort=False).head(
-                -(-count // there["dataset"].nunique())
-            )
+            each = -(-count // max(1, there["dataset"].nunique()))
+            there = there.groupby("dataset", sort=False).head(each)
             lines = [
                 (list(row.pieces[: row.own]), list(row.base_pieces[: row.own]), _class(row))
                 for row in there.itertuples()
