@@ -29,7 +29,7 @@ def test_rows_are_read_and_scored_as_the_library_does_it_now(without_peers, real
 
 
 @pytest.mark.parametrize(
-    "name", ["run", "floor", "scaling", "reach", "generation", "divergence", "tasks"]
+    "name", ["run", "floor", "scaling", "reach", "generation", "divergence", "tasks", "gpu"]
 )
 def test_every_benchmark_can_be_loaded(without_peers, name):
     assert importlib.import_module(f"benchmarks.{name}").__doc__

@@ -11,11 +11,14 @@ import pytest
 import torch
 
 from conftest import run_pretune
-from pretune.models import adapters, device, group, muon, scoring, training
+from pretune.models import adapters, comparing, device, group, muon, scoring, training
 from pretune.recipes.optimisation import Tuning
 from pretune.recipes.trainable import Lora
 from pretune.tasks.prompts import Row
 from small_models import FAMILIES, small
+from test_divergence import alone as apart
+from test_divergence import moved
+from test_divergence import requests as sequences
 from test_group import NEAR, alone, losses, task_of, together
 from test_scoring import requests
 
@@ -56,6 +59,18 @@ def test_scores_and_outputs_are_those_of_the_processor(family, tokenizer):
     )
     assert [made.text for made in one] == [made.text for made in two]
     assert [made.gold for made in one] == pytest.approx([made.gold for made in two], abs=1e-3)
+
+
+@pytest.mark.parametrize("family", ["olmo", *FAMILIES])
+def test_the_distances_of_two_models_are_those_of_the_processor(family):
+    """Of ranks, two tokens that are all but alike may change places."""
+    base = small(family)
+    tuned = moved(base)
+    here = apart(tuned, base, sequences())
+    there = apart(on_gpu(tuned), on_gpu(base), sequences())
+    for mine, other in zip(here, there, strict=True):
+        for name, one, two in zip(comparing.NUMBERS, mine, other, strict=True):
+            assert two == pytest.approx(one, abs=1 if name.endswith("rank") else 1e-4), name
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -196,3 +211,17 @@ def test_records_say_which_device_and_how_much_of_its_memory(tmp_path):
     told = [json.loads(file.read_text()) for file in files]
     assert {one["device"] for one in told} == {torch.cuda.get_device_name()}
     assert all(0 < one["peak_gpu_memory_gb"] < 5 for one in told)
+
+
+def test_a_cell_that_holds_its_base_beside_finds_a_model_where_it_was(tmp_path):
+    """Tuned at a rate that moves no weight, in the precision in which large models are probed."""
+    words = ["run", "smoke", "--no-notebooks", "--only", "step-40"]
+    words += ["--set", "findings=[08_distribution_shift]", "--set", "probing.precision=bfloat16"]
+    words += ["--set", "tuning.learning_rate=1.0e-12"]
+    done = run_pretune(*words, outputs=tmp_path)
+    assert done.returncode == 0, done.stderr
+    files = (tmp_path / "smoke" / "records").glob("*/*/divergence.parquet")
+    found = pd.concat(map(pd.read_parquet, files))
+    assert set(found["recipe"]) == {"xsum", "mnli", "instruct", "lora_mnli"}
+    distances = np.concatenate([*found["kl_tuned_base"], *found["kl_base_tuned"]])
+    assert np.abs(distances).max() < 1e-6

@@ -13,10 +13,12 @@ import torch
 from benchmarks import setting
 from benchmarks.setting import Result
 from pretune.models import comparing, reading
+from pretune.tasks.example import Example
 from pretune.tasks.prompts import Request
 
 CASES = (("xsum", 0), ("mnli", 4))
 COUNT = {"1 M": 24, "30 M": 8}
+NATS = [0, 1, 4, 5, 6, 7]  # of `comparing.NUMBERS`
 
 
 def plain(tuned, base, pairs) -> list[np.ndarray]:
@@ -24,10 +26,10 @@ def plain(tuned, base, pairs) -> list[np.ndarray]:
     found = []
     with torch.inference_mode():
         for one in chain.from_iterable(pairs):
-            ids = torch.from_numpy(one.ids.astype(np.int64))[None]
+            ids = torch.from_numpy(one.ids.astype(np.int64))[None].to(tuned.device)
             some = [model(ids).logits[0, one.start - 1 : -1].float() for model in (tuned, base)]
             ones, others = (logits.log_softmax(-1) for logits in some)
-            said = torch.from_numpy(one.ids[one.start :].astype(np.int64))[:, None]
+            said = ids[0, one.start :, None]
             own = [table.gather(1, said) for table in (ones, others)]
             lines = [values[:, 0] for values in own]
             both = zip((ones, others), own, strict=True)
@@ -37,8 +39,21 @@ def plain(tuned, base, pairs) -> list[np.ndarray]:
                 (others.exp() * (others - ones)).sum(1),
             ]
             lines += [-(table.exp() * table).sum(1) for table in (ones, others)]
-            found.append(torch.stack([*lines, some[1].argmax(1).float()]).numpy())
+            found.append(torch.stack([*lines, some[1].argmax(1).float()]).cpu().numpy())
     return found
+
+
+def answers(tokenizer, prefix: str, items: list[Example]) -> list[list[Request]]:
+    """Two to each question: what is right, with another last token, and what is right."""
+    golds = [some[0] for some in setting.requests(tokenizer, prefix, items)]
+    owns = [Request(np.append(one.ids[:-1], 11), one.start) for one in golds]
+    return [list(some) for some in zip(owns, golds, strict=True)]
+
+
+def farthest(ours: list[list[np.ndarray]], peer: list[np.ndarray]) -> float:
+    """Nats. Of ranks and choices, two tokens that are all but alike may change places."""
+    mine = [table[NATS] for table in chain.from_iterable(ours)]
+    return setting.farthest(mine, [table[NATS] for table in peer])
 
 
 def ceiling(pairs) -> float:
@@ -54,18 +69,12 @@ def run(name: str) -> list[Result]:
     tokenizer, base, tuned = setting.tokenizer(), setting.model(name), setting.model(name, 1)
     found = []
     for dataset, shots in CASES:
-        prefix, items = setting.items(dataset, COUNT[name], shots)
-        golds = [some[0] for some in setting.requests(tokenizer, prefix, items)]
-        owns = [Request(np.append(one.ids[:-1], 11), one.start) for one in golds]
-        pairs = [list(some) for some in zip(owns, golds, strict=True)]
+        pairs = answers(tokenizer, *setting.items(dataset, COUNT[name], shots))
         ours_s, peer_s, mine, other = setting.in_turn(
-            setting.timed(lambda asked=pairs: comparing.compared(tuned, base, asked)),
-            setting.timed(lambda asked=pairs: plain(tuned, base, asked)),
+            setting.timed(lambda some=pairs: comparing.compared(tuned, base, some)),
+            setting.timed(lambda some=pairs: plain(tuned, base, some)),
         )
-        # of ranks and choices, two tokens that are all but alike may change places
-        mine = list(chain.from_iterable(mine))
-        nats = [[table[[0, 1, 4, 5, 6, 7]] for table in some] for some in (mine, other)]
-        apart = setting.farthest(*nats)
+        apart = farthest(mine, other)
         assert apart < 1e-4, f"{dataset}: distances are {apart:g} nats apart"
         top = ceiling(pairs)
         found.append(
@@ -77,7 +86,7 @@ def run(name: str) -> list[Result]:
                 peer_s,
                 f"distances within {apart:.0e} nats",
                 min(3.0, 0.7 * top),
-                {"ceiling": round(top, 2), "items": len(items)},
+                {"ceiling": round(top, 2), "items": len(pairs)},
             )
         )
     return found

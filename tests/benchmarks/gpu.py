@@ -4,10 +4,12 @@
 Weights are untrained, which time does not depend on; rows and tokenizer are the real ones. `cell`
 is a whole one, from its files to its record. `mnli`, `xsum` and `lora_mnli` are optimizer steps
 alone, on short rows, on long ones and of adapters, beside the bare loop of transformers on the same
-batches, in turn, and with sums in any order in place of a fixed one. Said are tokens a second, the
-share of what the device multiplies at most (measured first, a large product of matrices in
-bfloat16), and the most memory that tensors took, beside what a plan expects. It leaves
-`outputs/reference/gpu/olmo_SHAPE.json`.
+batches, in turn, and with sums in any order in place of a fixed one. `divergence` compares two
+models on two answers to each question, on XSum without examples and on MNLI with four, beside the
+loop of two forward passes. Said are tokens a second, the share of what the device multiplies at
+most (measured first, a large product of matrices in bfloat16), and the most memory that tensors
+took, beside what a plan expects. It leaves `outputs/reference/gpu/olmo_SHAPE.json`, in which what
+was measured before stays where only some measures are named.
 """
 
 from __future__ import annotations
@@ -29,21 +31,26 @@ import transformers  # noqa: E402
 import yaml  # noqa: E402
 from transformers import AutoTokenizer  # noqa: E402
 
-from benchmarks import setting  # noqa: E402
-from pretune import paths  # noqa: E402
-from pretune.models import adapters, device, training  # noqa: E402
+from benchmarks import divergence, setting  # noqa: E402
+from pretune import measures, paths  # noqa: E402
+from pretune.measures.base import Asked, Subject  # noqa: E402
+from pretune.models import adapters, comparing, device, training  # noqa: E402
 from pretune.plan import costs, memory  # noqa: E402
 from pretune.plan.cells import Cell, Plan  # noqa: E402
+from pretune.recipes.pretrain import Architecture  # noqa: E402
 from pretune.report.open import open_plan  # noqa: E402
 from pretune.run import cell, prepare  # noqa: E402
 from pretune.study.load import load_study  # noqa: E402
 from pretune.tasks.prompts import Row  # noqa: E402
+from pretune.tasks.registry import REGISTRY  # noqa: E402
 
 FOLDER = setting.ROOT / "outputs" / "reference" / "gpu"
 # layers, width, heads, inner width, whether the head is the embedding
 SHAPES = {"1B": (16, 2048, 16, 8192, True), "7B": (32, 4096, 32, 11008, False)}
-MEASURES = ["cell", "mnli", "xsum", "lora_mnli"]
+STEPS = ["mnli", "xsum", "lora_mnli"]
+MEASURES = ["cell", "divergence", *STEPS]
 TURNS = 2  # beside one that does not count
+EXACT = 10  # items on which two ways are compared in float32 too
 STUDY = {
     "title": "A model of OLMo's size",
     "checkpoints": {"source": "folder", "steps": "all", "late": 1, "tokens_per_step": 4_194_304},
@@ -79,23 +86,40 @@ STUDY = {
 
 def main(words: list[str]) -> None:
     shape = next((word for word in words if word in SHAPES), "1B")
-    told: dict = {"device": torch.cuda.get_device_name(), "torch": torch.__version__}
-    told |= {"transformers": transformers.__version__, "ceiling": ceilings()}
+    named = [word for word in words if word in MEASURES] or MEASURES
+    told = begun(shape, named)
     folder = Path(tempfile.mkdtemp(prefix="olmo-size-"))
-    measures = [word for word in words if word in MEASURES] or MEASURES
-    # of steps alone the study's own checkpoints are not used
-    plan = planned(folder, shape, 0 if "cell" in measures else 1)
+    # but for a whole cell the study's own checkpoints are not used
+    plan = planned(folder, shape, 0 if "cell" in named else 1)
     prepare.prepare_data(plan.study)
     last = plan.checkpoints[-1]
     cells = {one.model.recipe: one for one in plan.cells if one.model.checkpoint == last}
-    if "cell" in measures:
+    if "cell" in named:
         prepare.prepare_checkpoint(plan.study, last)
         kept(shape, told, "cell (XSum)", run(plan, cells["xsum"], told))
+    if "divergence" in named:
+        distances(plan, shape, told)
     model = untrained(shape)
     told["parameters"] = sum(weight.numel() for weight in model.parameters())
-    for name in measures:
-        if name != "cell":
-            kept(shape, told, f"steps ({name})", steps(plan, cells[name], model, told))
+    for name in filter(STEPS.__contains__, named):
+        kept(shape, told, f"steps ({name})", steps(plan, cells[name], model, told))
+
+
+def begun(shape: str, named: list[str]) -> dict:
+    """What a record begins with: what runs it; where not all measures are named, all that the one
+    that is there holds of the same, since shares are of the ceiling that was measured then.
+    """
+    told: dict = {"device": torch.cuda.get_device_name(), "torch": torch.__version__}
+    told["transformers"] = transformers.__version__
+    if len(named) < len(MEASURES) and record(shape).exists():
+        there = json.loads(record(shape).read_text())
+        if told.items() <= there.items():
+            return there
+    return told | {"ceiling": ceilings()}
+
+
+def record(shape: str) -> Path:
+    return FOLDER / f"olmo_{shape.lower()}.json"
 
 
 def kept(shape: str, told: dict, name: str, found: dict) -> None:
@@ -103,7 +127,7 @@ def kept(shape: str, told: dict, name: str, found: dict) -> None:
     told[name] = found
     print(name, found, flush=True)
     FOLDER.mkdir(parents=True, exist_ok=True)
-    (FOLDER / f"olmo_{shape.lower()}.json").write_text(json.dumps(told, indent=1) + "\n")
+    record(shape).write_text(json.dumps(told, indent=1) + "\n")
 
 
 def ceilings() -> dict[str, float]:
@@ -123,9 +147,9 @@ def timed(work: Callable, times: int) -> float:
     return median([timed_once(work)[1] for _ in range(times + 1)][1:])
 
 
-def untrained(shape: str, layers: int = 0) -> torch.nn.Module:
+def untrained(shape: str, layers: int = 0, seed: int = 0) -> torch.nn.Module:
     """A model of a shape, or of so many of its layers."""
-    torch.manual_seed(layers)
+    torch.manual_seed(seed)
     all_layers, *others = SHAPES[shape]
     with torch.device(device.pick_device()):
         return setting.untrained(layers or all_layers, *others)
@@ -159,6 +183,63 @@ def run(plan: Plan, one: Cell, told: dict) -> dict:
         "peak_gpu_memory_gb": about["peak_gpu_memory_gb"],
         "peak_memory_gb": about["peak_memory_gb"],
     }
+
+
+def distances(plan: Plan, shape: str, told: dict) -> None:
+    """Of two models that are both held, all cases."""
+    pair = [untrained(shape, seed=seed).eval() for seed in (1, 0)]
+    for dataset, shots in divergence.CASES:
+        found = compared(plan, dataset, shots, *pair)
+        kept(shape, told, f"divergence ({dataset}, {shots}-shot)", found)
+
+
+def compared(plan: Plan, dataset: str, shots: int, tuned, base) -> dict:
+    """Seconds of two models compared on two answers to each question, ours beside the loop of two
+    forward passes; with answers that are written before, as a cell does it, seconds and memory.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(setting.OLMO)
+    prefix, items = setting.items(dataset, STUDY["probing"]["items"], shots)
+    pairs, both = divergence.answers(tokenizer, prefix, items), (tuned, base)
+    # what either gives is on the processor: nothing is left to wait for
+    ours_s, peer_s, mine, other = setting.in_turn(
+        setting.timed(lambda: probed(comparing.compared, *both, pairs)),
+        setting.timed(lambda: probed(divergence.plain, *both, pairs)),
+        TURNS,
+    )
+    device.peak_memory_gb()
+    given = (plan, dataset, prefix, items, tokenizer, *both)
+    whole = timed(lambda: probed(measured, *given), 1)
+    peak, some = device.peak_memory_gb(), pairs[:EXACT]
+    exact = divergence.farthest(comparing.compared(*both, some), divergence.plain(*both, some))
+    took = {"ours": median(ours_s), "two forward passes": median(peer_s), "with answers": whole}
+    tokens = sum(len(one.ids) for one in itertools.chain.from_iterable(pairs))
+    return {
+        "items": len(pairs),
+        "tokens": tokens,
+        "seconds": {which: round(each, 3) for which, each in took.items()},
+        "tokens_per_s": round(tokens / took["ours"]),
+        "two forward passes over ours": round(took["two forward passes"] / took["ours"], 2),
+        "ceiling of fewer tokens": round(divergence.ceiling(pairs), 2),
+        "nats apart": round(divergence.farthest(mine, other), 5),
+        "nats apart, float32": round(exact, 7),
+        "peak_gpu_memory_gb": round(peak, 1),
+        "planned_gpu_memory_gb": round(memory.scoring_bytes(shape_of(plan, base), 2) / 1e9, 1),
+    }
+
+
+def probed(work: Callable, *given: object) -> object:
+    """What `work` gives in the precision in which the study looks at models."""
+    with device.autocast(STUDY["probing"]["precision"], device.pick_device()):
+        return work(*given)
+
+
+def measured(plan: Plan, dataset: str, prefix: str, items: list, tokenizer, tuned, base) -> list:
+    """The rows of the measure, which has the tuned model write its answers first."""
+    subject = Subject(tuned, tokenizer, plan.checkpoints[-1], True)
+    subject._base = base  # as if it were loaded
+    new_tokens = STUDY["probing"]["new_tokens"]
+    asked = Asked(REGISTRY[dataset], prefix, items, new_tokens, plan.study.protocol)
+    return list(measures.find("divergence").rows(subject, asked))
 
 
 def steps(plan: Plan, one: Cell, model: torch.nn.Module, told: dict) -> dict:
@@ -205,12 +286,17 @@ def share(operations: float, told: dict) -> float:
 
 def planned_gb(plan: Plan, one: Cell, model: torch.nn.Module, rows: list[Row]) -> float:
     """What a plan expects tensors to take, of rows as long as these."""
-    recipe, layers = plan.study.recipe(one.model.recipe), model.config.num_hidden_layers
-    shape = costs.architecture(plan).model_copy(update={"layers": layers})
+    recipe, shape = plan.study.recipe(one.model.recipe), shape_of(plan, model)
     batch = plan.study.tuning_of(one.model.recipe).batch_size
     longest = max(len(row.ids) for row in rows)
     expected = memory.Training("", shape, costs.trained(recipe, shape), batch, longest)
     return expected.bytes(batch, "bfloat16", "cuda") / 1e9
+
+
+def shape_of(plan: Plan, model: torch.nn.Module) -> Architecture:
+    """The plan's, with as many layers as the model has."""
+    layers = model.config.num_hidden_layers
+    return costs.architecture(plan).model_copy(update={"layers": layers})
 
 
 def timed_once(work: Callable, *given: object) -> tuple[object, float]:

@@ -99,7 +99,12 @@ def _scoring(plan: Plan, model: str, rows: int | None) -> float:
     read = SCORED_TOKENS if rows is None else min(SCORED_TOKENS, rows * one)
     probes = chain.from_iterable(cell.probes for cell in plan.cells)
     models = 1 + any(probe.measured_by.holds_base for probe in probes)
-    return models * 4 * shape.weights + 40 * read * shape.layers * shape.width
+    return scoring_bytes(shape, models, read)
+
+
+def scoring_bytes(shape: Architecture, models: int, tokens: int = SCORED_TOKENS) -> float:
+    """Of tensors, when one of so many models that are held reads a batch of so many tokens."""
+    return models * 4 * shape.weights + 40 * tokens * shape.layers * shape.width
 
 
 def _precision(plan: Plan, automatic: str) -> str:
