@@ -63,14 +63,14 @@ def test_scores_and_outputs_are_those_of_the_processor(family, tokenizer):
 
 @pytest.mark.parametrize("family", ["olmo", *FAMILIES])
 def test_the_distances_of_two_models_are_those_of_the_processor(family):
-    """Of ranks, two tokens that are all but alike may change places."""
+    """Of these widened weights float32 itself leaves up to 1.3e-4 nats, on either."""
     base = small(family)
     tuned = moved(base)
     here = apart(tuned, base, sequences())
     there = apart(on_gpu(tuned), on_gpu(base), sequences())
     for mine, other in zip(here, there, strict=True):
         for name, one, two in zip(comparing.NUMBERS, mine, other, strict=True):
-            assert two == pytest.approx(one, abs=1 if name.endswith("rank") else 1e-4), name
+            assert two == pytest.approx(one, abs=1 if name.endswith("rank") else 3e-4), name
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
