@@ -334,6 +334,11 @@ def test_a_study_that_names_it_measures_how_far_tuning_moved_its_models(page, mo
     for row in rows.itertuples():
         assert len(row.pieces) == len(row.base_rank) > row.own > 0
         assert max(row.tuned_rank[: row.own]) == 1  # by greedy generation
+        assert (
+            row.on_gold == pytest.approx(np.mean(row.kl_base_tuned[row.own :])) and row.on_gold > 0
+        )
+    told = distribution_shift.shares(found)
+    assert (told["on right answers"] > 0).all() and (told["on text"] > 0).all()
     text = found.measured("divergence").query("own == 0")
     assert set(text["dataset"]) == {"held_out_text"} and (rows["moved"] > 0).all()
     told = json.loads((outputs / "smoke" / "findings.json").read_text())

@@ -78,7 +78,7 @@ def asked(page: Results, recipe: str) -> list[Need]:
 
 def answers(page: Results) -> pd.DataFrame:
     """A row for every answer: `shifted` and `marginal`, shares of its positions; `moved`, the mean
-    of KL(base, tuned) over them, nats.
+    of KL(base, tuned) over them, nats, and `on_gold`, the same over the right answer.
     """
     return page.once("answers", partial(_answers, page))
 
@@ -93,6 +93,7 @@ def _answers(page: Results) -> pd.DataFrame:
         shifted=[float(np.mean(some > MARGINAL)) for some in ranks],
         marginal=[float(np.mean((some > 1) & (some <= MARGINAL))) for some in ranks],
         moved=[float(np.mean(some[:end])) for some, end in nats],
+        on_gold=[float(np.mean(some[end:])) for some, end in nats],
     )
 
 

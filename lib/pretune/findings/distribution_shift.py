@@ -67,6 +67,7 @@ CLAIMS = {
 NO_GRID = "The study has no grid of learning rates, along which methods could be compared."
 LEAST = 8  # recipes or rates that 8c is asked of
 NOTHING = "No recipe answers anything on this page."
+APART = {"KL(base, tuned), nats, on own answers": "moved", "on right answers": "on_gold"}
 FIFTHS = ("first", "second", "third", "fourth", "last")
 UP = {"forgot": "knowledge", "text": "text"}
 CLASSES = {"unshifted": "#3d4f6b", "marginal": "#e0a030", "shifted": "#b5382a"}
@@ -121,9 +122,11 @@ def _answering(page: Results) -> list[str]:
 
 def shares(page: Results) -> pd.DataFrame:
     """The shares of unshifted, marginal and shifted positions of an answer, means over answers, and
-    the distance on held-out text, a line for each recipe at early and at late.
+    the distance on them, on right answers and on held-out text, a line for each recipe at early and
+    at late.
     """
     scores, lines = {name: scores_of(page, name) for name in ("marginal", "shifted")}, {}
+    distances = {name: scores_of(page, column) for name, column in APART.items()}
     text = page.measured("divergence").query("own == 0")
     for recipe in _answering(page):
         for when, steps in (("early", (page.scores.early,)), ("late", ())):
@@ -132,7 +135,9 @@ def shares(page: Results) -> pd.DataFrame:
             line = {name: f"{one.value:.1%}" for name, one in found.items()}
             rest = 1 - sum(one.value for one in found.values())
             read = text[(text["recipe"] == recipe) & text["step"].isin(steps or page.scores.late)]
-            line |= {"KL(base, tuned) on text": float(read["kl_base_tuned"].map(np.mean).mean())}
+            for name, one in distances.items():
+                line[name] = contrasts.effect(one, some, False).value
+            line |= {"on text": float(read["kl_base_tuned"].map(np.mean).mean())}
             lines[f"{recipe}, {when}"] = {"unshifted": f"{rest:.1%}", **line}
     return pd.DataFrame(lines).T
 
