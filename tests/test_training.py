@@ -319,6 +319,19 @@ def test_every_row_is_seen_once_an_epoch_in_an_order_of_its_seed():
     assert not np.array_equal(order[0], training.batch_order(21, SETTINGS, 4)[0])
 
 
+def test_steps_that_are_asked_for_are_made_in_whole_epochs_but_the_last():
+    """Few rows go over more often, many not to their end; a run asked for so goes on where it was
+    killed like any other (`fingerprint` has the settings).
+    """
+    asked = SETTINGS.model_copy(update={"max_steps": 7})
+    order = training.batch_order(21, asked, 3)
+    assert [len(batch) for batch in order] == [8, 8, 5, 8, 8, 5, 8]
+    assert all(map(np.array_equal, order, training.batch_order(21, SETTINGS, 3)))
+    many = training.batch_order(1000, asked, 3)
+    assert len(many) == asked.steps_on(1000) == 7 and len(set(np.concatenate(many))) == 56
+    assert SETTINGS.steps_on(21) == 9
+
+
 def test_schedules():
     linear = [
         training.rate_share(step, 100, SETTINGS.model_copy(update={"warmup": 0.1}))

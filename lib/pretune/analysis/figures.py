@@ -102,13 +102,17 @@ def show_curves(
     show(axes, title, alt, along(pd.concat(numbers)))
 
 
-def along(curves: pd.DataFrame) -> pd.DataFrame:
+def along(curves: pd.DataFrame, across: str = "step") -> pd.DataFrame:
     """What curves show, as a table: a line each, named by `panel` and `curve`, and a column for
-    every step; or the other way round where there are more steps.
+    every step, or other number that they run `across`; or the other way round where there are more
+    of these.
     """
     said = [f"{one.score:.2f} ({one.low:.2f} to {one.high:.2f})" for one in curves.itertuples()]
-    table = curves.assign(said=said, step=[f"step {step:,}" for step in curves["step"]])
-    table = table.pivot_table("said", ["panel", "curve"], "step", "first", sort=False).fillna("–")
+    places = [
+        f"{place:,} {across}" if across != "step" else f"step {place:,}" for place in curves[across]
+    ]
+    table = curves.assign(said=said, place=places)
+    table = table.pivot_table("said", ["panel", "curve"], "place", "first", sort=False).fillna("–")
     table.index = [f"{panel}: {curve}" if curve else panel for panel, curve in table.index]
     table = table.rename_axis(columns=None)
     return table if len(table) >= len(table.columns) else table.T  # upright, never wide
@@ -126,6 +130,38 @@ def plain_curve(axes: Axes, line: pd.DataFrame, colour, label: str, dashed: bool
     axes.fill_between(line["tokens"], line["low"], line["high"], color=ink, alpha=0.15, lw=0)
     axes.plot(line["tokens"], line["score"], label=label, **style)
     return token_axis(axes, line["tokens"])
+
+
+def over_examples(
+    axes: Axes, line: pd.DataFrame, ink: object, label: str, dashed: bool = False
+) -> Axes:
+    """One of several curves of a panel: score against numbers of examples with interval."""
+    axes.fill_between(line["examples"], line["low"], line["high"], color=ink, alpha=0.15, lw=0)
+    style = {"color": ink, "marker": "o", "ms": 3.5, "lw": 1.4, "ls": "--" if dashed else "-"}
+    axes.plot(line["examples"], line["score"], label=label, **style)
+    axes.set_xscale("log")
+    axes.set_xticks(line["examples"], [f"{size:,}" for size in line["examples"]])
+    axes.minorticks_off()
+    axes.set_xlabel("examples")
+    return axes
+
+
+def surface(axes: Axes, table: pd.DataFrame, title: str) -> Axes:
+    """A score over examples (the lines of `table`) and tokens (its columns), both logarithmic, in
+    colour, with a contour every tenth and a dot where it was measured.
+    """
+    across, up = np.meshgrid(table.columns.to_numpy(float), table.index.to_numpy(float))
+    values = table.to_numpy(float)
+    levels = np.linspace(0, 1, 21)
+    axes.contourf(across, up, values, levels, cmap="viridis", alpha=0.85)
+    lines = axes.contour(across, up, values, levels[::2], colors="black", linewidths=0.7)
+    axes.clabel(lines, fontsize="x-small", fmt="%.1f")
+    axes.plot(across.ravel(), up.ravel(), "o", color="white", ms=2.5, mec="black", mew=0.4)
+    axes.set(yscale="log", ylabel="examples", title=title)
+    axes.set_yticks(table.index, [f"{size:,}" for size in table.index])
+    token_axis(axes, pd.Series(table.columns))
+    axes.grid(False)
+    return axes
 
 
 def token_axis(axes: Axes, tokens: pd.Series) -> Axes:

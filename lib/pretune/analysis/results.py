@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -104,14 +105,14 @@ class Results:
         """Scored rows of a measure beside those that give datasets their scores."""
         return self.once(measure, partial(self._scored, measure))
 
-    def once(self, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    def once(self, name: str, make: Callable[[], Any]) -> Any:
         """What `make` gives, under a name, made when it is first asked for."""
         if name not in self._made:
             self._made[name] = make()
         return self._made[name]
 
     @cached_property
-    def _made(self) -> dict[str, pd.DataFrame | pd.Series]:
+    def _made(self) -> dict[str, Any]:
         return {}
 
     def _scored(self, measure: str) -> pd.DataFrame:

@@ -51,6 +51,13 @@ def many_colours(count: int) -> list:
     return [PALETTE[i] for i in (0, 1, 2, 4, 5, 3, 8, 9)][:count]
 
 
+def rising(count: int) -> list:
+    """Colours for `count` lines in an order, from dark to bright."""
+    import seaborn as sns
+
+    return sns.color_palette("viridis", count)
+
+
 def use_theme() -> None:
     """One look for all pages."""
     import seaborn as sns

@@ -39,13 +39,13 @@ def batch_order(rows: int, settings: Optimisation, seed: int) -> list[np.ndarray
     """The row numbers of every optimizer step: each epoch a permutation cut into batches, the
     last may be short.
     """
-    order = []
-    for epoch in range(settings.epochs):
+    order, total = [], settings.steps_on(rows)
+    for epoch in range(-(-total // -(-rows // settings.batch_size))):
         shuffled = np.random.default_rng([seed, epoch]).permutation(rows)
         order += [
             shuffled[i : i + settings.batch_size] for i in range(0, rows, settings.batch_size)
         ]
-    return order
+    return order[:total]
 
 
 def rate_share(step: int, total: int, settings: Optimisation) -> float:

@@ -6,7 +6,7 @@ It is made once from what was listed before, and handed down to whoever measures
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property
 
@@ -83,6 +83,13 @@ class Model:
     recipe: str  # of the study, or a variant of one
     seed: int
     key: str
+    teacher: Model | None = None  # whose answers it is tuned on
+
+    @property
+    def points(self) -> tuple[Checkpoint, ...]:
+        """The checkpoints that it is made from: its own first, then its teacher's."""
+        taught = self.teacher.points if self.teacher else ()
+        return tuple(dict.fromkeys((self.checkpoint, *taught)))
 
     @property
     def name(self) -> str:
@@ -151,7 +158,7 @@ def make(
     wanted, found = {name: _wanted(study, name, needs) for name in study.variants}, []
     for point in checkpoints:
         for recipe in _recipes(study, point):
-            for model in _models(study, point, recipe, data):
+            for model in _models(study, checkpoints, point, recipe, data):
                 probes = tuple(_probes(study, model, data, wanted[recipe]))
                 if probes:
                     found.append(Cell(model, probes))
@@ -188,18 +195,42 @@ def _recipes(study: Study, point: Checkpoint) -> list[str]:
     return [name for name, one in study.variants.items() if swept or not one.axis]
 
 
-def _models(study: Study, point: Checkpoint, recipe: str, data: str) -> Iterator[Model]:
-    """One model for base and for a variant, one a seed of the run for every other recipe."""
+def _models(
+    study: Study, points: Sequence[Checkpoint], point: Checkpoint, recipe: str, data: str
+) -> Iterator[Model]:
+    """One model for base and for a recipe at another rate, one a seed of the run for every other
+    recipe.
+    """
     if recipe == "base":
         yield Model(point, recipe, 0, short_hash(point.revision, "base"))
         return
-    tuning = study.tuning_of(recipe).determining()
-    made = [TRAINING_VERSION, point.revision, *study.recipe(recipe).determining()]
+    tuning, how = study.tuning_of(recipe).determining(), study.recipe(recipe)
+    made = [TRAINING_VERSION, point.revision, *how.determining()]
+    rows, *beside = (key_of(study, name, data) for name in how.drawn(1))
     seeds = study.seeds(point.run)
-    for seed in seeds if recipe in study.recipes else seeds[:1]:
-        rows = key_of(study, study.recipe(recipe).dataset, data)
-        key = short_hash(*made, tuning, seed, rows, study.protocol.too_long)
-        yield Model(point, recipe, seed, key)
+    for seed in seeds[:1] if study.variants[recipe].axis == "learning_rate" else seeds:
+        teacher = _teacher(study, points, point, recipe, seed, data)
+        more = [*beside, *([teacher.key, study.probing.new_tokens] if teacher else [])]
+        key = short_hash(*made, tuning, seed, rows, study.protocol.too_long, *more)
+        yield Model(point, recipe, seed, key, teacher)
+
+
+def _teacher(
+    study: Study,
+    points: Sequence[Checkpoint],
+    point: Checkpoint,
+    recipe: str,
+    seed: int,
+    data: str,
+) -> Model | None:
+    """The model of the same run and seed that answers the rows of a recipe, where one does."""
+    asked = study.recipe(recipe).teacher
+    if asked is None:
+        return None
+    place = (point.model, point.run, asked.step)
+    [there] = [one for one in points if (one.model, one.run, one.step) == place]
+    models = _models(study, points, there, asked.recipe, data)
+    return next(one for one in models if one.seed == seed)
 
 
 def _probes(study: Study, model: Model, data: str, needs: dict[Need, None]) -> Iterator[Probe]:
@@ -227,4 +258,6 @@ def _is_swept(study: Study, model: Model) -> bool:
     """Whether the learning rate of a model's recipe is chosen at its checkpoint."""
     point = model.checkpoint
     at = study.grid is not None and study.grid.is_at(point.step, point.run)
-    return at and study.variants[model.recipe].axis in ("", "learning_rate")
+    variant = study.variants[model.recipe]
+    swept = study.grid_of(variant.recipe, "learning_rate") and variant.axis in ("", "learning_rate")
+    return bool(at and swept)

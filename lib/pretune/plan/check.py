@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pretune.errors import StudyError
 from pretune.models.checkpoint import Checkpoint
+from pretune.recipes.sft import Sft
 from pretune.sources import corpus, datasets
 from pretune.study.config import Study
 from pretune.study.sources import Corpus, Saved
@@ -15,7 +16,12 @@ from pretune.tasks.registry import REGISTRY, has
 
 def check_names(study: Study) -> None:
     """Hold the names of datasets and folders against what exists. Raises StudyError."""
-    asked = {f"recipes.{name}.dataset": r.dataset for name, r in study.recipes.items() if r.dataset}
+    asked = {}
+    for name, recipe in study.recipes.items():
+        own, *beside = recipe.drawn(1) or [None]
+        asked |= {f"recipes.{name}.dataset": own} if own else {}
+        asked |= {f"recipes.{name}.beside.{one}": one for one in beside}
+        _check_rows(study, name)
     asked |= {f"probing.datasets.{i}": name for i, name in enumerate(study.probing.datasets)}
     for key, name in asked.items():
         there = [one for one, dataset in REGISTRY.items() if has(study.datasets.source, dataset)]
@@ -29,6 +35,43 @@ def check_names(study: Study) -> None:
             needed = f"it must hold {', '.join(corpus.TEXTS)}"
             raise study.refuse("checkpoints.folder", source.folder, needed)
     _check_folder(study, "datasets", study.datasets)
+
+
+def _check_rows(study: Study, name: str) -> None:
+    """Hold what a recipe says of its rows against what these are. Raises StudyError."""
+    recipe = study.recipes[name]
+    if not isinstance(recipe, Sft) or recipe.dataset not in REGISTRY:
+        return
+    chat, key = REGISTRY[recipe.dataset].kind == "chat", f"recipes.{name}"
+    if recipe.wrong and chat:
+        why = "which answers of conversations would be wrong is not known; take another dataset"
+        raise study.refuse(f"{key}.wrong", recipe.wrong, why)
+    for field in ("opening", "first_exchange"):
+        if getattr(recipe, field) and not chat:
+            why = "it is of conversations only"
+            raise study.refuse(f"{key}.{field}", getattr(recipe, field), why)
+    for other in recipe.beside:
+        if other in REGISTRY and REGISTRY[other].kind == "chat":
+            why = "conversations are a dataset of their own and not mixed in"
+            raise study.refuse(f"{key}.beside", other, why)
+    if recipe.teacher:
+        _check_teacher(study, recipe, key)
+
+
+def _check_teacher(study: Study, recipe: Sft, key: str) -> None:
+    """Raises StudyError for one that is none, and for one that answers what it was tuned on."""
+    there = [one for one, how in study.recipes.items() if how.dataset and not how.teacher]
+    name = recipe.teacher.recipe
+    if name not in there:
+        allowed = f"allowed recipes: {', '.join(there)}"
+        raise study.refuse(f"{key}.answers_of.recipe", name, allowed)
+    if recipe.wrong:
+        why = "a teacher's answers stay as they are"
+        raise study.refuse(f"{key}.wrong", recipe.wrong, why)
+    had = study.tuning_of(name).examples
+    if study.recipes[name].dataset == recipe.dataset and recipe.skip < had:
+        why = f"its teacher was tuned on the first {had} rows: skip as many"
+        raise study.refuse(f"{key}.skip", recipe.skip, why)
 
 
 def _check_folder(study: Study, key: str, source: object) -> None:
@@ -51,11 +94,22 @@ def check_files(study: Study) -> None:
             raise study.refuse(key, made.length, f"it must not exceed checkpoints.{most}")
 
 
+def _check_steps(study: Study, key: str, step: int, points: list[Checkpoint]) -> None:
+    """A checkpoint of every run of every model has that step. Raises StudyError."""
+    for place in dict.fromkeys((point.model, point.run) for point in points):
+        there = [point.step for point in points if (point.model, point.run) == place]
+        if step not in there:
+            raise study.refuse(key, step, f"allowed: {', '.join(map(str, there))}")
+
+
 def check_grid(study: Study, points: Iterable[Checkpoint]) -> None:
     """A rate that was chosen from a grid stands in it, and checkpoints that are tuned, or that the
     grid is run at, exist. Raises StudyError.
     """
     points, named = list(points), [("tuning.steps", study.tuning.steps)]
+    for name, recipe in study.recipes.items():
+        if recipe.teacher:
+            _check_steps(study, f"recipes.{name}.answers_of.step", recipe.teacher.step, points)
     if study.grid:
         named += [("grid.steps", study.grid.steps), ("grid.runs", study.grid.runs)]
     for key, asked in named:

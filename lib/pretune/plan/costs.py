@@ -103,8 +103,14 @@ def cell_cost(plan: Plan, cell: Cell) -> Cost:
     tuning, recipe = study.tuning_of(cell.model.recipe), study.recipe(cell.model.recipe)
     if recipe.method != "none":
         one = lengths.row(study, cell.model.recipe, shape.context)
-        tokens = tuning.examples * tuning.epochs * one
+        rows = recipe.count(tuning.examples)
+        most = tuning.steps_on(rows) * tuning.batch_size
+        tokens = one * (most if tuning.max_steps else tuning.epochs * rows)
         parts.append(_cost(shape, tokens, 0, one, recipe.passes))
+        drawn = recipe.drawn(tuning.examples)[recipe.dataset]
+        asked = drawn * one * (getattr(recipe, "filtered", None) is not None)
+        asked += drawn * (one + study.probing.new_tokens) * (recipe.teacher is not None)
+        parts.append(_cost(shape, 0, asked, one))
     for probe in cell.probes:
         one, how = lengths.item(study, probe.dataset), probe.measured_by
         extra = probe.new_tokens if how.generates else one // 2

@@ -64,20 +64,24 @@ def item(study: Study, dataset: str) -> int:
 
 
 def row(study: Study, recipe: str, context: int) -> int:
-    """Tokens of a typical row that a recipe tunes on."""
-    own = study.recipe(recipe).dataset
-    return min(
-        noted(study).get(own, {}).get("row") or _known(study, own), _limit(study, recipe, context)
-    )
+    """Tokens of a typical row that a recipe tunes on, the mean where it takes rows of several
+    datasets.
+    """
+    parts = study.recipe(recipe).drawn(study.tuning_of(recipe).examples)
+    most, noted_ = _limit(study, recipe, context), noted(study)
+    tokens = {name: noted_.get(name, {}).get("row") or _known(study, name) for name in parts}
+    sizes = sum(min(most, tokens[name]) * count for name, count in parts.items())
+    return round(sizes / sum(parts.values()))
 
 
 def longest(study: Study, recipe: str, context: int) -> int:
     """Tokens of the longest row that a recipe tunes on: of those looked at, else the longest
     that it may have.
     """
-    measured = noted(study).get(study.recipe(recipe).dataset, {}).get("longest")
     beforehand = ROW_TOKENS if study.datasets.source == "microworld" else context
-    return min(measured or beforehand, _limit(study, recipe, context))
+    parts = study.recipe(recipe).drawn(1)
+    measured = [noted(study).get(name, {}).get("longest") or beforehand for name in parts]
+    return min(max(measured), _limit(study, recipe, context))
 
 
 def basis(study: Study) -> str:

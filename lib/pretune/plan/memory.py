@@ -98,7 +98,8 @@ def _scoring(plan: Plan, model: str, rows: int | None) -> float:
     one = min(shape.context, (study.probing.shots + 1) * item)
     read = SCORED_TOKENS if rows is None else min(SCORED_TOKENS, rows * one)
     probes = chain.from_iterable(cell.probes for cell in plan.cells)
-    models = 1 + any(probe.measured_by.holds_base for probe in probes)
+    beside = any(probe.measured_by.holds_base for probe in probes)
+    models = 1 + (beside or any(cell.model.teacher for cell in plan.cells))
     return scoring_bytes(shape, models, read)
 
 

@@ -8,11 +8,12 @@ loss where that is not the likelihood of what counts. What is trained (`trainabl
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
-from pydantic import Field, PositiveInt, model_validator
+import numpy as np
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from pretune.recipes.optimisation import Tuning
 from pretune.recipes.trainable import Trainable
@@ -28,7 +29,7 @@ class Grid(Frozen):
 
     @model_validator(mode="after")
     def _has_an_axis(self):
-        if not any(getattr(self, axis) for axis in Grid.model_fields):
+        if type(self) is Grid and not any(getattr(self, axis) for axis in Grid.model_fields):
             raise ValueError(f"a grid needs values of {' or '.join(Grid.model_fields)}")
         return self
 
@@ -42,6 +43,22 @@ class TrainingRows(NamedTuple):
     passed_over: list[int]
 
 
+class Teacher(Frozen):
+    """A tuned model that writes the answers that another is tuned on."""
+
+    recipe: Name  # of this study
+    step: NonNegativeInt  # of its checkpoint, of the same run
+
+
+class Asking(NamedTuple):
+    """What models say of training rows: `losses`, of the checkpoint before tuning, nats a token
+    from the first that counts on; `answers`, what the teacher writes after prompts (token ids).
+    """
+
+    losses: Callable[[Sequence[Row]], Sequence[float]]
+    answers: Callable[[Sequence[np.ndarray]], list[np.ndarray]]
+
+
 class Recipe(Frozen, ABC):
     """What is done to a checkpoint. What is null is taken from `tuning`."""
 
@@ -52,6 +69,7 @@ class Recipe(Frozen, ABC):
     examples: PositiveInt | None = None
     learning_rate: Rate | None = None
     epochs: PositiveInt | None = None
+    max_steps: PositiveInt | None = None
     batch_size: PositiveInt | None = None
 
     # what a trained token costs, in forward passes: one, and two for its gradient
@@ -64,13 +82,34 @@ class Recipe(Frozen, ABC):
     def rows(
         self, folder: Path, tokenizer, settings: Tuning, seed: int, longest: int, cut: bool
     ) -> TrainingRows:
-        """`settings.examples` rows (fewer where there are no more) of at most `longest` tokens,
-        from the data in `folder`; longer ones are cut, or passed over. Raises RowError.
+        """Rows for `settings.examples` (fewer where there are no more) of at most `longest` tokens,
+        from the data in `folder`, as `seed` draws them; longer ones are cut, or passed over. Raises
+        RowError.
         """
 
+    def finished(self, rows: list[Row], settings: Tuning, asking: Asking) -> list[Row]:
+        """The rows in the end, where models have a say in which they are, or what answers them."""
+        return rows
+
+    def count(self, examples: int) -> int:
+        """Rows that it trains on, where `examples` are of its dataset."""
+        return examples
+
+    def drawn(self, examples: int) -> dict[str, int]:
+        """How many rows `rows` draws of each dataset for so many examples."""
+        return {self.dataset: examples} if self.dataset else {}
+
+    @property
+    def teacher(self) -> Teacher | None:
+        """Who answers its rows, where that is another model."""
+        return None
+
     def determining(self) -> list[object]:
-        """What determines the weights that come out beside `tuning`, for keys."""
-        own = self.model_dump(exclude=set(Recipe.model_fields) - {"method"})
+        """What determines the weights that come out beside `tuning`, for keys. What a kind says
+        more than others counts where it is changed.
+        """
+        own = self.model_dump(exclude=set(Recipe.model_fields), exclude_defaults=True)
+        own |= {"method": self.method}
         trainable = self.model_dump(include={"trainable"})["trainable"]
         return [self.dataset, trainable, *([own] if own != {"method": "sft"} else [])]
 

@@ -16,6 +16,8 @@ class Optimisation(Frozen):
     optimizer: Literal["adamw", "muon"] = "adamw"
     learning_rate: Rate  # peak
     epochs: PositiveInt = 1
+    # optimizer steps in all, in as many epochs as that takes; null: `epochs` decide
+    max_steps: PositiveInt | None = None
     batch_size: PositiveInt  # rows per optimizer step
     schedule: Literal["linear", "cosine"] = "linear"  # to 0, or to a tenth of the peak
     warmup: Share = 0.03  # share of all steps
@@ -28,6 +30,10 @@ class Optimisation(Frozen):
     # auto: bfloat16 autocast where the hardware has it
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
+    def steps_on(self, rows: int) -> int:
+        """Optimizer steps of a training on so many rows."""
+        return self.max_steps or self.epochs * -(-rows // self.batch_size)
+
     def determining(self) -> dict[str, object]:
         """What determines the weights that come out, for keys. A setting that was fixed once
         counts where it is changed, so that what was made before it was a setting keeps its key.
@@ -35,7 +41,7 @@ class Optimisation(Frozen):
         fixed = {
             name: field.default
             for name, field in type(self).model_fields.items()
-            if name in ("optimizer", "betas", "max_length", "cooldown")
+            if name in ("optimizer", "betas", "max_length", "cooldown", "max_steps")
         }
         return {
             name: value

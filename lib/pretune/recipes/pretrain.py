@@ -47,6 +47,7 @@ class Pretraining(Optimisation):
     cooldown: Share = 0.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     epochs: Literal[1] = 1
+    max_steps: None = None  # `steps` of the checkpoints say
     architecture: Architecture = Architecture()
 
     @model_validator(mode="after")

@@ -15,6 +15,7 @@ import subprocess
 import time
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 
 from pretune import paths, records, storage
@@ -31,12 +32,14 @@ from pretune.models import (
     tuned,
 )
 from pretune.plan.cells import Cell, Model
-from pretune.recipes.base import TrainingRows
+from pretune.recipes.base import Asking, TrainingRows
+from pretune.recipes.optimisation import Tuning
 from pretune.run.prepare import Report
 from pretune.run.probe import Seen, look
 from pretune.sources import datasets
 from pretune.storage import short_hash
 from pretune.study.config import Study
+from pretune.tasks.prompts import Request, Row
 
 
 @memory.all_handed_back()
@@ -79,7 +82,8 @@ def _tuned(
     if kept is not None:
         return kept, tuned.tuning_of(model.key)
     rows, long = _training_rows(study, model, network.config.max_position_embeddings, tokenizer)
-    total = settings.epochs * -(-len(rows) // settings.batch_size)
+    rows = recipe.finished(rows, settings, _asking(study, model, network, tokenizer, report))
+    total = settings.steps_on(len(rows))
 
     def after(step: states.Step) -> None:
         report(f"{model.name}: tuning, loss {step.loss:.2f}", 0.5 * step.step / total)
@@ -98,6 +102,7 @@ def _tuned(
             )
         lines = [[step.step, step.tokens, step.loss, step.learning_rate] for step in log]
         about = {"training": lines, "passed_over": long, "processes": size}
+        about["wrong_rows"] = sum(row.is_wrong for row in rows)
         tuned.keep_tuned(model.key, part.save, about, study.cache.max_gb)
     return network, about
 
@@ -108,16 +113,56 @@ def _training_rows(study: Study, model: Model, context: int, tokenizer) -> Train
     """
     recipe, settings = study.recipe(model.recipe), study.tuning_of(model.recipe)
     folder, cut = datasets.data_folder(study), study.protocol.too_long == "flag"
-    longest = min(context, settings.max_length or context)
+    longest = _longest(settings, context)
     made = recipe.rows(folder, tokenizer, settings, model.seed, longest, cut)
-    if len(made.rows) == settings.examples:
+    drawn = recipe.drawn(settings.examples)
+    if len(made.rows) == sum(drawn.values()):
         return made
     raise study.refuse(
         f"recipes.{model.recipe}.examples",
         settings.examples,
-        f"{recipe.dataset} has {len(made.rows)} rows that fit {longest} tokens beside those "
-        "reserved to choose rates on",
+        f"of {sum(drawn.values())} that are drawn {' and '.join(drawn)} has {len(made.rows)} rows "
+        f"that fit {longest} tokens beside those reserved to choose rates on",
     )
+
+
+def _asking(study: Study, model: Model, network, tokenizer, report: Report) -> Asking:
+    """What the checkpoint, and the teacher where there is one, say of training rows."""
+
+    def losses(rows: list[Row]) -> list[float]:
+        starts = [int(row.counted.argmax()) for row in rows]
+        asked = [[Request(row.ids, at)] for row, at in zip(rows, starts, strict=True)]
+        found = scoring.log_likelihoods(network, asked)
+        sizes = [len(row.ids) - at for row, at in zip(rows, starts, strict=True)]
+        return [-one / size for (one,), size in zip(found, sizes, strict=True)]
+
+    def answers(starts: list[np.ndarray]) -> list[np.ndarray]:
+        """With the end token where the teacher ended by itself; cut to what a row may have."""
+        teacher, newline = _teacher(study, model.teacher, report), study.protocol.stop == "newline"
+        most = _longest(study.tuning_of(model.recipe), network.config.max_position_embeddings)
+        written = scoring.generate(
+            teacher, tokenizer, starts, study.probing.new_tokens, newline=newline
+        )
+        end, found = tokenizer.eos_token_id, []
+        for start, one in zip(starts, written, strict=True):
+            whole = one.ids if one.stop == "length" else (*one.ids[:-1], end)
+            found.append(np.array(whole[: most - len(start)]))
+        return found
+
+    return Asking(losses, answers)
+
+
+def _longest(settings: Tuning, context: int) -> int:
+    """Tokens of the longest row that is tuned on."""
+    return min(context, settings.max_length or context)
+
+
+def _teacher(study: Study, teacher: Model, report: Report) -> torch.nn.Module:
+    """A model that was tuned elsewhere, or is so first."""
+    network, tokenizer = loading.load_checkpoint(teacher.checkpoint)
+    with storage.lock(teacher.key):
+        network, _ = _tuned(study, teacher, network, tokenizer, report)
+    return network.eval()
 
 
 def _provenance(network, tokenizer, study: Study, model: Model) -> dict:

@@ -31,7 +31,7 @@ from pathlib import Path
 from pretune import paths, storage
 from pretune.errors import RunError
 from pretune.models.checkpoint import Checkpoint
-from pretune.plan.cells import Cell
+from pretune.plan.cells import Cell, Model
 from pretune.run import parcel, work
 from pretune.run.local import Processes
 
@@ -291,8 +291,9 @@ def _called(call: Call, *sent: parcel.Parcel) -> tuple[dict, parcel.Parcel]:
         parcel.unpack(one)
     arguments = [_here(one, call.outputs) for one in call.arguments]
     study, thing = arguments[0], arguments[-1]
-    if isinstance(thing, Cell) and not thing.model.checkpoint.exists():
-        work.prepare_checkpoint(study, thing.model.checkpoint, thing.model.name)
+    for point in thing.model.points if isinstance(thing, Cell) else ():
+        if not point.exists():
+            work.prepare_checkpoint(study, point, thing.model.name)
     told, left = call.job(*arguments), {}
     for folder in call.leaves or ():
         left |= parcel.pack(_moved(folder, call.outputs))
@@ -302,9 +303,10 @@ def _called(call: Call, *sent: parcel.Parcel) -> tuple[dict, parcel.Parcel]:
 def _here(argument: object, outputs: Path) -> object:
     """An argument with the folders that it names in this machine's outputs."""
     if isinstance(argument, Cell):
-        point = _here(argument.model.checkpoint, outputs)
-        model = dataclasses.replace(argument.model, checkpoint=point)
-        return dataclasses.replace(argument, model=model)
+        return dataclasses.replace(argument, model=_here(argument.model, outputs))
+    if isinstance(argument, Model):
+        point, teacher = (_here(one, outputs) for one in (argument.checkpoint, argument.teacher))
+        return dataclasses.replace(argument, checkpoint=point, teacher=teacher)
     if isinstance(argument, Checkpoint):
         apart = argument.apart and _moved(argument.apart, outputs)
         return dataclasses.replace(argument, folder=_moved(argument.folder, outputs), apart=apart)

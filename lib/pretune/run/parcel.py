@@ -22,9 +22,9 @@ def folders(
     if isinstance(thing, Checkpoint):
         made = checkpoints.checkpoints(study.of(thing.model))
         return (), tuple(one.folder for one in made if one.run == thing.run)
-    point, needed = thing.model.checkpoint, [datasets.data_folder(study)]
-    if isinstance(study.models[point.model], Saved):  # what is fetched is so by each machine
-        needed.append(point.folder)
+    needed, points = [datasets.data_folder(study)], thing.model.points
+    if isinstance(study.models[points[0].model], Saved):  # what is fetched is so by each machine
+        needed += [point.folder for point in points]
     ours = [folder for folder in needed if folder.is_relative_to(paths.OUTPUTS)]
     return tuple(ours), (records.record_folder(study, thing.model),)
 

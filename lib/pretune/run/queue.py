@@ -107,8 +107,9 @@ class _Queue:
         self.jobs = jobs
         self.running: dict[Future, str] = {}
         self.cells = {cell.model.name: cell for cell in lacking}
-        self.points = {cell.model.checkpoint.name: cell.model.checkpoint for cell in lacking}
-        self.left = Counter(cell.model.checkpoint.name for cell in lacking)
+        points = list(chain.from_iterable(cell.model.points for cell in lacking))
+        self.points = {point.name: point for point in points}
+        self.left = Counter(point.name for point in points)
         self.suspects: set[str] = set()
         self.remade: set[str] = set()  # cells that waited for their checkpoint to be made again
         self.making: Checkpoint | None = None  # what is being prepared
@@ -160,7 +161,7 @@ class _Queue:
         self._prepare_next(busy=bool(at_work or next(self.waiting.ready(), None)))
         ready = list(islice(self.waiting.ready(), self.executor.free))
         several = [self.cells[name] for name in sorted(self.suspects - at_work)]
-        suspects = [cell for cell in several if cell.model.checkpoint.exists()]
+        suspects = [cell for cell in several if all(map(Checkpoint.exists, cell.model.points))]
         if suspects or self.suspects & at_work:
             ready = suspects[: not at_work][: self.executor.free]
         for cell in ready:
@@ -262,7 +263,8 @@ class _Queue:
             log.warning("%s", error)
             self.remade.add(name)
             self.waiting.add(self.cells[name], first=True)
-            self.begun[self._preparation(self.cells[name].model.checkpoint)] = 0
+            for point in self.cells[name].model.points:
+                self.begun[self._preparation(point)] = 0
             return
         if error is not None and storage.is_full(error):
             needed = costs.disk_gb(self.plan, self.jobs)
@@ -334,9 +336,9 @@ class _Queue:
         """Count a cell as done or failed. A fetched checkpoint may go when its last cell is."""
         self.suspects.discard(name)
         self.progress.part(name, 1.0)
-        point = self.cells[name].model.checkpoint.name
-        self.left[point] -= 1
-        if not self.left[point]:
+        points = self.cells[name].model.points
+        self.left.subtract(point.name for point in points)
+        if not all(self.left[point.name] for point in points):
             self._claim()
 
     def _listen(self) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -74,8 +75,7 @@ def _try_tuning(study: Study, dataset: Dataset) -> None:
     can be made, and where there are too few.
     """
     folder = datasets.data_folder(study)
-    recipes = [name for name, how in study.recipes.items() if how.dataset == dataset.name]
-    wanted = {name: study.tuning_of(name).examples for name in recipes}
+    wanted = datasets.drawn(study, dataset.name)
     # with the most rows, among which those of the others are
     most = max(wanted, key=wanted.get, default="")
     for seed in range(study.runs * study.tuning.seeds) if most else ():
@@ -85,9 +85,26 @@ def _try_tuning(study: Study, dataset: Dataset) -> None:
         else:
             rows.examples(folder, dataset, dataset.train, "default", indices)
         if len(indices) < wanted[most]:
+            all_of_it = wanted[most] == study.tuning_of(most).examples
+            said = f"recipes.{most}.examples is" if all_of_it else f"recipes.{most} draws"
             raise RowError(
-                f"{dataset.name}: recipes.{most}.examples is {wanted[most]}, its {dataset.train} "
-                f"split has {len(indices)} rows beside the tenth that is reserved"
+                f"{dataset.name}: {said} {wanted[most]}, its {dataset.train} split has "
+                f"{len(indices)} rows beside the tenth that is reserved"
+            )
+    for name, count in wanted.items():
+        _try_order(study, dataset, name, count)
+
+
+def _try_order(study: Study, dataset: Dataset, name: str, count: int) -> None:
+    """Raises RowError where a recipe takes some rows only, and there are too few of them."""
+    recipe = study.recipe(name)
+    chosen = isinstance(recipe, sft.Sft) and (recipe.opening or recipe.distinct)
+    if chosen and recipe.dataset == dataset.name:
+        there = len(list(islice(recipe.order(datasets.data_folder(study), 0), count)))
+        if there < count:
+            raise RowError(
+                f"{dataset.name}: {name} takes {count} rows of its {dataset.train} split, which "
+                f"has {there} that it may take beside the tenth that is reserved"
             )
 
 
@@ -196,15 +213,11 @@ def _row_lengths(study: Study, dataset: Dataset, tokenizer) -> dict[str, int]:
     """Median and longest tokens of the rows that the first seed tunes on, if none is passed
     over.
     """
-    counts = [
-        study.tuning_of(name).examples
-        for name, recipe in study.recipes.items()
-        if recipe.dataset == dataset.name
-    ]
-    if not counts:
+    most = max(datasets.drawn(study, dataset.name).values(), default=0)
+    if not most:
         return {}
     folder = datasets.data_folder(study)
-    indices = rows.chosen(folder, dataset, dataset.train, max(counts), 0)
+    indices = rows.chosen(folder, dataset, dataset.train, most, 0)
     sizes = [len(sft.row_of(folder, dataset, index, tokenizer).ids) for index in indices]
     return {"row": int(np.median(sizes)), "longest": max(sizes)}
 

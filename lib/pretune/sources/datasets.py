@@ -91,8 +91,17 @@ def evaluation_split(study: Study, dataset: Dataset) -> str:
 
 def used(study: Study) -> list[str]:
     """The datasets that a study scores or tunes on."""
-    tuned = [recipe.dataset for recipe in study.recipes.values() if recipe.dataset]
+    tuned = chain.from_iterable(recipe.drawn(1) for recipe in study.recipes.values())
     return list(dict.fromkeys([*study.probing.datasets, *tuned]))
+
+
+def drawn(study: Study, name: str) -> dict[str, int]:
+    """How many rows of a dataset each recipe draws, and each variant of one."""
+    found = {}
+    for which in study.variants:
+        count = study.recipe(which).drawn(study.tuning_of(which).examples).get(name)
+        found |= {which: count} if count else {}
+    return found
 
 
 def places(study: Study, name: str) -> dict[str, str]:
@@ -186,9 +195,7 @@ def _mark(study: Study) -> str:
     files = [storage.file_of(folder / place) for place in _needed(study)]
     times = [(str(file), file.stat().st_mtime_ns) for file in files if file]
     asked = [study.probing.model_dump(), study.protocol.model_dump()]
-    tuned = [
-        (recipe.dataset, study.tuning_of(name).examples, study.tuning.seeds * study.runs)
-        for name, recipe in study.recipes.items()
-    ]
+    tuned = [drawn(study, name) for name in used(study)] + [study.tuning.seeds * study.runs]
+    tuned += [recipe.determining() for recipe in study.recipes.values()]
     own = [task.determining() for task in study.tasks.values()]
     return short_hash(data_key(study), times, asked, tuned, *own)

@@ -43,7 +43,9 @@ from pretune.tasks.own import OwnTask
 
 
 class StudyGrid(Grid):
-    """The grid of all recipes. `pretune run STUDY --sweep` runs its rates and shows the table."""
+    """The grid of all recipes, or where those are run that recipes have of their own. `pretune run
+    STUDY --sweep` runs its rates and shows the table.
+    """
 
     # at these checkpoints: early, middle, late
     steps: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]
@@ -196,6 +198,14 @@ class Study(Frozen):
                 "checkpoints and datasets with `source: tables` and `tables: FOLDER or address` "
                 "go together"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _has_values_in_its_grid(self):
+        grids = [one.grid for one in (self, *self.recipes.values()) if one.grid]
+        said = [getattr(one, axis) for one in grids for axis in Grid.model_fields]
+        if grids and not any(said):
+            raise ValueError(f"a grid needs values of {' or '.join(Grid.model_fields)}")
         return self
 
     @model_validator(mode="after")

@@ -22,11 +22,12 @@ FITTING = 0.95  # share of items that must fit the context before a number of sh
 @dataclass(frozen=True)
 class Row:
     """`ids` (length,) token ids; `counted` (length,) True where the loss counts the token. The
-    first never counts.
+    first never counts. `is_wrong`: whether its answer was made wrong on purpose.
     """
 
     ids: np.ndarray
     counted: np.ndarray
+    is_wrong: bool = False
 
 
 @dataclass(frozen=True)

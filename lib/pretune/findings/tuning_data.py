@@ -1,0 +1,536 @@
+"""Finding 9, tuning data: how many examples, and which? Form and content apart, over the amount of
+data and of pre-training together. Claims 9a to 9c.
+
+Hundreds of models are tuned for it: a study has it by naming it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import product
+
+import numpy as np
+import pandas as pd
+
+from pretune.analysis import amounts, contrasts, display, figures, theme
+from pretune.analysis.amounts import ARMS, LAWS, Surface
+from pretune.analysis.claims import Claim, Verdict, judged
+from pretune.analysis.contrasts import joined
+from pretune.analysis.results import Results, ranged
+from pretune.analysis.scores import Scores, Term
+from pretune.analysis.statistics import Estimate
+from pretune.plan.needs import Need, is_single, own_sets
+from pretune.study.config import Study
+from pretune.tasks.registry import REGISTRY
+
+ASKED, CHECKPOINTS = "by name", "all"
+CLAIMS = {
+    "9a": Claim(
+        "Form needs few examples, content many",
+        "what the last tenfold of examples adds to content, minus what it adds to form, equal "
+        "steps, at late",
+        "The last tenfold of examples adds {} more to what answers say than to their form.",
+        reference="style saturates within about 100 examples, reasoning does not (arXiv "
+        "2410.03717); 1,000 examples suffice (LIMA)",
+    ),
+    "9b": Claim(
+        "Pre-training replaces examples",
+        "slope of the tuned score per doubling of pre-training tokens over that per doubling of "
+        "examples, equal steps, corners of the surface left out",
+        "A doubling of pre-training is worth {} doublings of examples.",
+        "doublings of examples",
+        margin=0.25,
+        two_sided=False,
+        reference="exponents of .030 over tokens of one run (Zhang et al., arXiv 2402.17193)",
+    ),
+    "9c": Claim(
+        "Few clean examples beat many noisy ones",
+        "tuned score with an eighth of the examples, all right, minus that with all of them, two "
+        "fifths wrong, equal steps, at late",
+        "An eighth of the examples, without a wrong one, gives {} more than all with two fifths "
+        "wrong.",
+        reference="9,000 chosen of 52,000 (AlpaGasus)",
+    ),
+}
+NOISE = 0.4  # share of wrong answers that 9c is about
+LEAST = 0.2  # share of answers in the right form below which content is not read
+WITHIN = 0.02  # of the most: what is called enough
+NOTHING = "No recipe of this study has a grid of examples in equal steps."
+
+
+def needs(study: Study, recipe: str) -> list[Need]:
+    """What a recipe is asked, as it was tuned, and what it writes where answers are given; of base
+    all of that.
+    """
+    if recipe == "base":
+        names = [name for name in study.recipes if name != "base"]
+        found = [one for name in names for one in amounts.asked(study, name)]
+        found += [Need(name, study.probing.shots) for name in own_sets(study, "base")]
+    else:
+        found = amounts.asked(study, recipe)
+    writes = [
+        one._replace(measure="writing")
+        for one in found
+        if one.shots == 0 and REGISTRY[one.dataset].kind in ("classification", "choices")
+    ]
+    return list(dict.fromkeys([*found, *writes]))
+
+
+def title(page: Results, surface: Surface) -> str:
+    """Its set; with the recipe where another has the same."""
+    name = REGISTRY[surface.own].title
+    same = [one for one in amounts.surfaces(page, surface.arm) if one.own == surface.own]
+    return f"{name} ({surface.recipe})" if len(same) > 1 else name
+
+
+def at_a_glance(page: Results) -> None:
+    """The tuned score over examples and tokens, a panel a set: a contour every tenth."""
+    some = amounts.surfaces(page)
+    if not some:
+        return display.say(NOTHING)
+    axes, numbers = figures.panels(len(some), 2.8), {}
+    for panel, surface in zip(axes, some, strict=True):
+        table = amounts.cells(page, surface)
+        figures.surface(panel, table, title(page, surface))
+        for size, line in table.iterrows():
+            named = {f"{tokens / 1e6:.2g} M tokens": value for tokens, value in line.items()}
+            numbers[f"{title(page, surface)}, {size:,} examples"] = named
+    figures.show(
+        axes,
+        f"What examples and pre-training give together{page.world}: tuned score, equal steps",
+        "Tuned score over pre-training tokens and examples, both logarithmic, with contours every "
+        f"tenth, for {', '.join(title(page, one) for one in some)}.",
+        pd.DataFrame(numbers).T,
+    )
+
+
+def show_slices(page: Results, arm: str) -> None:
+    """Tuned score over examples in one arm, a line for each checkpoint."""
+    some = amounts.surfaces(page, ARMS[arm])
+    if not some:
+        return display.say(f"No recipe of this study has a grid of examples in {ARMS[arm]}.")
+    axes, numbers = figures.panels(len(some), 2.5), []
+    inks = theme.rising(len(amounts.steps(page)))
+    for panel, surface in zip(axes, some, strict=True):
+        for step, ink in zip(amounts.steps(page), inks, strict=True):
+            line = _over_sizes(
+                page.scores,
+                surface,
+                lambda name, at=step: amounts.terms(page, name, 1.0, (at,)),
+            )
+            figures.over_examples(panel, line, ink, f"step {step:,}")
+            numbers.append(line.assign(panel=title(page, surface), curve=f"step {step:,}"))
+        panel.set(title=title(page, surface), ylabel="tuned score, 0 to 1", ylim=(-0.03, 1.03))
+    figures.show(
+        axes,
+        f"Tuned score over examples in {ARMS[arm]}{page.world}, 95 % intervals",
+        "Tuned score against examples, a line for each checkpoint.",
+        figures.along(pd.concat(numbers), "examples"),
+    )
+
+
+def _over_sizes(
+    scores: Scores, surface: Surface, make: Callable[[str], list[Term]]
+) -> pd.DataFrame:
+    """A line for each number of examples: the effect with its interval."""
+    lines = []
+    for size, name in surface.sizes.items():
+        found = contrasts.effect(scores, make(name), noise=False)
+        line = {"examples": size, "score": found.value}
+        lines.append(line | {"low": found.low, "high": found.high})
+    return pd.DataFrame(lines)
+
+
+def show_form_and_content(page: Results) -> None:
+    """Form and content over examples, at early (dashed) and at late."""
+    some = amounts.surfaces(page)
+    if not some:
+        return display.say(NOTHING)
+    axes, numbers = figures.panels(len(some), 2.5), []
+    parts = {name: amounts.scores_of(page, lambda rows, key=name: rows[key]) for name in PARTS}
+    for panel, surface in zip(axes, some, strict=True):
+        for (name, ink), (when, steps) in product(PARTS.items(), _whens(page)):
+            line = _over_sizes(
+                parts[name],
+                surface,
+                lambda one, at=steps: amounts.terms(page, one, 1.0, at),
+            )
+            figures.over_examples(panel, line, ink, f"{name}, {when}", dashed=when == "early")
+            numbers.append(line.assign(panel=title(page, surface), curve=f"{name}, {when}"))
+        panel.set(title=title(page, surface), ylabel="share, or score, 0 to 1", ylim=(-0.03, 1.03))
+    figures.show(
+        axes,
+        f"Form and content over examples{page.world}: equal steps, 95 % intervals",
+        "The share of answers in the right form, and the score of those, against examples, at "
+        "early and at late.",
+        figures.along(pd.concat(numbers), "examples"),
+    )
+
+
+PARTS = {"form": theme.PALETTE[0], "content": theme.PALETTE[3]}
+
+
+def _whens(page: Results) -> list[tuple[str, tuple[int, ...]]]:
+    return [("early", (amounts.steps(page)[0],)), ("late", page.scores.late)]
+
+
+def saturation(page: Results) -> pd.DataFrame:
+    """The fewest examples with which score, form and content are within .02 of the most, a line for
+    each set and checkpoint.
+    """
+    every = {"score": page.scores}
+    every |= {name: amounts.scores_of(page, lambda rows, key=name: rows[key]) for name in PARTS}
+    lines = {}
+    for surface, step in product(amounts.surfaces(page), amounts.steps(page)):
+        line = {}
+        for name, scores in every.items():
+            table = _over_sizes(
+                scores, surface, lambda one, at=step: amounts.terms(page, one, 1.0, (at,))
+            )
+            means = dict(zip(table["examples"], table["score"], strict=True))
+            line[name] = amounts.enough(means, WITHIN)
+        lines[f"{title(page, surface)}, step {step:,}"] = line
+    table = pd.DataFrame(lines).T
+    return table.map(lambda value: "–" if np.isnan(value) else f"{value:,.0f}")
+
+
+def to_take_home(page: Results) -> pd.DataFrame:
+    """Of every set and checkpoint: how many examples get within .02 of the most that any number
+    of examples gives there, what that score is, and what the untuned model has with examples in
+    its prompt.
+    """
+    lines = {}
+    for surface, step in product(amounts.surfaces(page), amounts.steps(page)):
+        table = _over_sizes(
+            page.scores, surface, lambda one, at=step: amounts.terms(page, one, 1.0, (at,))
+        )
+        means = dict(zip(table["examples"], table["score"], strict=True))
+        fewest = amounts.enough(means, WITHIN)
+        untuned = page.mean(surface.own, "base", step)
+        lines[f"{title(page, surface)}, step {step:,}"] = {
+            "examples": "–" if np.isnan(fewest) else f"{fewest:,.0f}",
+            "score with them": means.get(fewest, np.nan),
+            "most": max(means.values()),
+            "untuned, in the prompt": untuned,
+        }
+    return pd.DataFrame(lines).T.fillna("–")
+
+
+def exchanges(page: Results) -> pd.DataFrame:
+    """The slopes of every set, what one doubling of pre-training is worth, and how far its cells
+    are from the plane whose slopes these are.
+    """
+    lines = {}
+    for surface in amounts.planes(page):
+        parts = amounts.slopes(page, surface)
+        found = {
+            f"per doubling of {name}": contrasts.effect(page.scores, some)
+            for name, some in parts.items()
+        }
+        ratio, _ = amounts.exchange(page, [surface])
+        line = {name: ranged(one) for name, one in found.items()}
+        line |= {"doublings of examples": ranged(ratio)}
+        line |= {"off the plane": f"{amounts.off_the_plane(page, surface):.2f}"}
+        lines[title(page, surface)] = line
+    return pd.DataFrame(lines).T
+
+
+def laws(page: Results) -> pd.DataFrame:
+    """Two laws of the loss on right answers over tokens and examples, by how far they are off at
+    cells left out one by one, and at the corners, fitted to all others; and their exponents.
+    """
+    lines = {}
+    for surface in amounts.surfaces(page):
+        table = amounts.losses(page, surface)
+        inner = set(amounts.inner(page, surface))
+        places = list(zip(table["examples"], table["step"], strict=True))
+        corners = [place for place, one in enumerate(places) if one not in inner]
+        spread = float(table["loss"].std())
+        for law in LAWS:
+            found = amounts.fitted(law, table)
+            tokens, examples = (1, 2) if law == "multiplicative" else (1, 3)
+            lines[f"{title(page, surface)}, {law}"] = {
+                "off, one by one": amounts.missed(law, table, [[at] for at in range(len(table))]),
+                "off, corners": amounts.missed(law, table, [corners]),
+                "spread of cells": spread,
+                "exponent of tokens": np.nan if found is None else found[tokens],
+                "of examples": np.nan if found is None else found[examples],
+            }
+    return pd.DataFrame(lines).T
+
+
+def noisy(page: Results) -> list[tuple[str, str]]:
+    """Of every set the recipe with two fifths of its answers wrong and the most examples, beside
+    one that differs in nothing but an eighth of the examples, all right: (clean, noisy). Both take
+    equally many steps.
+    """
+    study, most = page.study, {}
+    for name in amounts.of_kind(study, "noisy"):
+        own, how = study.recipes[name].dataset, study.tuning_of(name)
+        if study.recipes[name].wrong == NOISE and how.max_steps and own not in page.without:
+            known = study.tuning_of(most[own]).examples if own in most else 0
+            most[own] = name if how.examples > known else most[own]
+    found = [(_plain(page, name, 8), name) for name in most.values()]
+    return [(clean, name) for clean, name in found if clean]
+
+
+def _plain(page: Results, recipe: str, times: int = 1) -> str | None:
+    """A plain recipe or variant that differs from `recipe` in nothing but what was done to its rows
+    and, so many `times`, in their number.
+    """
+    wanted = _but_rows(page, recipe)
+    wanted["examples"] /= times
+    for other in page.study.variants:
+        plain = other != "base" and amounts.kind_of(page.study, other) == "plain"
+        if plain and _but_rows(page, other) == wanted:
+            return other
+    return None
+
+
+def _but_rows(page: Results, recipe: str) -> dict[str, object]:
+    """All that determines a recipe but what may be done to its rows."""
+    how, done = page.study.recipe(recipe), {"wrong", "opening", "filtered", "grid"}
+    return how.model_dump(exclude=done) | page.study.tuning_of(recipe).model_dump()
+
+
+def quality(page: Results) -> pd.DataFrame:
+    """What wrong answers cost and what filters give: score at early and at late of every recipe
+    whose rows were made wrong, filtered or both, and of plain ones with as many rows; and the
+    share of rows that are wrong.
+    """
+    return _listed(page, ("noisy", "filtered"))
+
+
+def variety(page: Results) -> pd.DataFrame:
+    """One kind of request against all kinds, at as many examples."""
+    return _listed(page, ("narrow",))
+
+
+def _listed(page: Results, kinds: Sequence[str]) -> pd.DataFrame:
+    lines, wrong = {}, amounts.wrong_rows(page)
+    for name in amounts.of_kind(page.study, *kinds):
+        for one in (_plain(page, name), name):
+            if one and amounts.targets(page, one):
+                share = {"rows wrong": f"{wrong.get(one, np.nan):.0%}"} if "noisy" in kinds else {}
+                lines[_said(page, one)] = share | _scored(page, one)
+    return pd.DataFrame(lines).T
+
+
+def _said(page: Results, recipe: str) -> str:
+    study, how = page.study, page.study.recipe(recipe)
+    words = [page.title(how.dataset), f"{study.tuning_of(recipe).examples:,} examples"]
+    if how.wrong:
+        words.append(f"{how.wrong:.0%} wrong")
+    if how.filtered:
+        words.append(f"{how.filtered.keep} {how.filtered.by} of {how.filtered.of} times as many")
+    if how.opening:
+        words.append(f"all begin with “{how.opening}”")
+    return ", ".join(words)
+
+
+def _scored(page: Results, recipe: str) -> dict[str, str]:
+    """Score at early and at late; after conversations, of each set that is asked."""
+    line, scores = {}, page.scores
+    for when, steps in _whens(page):
+        found = contrasts.effect(scores, amounts.terms(page, recipe, 1.0, steps), when == "late")
+        line[when] = ranged(found, signed=False)
+    if not is_single(page.study, recipe):
+        for one in amounts.targets(page, recipe):
+            term = Term(1.0, one.dataset, recipe, (), one.format, one.shots)
+            line[f"{REGISTRY[one.dataset].title}, late"] = ranged(
+                contrasts.effect(scores, [term]), signed=False
+            )
+    return line
+
+
+def mixtures(page: Results) -> pd.DataFrame:
+    """Every skill of a mixture at late, as the rows of one grow and those of the others stay."""
+    lines, study = {}, page.study
+    for name in amounts.of_kind(study, "mixture"):
+        own = study.recipes[name].dataset
+        for size, which in study.along(name, "examples").items():
+            line = lines[f"{name}: {size:,.0f} examples of {page.title(own)}"] = {}
+            for one in amounts.targets(page, which):
+                beside = study.recipes[name].beside.get(one.dataset)
+                said = f"{REGISTRY[one.dataset].title} ({beside or 'grown'})"
+                term = Term(1.0, one.dataset, which, (), one.format, one.shots)
+                line[said] = ranged(contrasts.effect(page.scores, [term]), signed=False)
+    return pd.DataFrame(lines).T
+
+
+def show_imitation(page: Results) -> None:
+    """Form and right answers of students, over their own pre-training, a line for each amount of
+    the teacher's answers; the teacher and the untuned model dashed.
+    """
+    lines = imitation(page)
+    if lines.empty:
+        return display.say("No recipe of this study is tuned on the answers of another model.")
+    axes = figures.panels(2, 2.6)
+    for panel, (name, what) in zip(axes, TOLD.items(), strict=True):
+        part = lines[lines["panel"] == name]
+        names = list(dict.fromkeys(part["curve"]))
+        for curve, ink in zip(names, theme.many_colours(len(names)), strict=True):
+            one = part[part["curve"] == curve]
+            figures.plain_curve(panel, one, ink, curve, dashed="answers" not in curve)
+        panel.set(title=name, ylabel=what, ylim=(-0.03, 1.03))
+    figures.show(
+        axes,
+        f"Students of a later model{page.world}: the form of their answers, and what is in them",
+        "Share of answers in the right form and share that are right against pre-training of the "
+        "student, a line for each amount of the teacher's answers.",
+        figures.along(lines),
+    )
+
+
+TOLD = {"form": "share in the right form", "content": "score of what is written"}
+
+
+def imitation(page: Results) -> pd.DataFrame:
+    """Form and right answers of students on what they are asked, along their pre-training."""
+    lines, parts = [], {"form": lambda rows: rows["form"], "content": lambda rows: rows["score"]}
+    scores = {name: amounts.scores_of(page, make) for name, make in parts.items()}
+    for student in amounts.of_kind(page.study, "imitation"):
+        for name, (curve, (recipe, at)) in product(parts, _shown(page, student).items()):
+            line = contrasts.along(
+                scores[name],
+                page.tokens,
+                lambda steps, own=student, recipe=recipe, at=at: _as_asked(
+                    page, own, recipe, at or steps
+                ),
+            )
+            lines.append(line.assign(panel=name, curve=curve))
+    return pd.concat(lines) if lines else pd.DataFrame()
+
+
+def _shown(page: Results, student: str) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """What is drawn beside a student: recipe and checkpoints, its own where none are named."""
+    study, found = page.study, {}
+    teacher, sizes = study.recipes[student].teacher, study.along(student, "examples")
+    several = len(amounts.of_kind(study, "imitation")) > 1
+    whose = f" ({student})" if several else ""
+    for size, name in (sizes or {study.tuning_of(student).examples: student}).items():
+        found[f"{size:,.0f} answers{whose}"] = name, ()
+    found[f"untuned{whose}"] = "base", ()
+    return found | {f"teacher{whose}": (teacher.recipe, (teacher.step,))}
+
+
+def _as_asked(page: Results, student: str, recipe: str, steps: tuple[int, ...]) -> list[Term]:
+    """The mean after `recipe` over what a student is asked."""
+    some = amounts.targets(page, student)
+    return [Term(1 / len(some), one.dataset, recipe, steps, one.format, one.shots) for one in some]
+
+
+def last_tenfold(page: Results) -> list[tuple[Surface, Need]]:
+    """The surfaces and what they are asked, of which the last tenfold of examples is there, every
+    model's answers have the right form often enough before and after it, and what they say, mean of
+    both, beats no skill.
+    """
+    rows, found = amounts.written(page), []
+    rows, place = rows[rows["late"]], ["recipe", "dataset", "format"]
+    means = rows.groupby(place)[["content", "baseline"]].mean()
+    least = rows.groupby([*place, "step", "run", "seed"])["form"].mean().groupby(place).min()
+    for surface in amounts.surfaces(page):
+        most = max(surface.sizes)
+        names = [surface.sizes.get(size) for size in (most // 10, most)]
+        for one in amounts.targets(page, surface.recipe) if all(names) else ():
+            keys = [(name, one.dataset, one.format) for name in names]
+            if all(key in means.index for key in keys):
+                beats = (means.loc[keys, "content"] - means.loc[keys, "baseline"]).mean()
+                if beats > page.margin and (least.loc[keys] >= LEAST).all():
+                    found.append((surface, one))
+    return found
+
+
+def tenfold(page: Results) -> pd.DataFrame:
+    """What the last tenfold of examples adds to form and to content, of each set, at late."""
+    lines = {}
+    for surface, one in last_tenfold(page):
+        line = {}
+        for name in PARTS:
+            scores = amounts.scores_of(page, lambda rows, key=name: rows[key])
+            line[name] = ranged(contrasts.effect(scores, _last(surface, one, 1.0)))
+        said = "" if is_single(page.study, surface.recipe) else f", after {title(page, surface)}"
+        lines[page.title(one.dataset) + said] = line
+    return pd.DataFrame(lines).T
+
+
+def _last(surface: Surface, asked: Need, weight: float) -> list[Term]:
+    most = max(surface.sizes)
+    place = ((), asked.format, asked.shots)
+    return [
+        Term(weight, asked.dataset, surface.sizes[most], *place),
+        Term(-weight, asked.dataset, surface.sizes[most // 10], *place),
+    ]
+
+
+def verdicts(page: Results) -> list[Verdict]:
+    """Claims 9a to 9c, judged by the rules above the data."""
+    return judged(
+        page, CLAIMS, {"9a": _claim_9a(page), "9b": _claim_9b(page), "9c": _claim_9c(page)}
+    )
+
+
+def _claim_9a(page: Results) -> tuple[Estimate | None, str]:
+    some = last_tenfold(page)
+    if not some:
+        return None, (
+            "No set with a tenth of its most examples has answers in the right form often enough "
+            "and beats no skill with what they say."
+        )
+    scores = amounts.scores_of(page, lambda rows: rows["content"] - rows["form"])
+    shares = amounts.by_set(one.dataset for _, one in some)
+    terms = joined(_last(*pair, share) for pair, share in zip(some, shares, strict=True))
+    said = ", ".join(f"{REGISTRY[one.dataset].title} after `{by.recipe}`" for by, one in some)
+    return contrasts.effect(scores, terms), f"Asked of {said}."
+
+
+def _claim_9b(page: Results) -> tuple[Estimate | None, str]:
+    some = [
+        one
+        for one in amounts.planes(page)
+        if is_single(page.study, one.recipe)
+        and page.beats_no_skill(one.own, one.sizes[max(one.sizes)])
+    ]
+    named = page.named(one.own for one in some)
+    if not some:
+        return None, (
+            "No set of one task has a surface that a plane can be laid through and beats no skill "
+            "with the most examples."
+        )
+    ratio, below = amounts.exchange(page, some)
+    if not below.low > 0:
+        return None, (
+            f"Asked where examples help: their slope is {below} per doubling, over {named}."
+        )
+    return ratio, f"Mean slopes over {named}; a doubling of examples adds {below}."
+
+
+def _claim_9c(page: Results) -> tuple[Estimate | None, str]:
+    some = noisy(page)
+    if not some:
+        return None, (
+            "No recipe with two fifths of its answers wrong stands beside one that differs in "
+            "nothing but an eighth of the examples, all right."
+        )
+    parts = []
+    for clean, other in some:
+        parts += amounts.terms(page, clean, 1 / len(some))
+        parts += amounts.terms(page, other, -1 / len(some))
+    study, other = page.study, some[0][1]
+    named = page.named(study.recipe(one).dataset for _, one in some)
+    return contrasts.effect(page.scores, parts), (
+        f"Asked of {named}: {study.tuning_of(some[0][0]).examples:,} right examples against "
+        f"{study.tuning_of(other).examples:,} with {study.recipe(other).wrong:.0%} wrong."
+    )
+
+
+def differences(page: Results) -> list[str]:
+    """What differs from the studies that it redoes."""
+    return [
+        "LIMA, AlpaGasus, LIMIT and *The False Promise* look at one checkpoint of each size, by "
+        "preference or benchmark, without seeds. Here examples and pre-training vary together, "
+        "form and content are scored apart, and intervals are over runs.",
+        "In those studies more examples are more steps. Here one arm has equal steps.",
+        "Zhang et al. fit their law to the loss, over checkpoints of one run, and give no "
+        "intervals. Their two laws are compared here on cells that were left out.",
+    ]
