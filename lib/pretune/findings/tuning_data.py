@@ -76,9 +76,9 @@ def needs(study: Study, recipe: str) -> list[Need]:
     return list(dict.fromkeys([*found, *writes]))
 
 
-def title(page: Results, surface: Surface) -> str:
+def title(page: Results, surface: Surface, world: str = "") -> str:
     """Its set; with the recipe where another has the same."""
-    name = REGISTRY[surface.own].title
+    name = REGISTRY[surface.own].title + world
     same = [one for one in amounts.surfaces(page, surface.arm) if one.own == surface.own]
     return f"{name} ({surface.recipe})" if len(same) > 1 else name
 
@@ -189,7 +189,7 @@ def saturation(page: Results) -> pd.DataFrame:
             )
             means = dict(zip(table["examples"], table["score"], strict=True))
             line[name] = amounts.enough(means, WITHIN)
-        lines[f"{title(page, surface)}, step {step:,}"] = line
+        lines[f"{title(page, surface, page.world)}, step {step:,}"] = line
     table = pd.DataFrame(lines).T
     return table.map(lambda value: "–" if np.isnan(value) else f"{value:,.0f}")
 
@@ -207,7 +207,7 @@ def to_take_home(page: Results) -> pd.DataFrame:
         means = dict(zip(table["examples"], table["score"], strict=True))
         fewest = amounts.enough(means, WITHIN)
         untuned = page.mean(surface.own, "base", step)
-        lines[f"{title(page, surface)}, step {step:,}"] = {
+        lines[f"{title(page, surface, page.world)}, step {step:,}"] = {
             "examples": "–" if np.isnan(fewest) else f"{fewest:,.0f}",
             "score with them": means.get(fewest, np.nan),
             "most": max(means.values()),
@@ -231,7 +231,7 @@ def exchanges(page: Results) -> pd.DataFrame:
         line = {name: ranged(one) for name, one in found.items()}
         line |= {"doublings of examples": ranged(ratio)}
         line |= {"off the plane": f"{amounts.off_the_plane(page, surface):.2f}"}
-        lines[title(page, surface)] = line
+        lines[title(page, surface, page.world)] = line
     return pd.DataFrame(lines).T
 
 
@@ -249,7 +249,7 @@ def laws(page: Results) -> pd.DataFrame:
         for law in LAWS:
             found = amounts.fitted(law, table)
             tokens, examples = (1, 2) if law == "multiplicative" else (1, 3)
-            lines[f"{title(page, surface)}, {law}"] = {
+            lines[f"{title(page, surface, page.world)}, {law}"] = {
                 "off, one by one": amounts.missed(law, table, [[at] for at in range(len(table))]),
                 "off, corners": amounts.missed(law, table, [corners]),
                 "spread of cells": spread,
@@ -449,7 +449,11 @@ def tenfold(page: Results) -> pd.DataFrame:
         for name in PARTS:
             scores = amounts.scores_of(page, lambda rows, key=name: rows[key])
             line[name] = ranged(contrasts.effect(scores, _last(surface, one, 1.0)))
-        said = "" if is_single(page.study, surface.recipe) else f", after {title(page, surface)}"
+        said = (
+            ""
+            if is_single(page.study, surface.recipe)
+            else f", after {title(page, surface, page.world)}"
+        )
         lines[page.title(one.dataset) + said] = line
     return pd.DataFrame(lines).T
 
