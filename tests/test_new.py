@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 import torch
@@ -71,8 +72,9 @@ def test_a_checkpoint_without_its_tokenizer_is_refused_in_one_line(mine):
 
 
 def test_two_commands_lead_from_folders_to_pages(mine, smoke):
-    rows = str(data_folder(smoke))
-    done = run_here("new", "own.yaml", "--folder", "checkpoints", *STEP, "--rows", rows)
+    for name in ("xsum", "cnn_dailymail", "mnli", "rte", "arc_easy", "sciq"):
+        shutil.copytree(data_folder(smoke) / name, mine / "rows" / name)
+    done = run_here("new", "own.yaml", "--folder", "checkpoints", *STEP, "--rows", "rows")
     assert done.returncode == 0 and "next: pretune plan own.yaml" in done.stdout, done.stderr
     sizes = ("tuning.examples=8", "tuning.epochs=1", "probing.items=4", "probing.shots=1")
     chosen = [word for size in sizes for word in ("--set", size)]

@@ -16,7 +16,7 @@ from pretune.plan import devices, memory, told
 from pretune.recipes.pretrain import Architecture
 from pretune.run import local
 
-# What tensors take at most, in bytes, while models are tuned for three steps: of each a line, in a
+# What tensors take at most, in bytes, while models are tuned for two steps: of each a line, in a
 # process of its own. Each tensor of 64 kB and more has a mapping of its own, so that what is freed
 # is gone, as on a GPU.
 MEASURED = """
@@ -39,7 +39,7 @@ def tune(layers, width, vocabulary, rows, length, precision, how):
     draw = np.random.default_rng(0).integers
     data = [
         Row(draw(2, vocabulary, length).astype(np.int32), np.arange(length) >= length // 2)
-        for _ in range(3 * rows)
+        for _ in range(2 * rows)
     ]
     settings = Tuning(learning_rate=1e-3, batch_size=rows, examples=1, precision=precision)
     with adapters.part(model, Lora() if how == "lora" else None, 0) as part:
