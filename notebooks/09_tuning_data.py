@@ -21,6 +21,7 @@ margin = 0.05  # the smallest change of a score that counts
 sets = []  # names of the datasets to look at; empty: all
 
 # %%
+from pretune.analysis import treatments
 from pretune.analysis.display import say, table
 from pretune.analysis.theme import use_theme
 from pretune.findings import tuning_data
@@ -155,20 +156,20 @@ table(tuning_data.laws(page))
 # finds it, beside as many that were not chosen.
 
 # %%
-table(tuning_data.quality(page))
+table(treatments.quality(page))
 
 # %% [markdown]
 # Requests that begin with the same words, beside all kinds, at as many examples:
 
 # %%
-table(tuning_data.variety(page))
+table(treatments.variety(page))
 
 # %% [markdown]
 # Mixtures: the rows of one skill grow, those of the others stay as many, and are a smaller share of
 # equally many steps. Scores of every skill at late.
 
 # %%
-table(tuning_data.mixtures(page))
+table(treatments.mixtures(page))
 
 # %% [markdown]
 # Imitation: students are tuned on what a tuned later checkpoint answers to questions that it was

@@ -16,7 +16,7 @@ import torch
 
 from conftest import OUTPUTS, ROOT, plan_of, run_pretune
 from pretune import paths
-from pretune.analysis import amounts
+from pretune.analysis import amounts, treatments, written
 from pretune.analysis.claims import judge
 from pretune.analysis.results import Results
 from pretune.errors import StudyError
@@ -307,14 +307,14 @@ def test_content_is_the_score_of_answers_in_the_right_form():
     form = (draw.random(400) < 0.4).astype(float)
     rows = pd.DataFrame({"form": form, "score": draw.random(400)})
     rows = rows.assign(dataset="mnli", format="default", recipe="mnli", step=1, run=0, seed=0)
-    content = amounts._given_form(rows)
+    content = written._given_form(rows)
     assert content.mean() == pytest.approx(rows.loc[form == 1, "score"].mean())
     means = []
     for _ in range(2000):
         some = rows.iloc[draw.integers(400, size=400)]
         means.append(some.loc[some["form"] == 1, "score"].mean())
     assert np.std(content) / 20 == pytest.approx(np.std(means), rel=0.1)
-    assert np.isnan(amounts._given_form(rows.assign(form=0.0))).all()
+    assert np.isnan(written._given_form(rows.assign(form=0.0))).all()
 
 
 def page_of(draw, score, form=None, runs=3, noise=0.03, study=None):
@@ -395,7 +395,7 @@ def test_few_clean_examples_are_held_against_many_noisy_ones():
         return 0.8 - loss * ("wrong" in name) - 0.1 * ("clean" in name)
 
     page = page_of(np.random.default_rng(3), score)
-    assert set(tuning_data.noisy(page)) == {
+    assert set(treatments.noisy(page)) == {
         ("xsum_clean", "xsum_wrong40"),
         ("mnli_clean", "mnli_wrong40"),
     }
@@ -417,7 +417,7 @@ def test_recipes_that_differ_in_something_else_are_not_held_against_each_other()
                 "findings=[09_tuning_data]",
             ),
         )
-        return tuning_data.noisy(SimpleNamespace(study=study, without=()))
+        return treatments.noisy(SimpleNamespace(study=study, without=()))
 
     assert found() == [("clean", "noisy")]
     lora = {"peft_type": "LORA"}
@@ -452,7 +452,7 @@ def test_a_page_that_lacks_rows_or_a_grid_shows_what_there_is():
     assert {one.verdict for one in tuning_data.verdicts(partial)} == {"not asked"}
     for show in (tuning_data.laws, tuning_data.saturation, tuning_data.to_take_home):
         assert len(show(partial))
-    quality = tuning_data.quality(partial)
+    quality = treatments.quality(partial)
     assert quality.loc["XSum (microworld), 1,600 examples, 40% wrong", "late"] == "–"
     bare = replace(
         page, plan=replace(page.plan, study=page.study.model_copy(update={"grid": None}))
@@ -460,11 +460,11 @@ def test_a_page_that_lacks_rows_or_a_grid_shows_what_there_is():
     bare._made.update(page._made)
     assert not amounts.surfaces(bare) and tuning_data.exchanges(bare).empty
     tuning_data.at_a_glance(bare)
-    assert len(tuning_data.quality(bare))
+    assert len(treatments.quality(bare))
 
 
 def test_a_set_counts_once_however_many_recipes_are_tuned_on_it():
-    assert amounts.by_set(["xsum", "mnli", "xsum"]) == [0.25, 0.5, 0.25]
+    assert written.by_set(["xsum", "mnli", "xsum"]) == [0.25, 0.5, 0.25]
 
 
 def test_an_effect_as_large_as_its_margin_is_rarely_called_larger():
@@ -530,7 +530,7 @@ def page(smoke, tmp_path_factory):
     assert done.returncode == 0, done.stderr
     with mock.patch.object(paths, "OUTPUTS", outputs):
         found = open_results(str(file), "09_tuning_data", "all")
-        amounts.written(found)
+        written.written(found)
     return found, outputs
 
 
@@ -547,7 +547,7 @@ def test_a_study_that_names_it_measures_what_data_gives(page):
     assert {abouts[f"step-40.{name}.0"]["wrong_rows"] for name in ("noisy", "clean")} == {19, 0}
     for name in ("noisy", "clean", "likely", "mixture", "mnli@examples=4"):
         assert len(abouts[f"step-40.{name}.0"]["training"]) == 4, name
-    rows = amounts.written(found)
+    rows = written.written(found)
     assert {"form", "content"} <= set(rows) and set(rows["recipe"]) == set(found.study.variants)
     html = (outputs / "smoke" / "site" / "09_tuning_data.html").read_text()
     for said in ("9a", "multiplicative", "one by one", "share in the right form", "grown"):

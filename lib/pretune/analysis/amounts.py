@@ -1,11 +1,7 @@
-"""Tuned models over the amount of data: what recipes differ in, form and content of what is
-written, slopes and laws over examples and pre-training together.
+"""Tuned models over the amount of data and of pre-training together: surfaces, planes, laws.
 
-- The *form* of an answer is right where it ends by itself and, among given answers, names one and
-  no other; of text, where it is at most twice as long as the right one, and at least half. Its
-  *content* is the score of answers in the right form.
-- Examples go over in one of two *arms*: each as often, so that more of them are more steps; or in
-  equally many steps.
+Examples go over in one of two *arms*: each as often, so that more of them are more steps; or in
+equally many steps.
 """
 
 from __future__ import annotations
@@ -13,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import product
 from typing import NamedTuple
 
@@ -21,19 +16,13 @@ import numpy as np
 import pandas as pd
 import scipy  # whose parts are loaded when they are first used
 
-from pretune import records
-from pretune.analysis import contrasts
-from pretune.analysis.matching import MODEL
+from pretune.analysis import contrasts, treatments, written
 from pretune.analysis.results import Results, gold_likelihood
-from pretune.analysis.scores import Scores, Term
+from pretune.analysis.scores import Term
 from pretune.analysis.statistics import UNKNOWN, Estimate
-from pretune.plan.needs import Need, asked_sets, is_single
-from pretune.recipes.sft import Sft
 from pretune.study.config import Study
-from pretune.tasks.registry import REGISTRY
 
 ARMS = {"steps": "equal steps", "epochs": "equal epochs"}
-CLOSE = 2.0  # times as long as the right text, or as short, that its form may be
 
 
 class Surface(NamedTuple):
@@ -47,26 +36,6 @@ class Surface(NamedTuple):
     sizes: dict[int, str]
 
 
-def kind_of(study: Study, recipe: str) -> str:
-    """What a recipe is there for: `plain`, or what was done to its rows."""
-    how = study.recipe(recipe)
-    if not isinstance(how, Sft) or how.method != "sft":
-        return "other"
-    said = {
-        "imitation": how.answers_of,
-        "filtered": how.filtered,
-        "noisy": how.wrong,
-        "mixture": how.beside,
-        "narrow": how.opening,
-    }
-    return next((name for name, what in said.items() if what), "plain")
-
-
-def of_kind(study: Study, *kinds: str) -> list[str]:
-    """The recipes of some kinds, in the order of the study; not base."""
-    return [name for name in study.recipes if name != "base" and kind_of(study, name) in kinds]
-
-
 def arm_of(study: Study, recipe: str) -> str:
     return ARMS["steps" if study.tuning_of(recipe).max_steps else "epochs"]
 
@@ -76,102 +45,14 @@ def surfaces(page: Results, arm: str = ARMS["steps"]) -> list[Surface]:
     all runs, or at one checkpoint only.
     """
     grid, found = page.study.grid, []
-    if grid is None or grid.runs is not None or len(steps(page)) < 2:
+    if grid is None or grid.runs is not None or len(written.steps(page)) < 2:
         return []
-    for name in of_kind(page.study, "plain"):
+    for name in treatments.of_kind(page.study, "plain"):
         sizes = {int(size): one for size, one in page.study.along(name, "examples").items()}
         own = page.study.recipe(name).dataset
-        if sizes and arm_of(page.study, name) == arm and targets(page, name):
+        if sizes and arm_of(page.study, name) == arm and written.targets(page, name):
             found.append(Surface(name, own, arm, sizes))
     return found
-
-
-def asked(study: Study, recipe: str) -> list[Need]:
-    """What a recipe, or a variant of one, is asked, as it was tuned: its own sets, or after
-    conversations all sets that ask for text, in chat markup.
-    """
-    if is_single(study, recipe):
-        return [Need(name, 0) for name in study.recipe(recipe).drawn(1)]
-    written = [name for name in asked_sets(study) if REGISTRY[name].kind == "generation"]
-    return [Need(name, 0, "chat") for name in written]
-
-
-def targets(page: Results, recipe: str) -> list[Need]:
-    """What a recipe is asked, of the sets that the page looks at."""
-    return [one for one in asked(page.study, recipe) if one.dataset not in page.without]
-
-
-def terms(
-    page: Results, recipe: str, weight: float = 1.0, steps: tuple[int, ...] = ()
-) -> list[Term]:
-    """The mean score over what a recipe is asked."""
-    some = targets(page, recipe)
-    return [
-        Term(weight / len(some), one.dataset, recipe, steps, one.format, one.shots) for one in some
-    ]
-
-
-def steps(page: Results) -> list[int]:
-    """The checkpoints at which amounts of data are compared: all at which the grid is run but one
-    that has read nothing, of which there is no doubling.
-    """
-    grid = page.study.grid
-    at = grid.steps if grid else page.scores.steps
-    return [step for step in page.scores.steps if step in at and page.tokens[step]]
-
-
-def written(page: Results) -> pd.DataFrame:
-    """A row for every answer that was written: whether its `form` is right, and `content`, of which
-    the mean over items is the score of those whose form is; NaN where none has it.
-    """
-    return page.once("written", partial(_written, page))
-
-
-def _written(page: Results) -> pd.DataFrame:
-    text = page.rows[[REGISTRY[name].kind == "generation" for name in page.rows["dataset"]]]
-    text = text[text["shots_asked"] == 0]
-    right = np.array([tokens[0] for tokens in text["choice_tokens"]])
-    ended = (text["stop"] != "length").to_numpy()
-    made = text["length"].to_numpy() - ended  # without the token that ended it
-    far = np.abs(np.log(np.maximum(made, 0.5) / right))
-    text = text.assign(form=(ended & (far <= math.log(CLOSE))).astype(float))
-    given = page.measured("writing")
-    form = (given["stop"] != "length") & (given["named"] == 1)
-    rows = pd.concat([text, given.assign(form=form.astype(float))], ignore_index=True)
-    return rows.assign(content=_given_form(rows))
-
-
-def _given_form(rows: pd.DataFrame) -> np.ndarray:
-    """What each item adds to the score of those in the right form, a ratio of two means: its
-    linear form (Taylor), which has its mean and, over items, its variance (Woodruff 1971).
-    """
-    weighed = rows.assign(both=rows["form"] * rows["score"])
-    each = weighed.groupby(["dataset", "format", *MODEL])
-    share, both = (each[name].transform("mean").to_numpy() for name in ("form", "both"))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        ratio = both / share
-        return ratio + rows["form"].to_numpy() * (rows["score"].to_numpy() - ratio) / share
-
-
-def scores_of(page: Results, make: Callable[[pd.DataFrame], pd.Series]) -> Scores:
-    """Answers that were written, scored by what `make` makes of their rows."""
-    rows = written(page)
-    return Scores(rows.assign(score=make(rows)))
-
-
-def wrong_rows(page: Results) -> pd.Series:
-    """Of every recipe the share of rows that were made wrong on purpose, mean over its models."""
-    about = records.provenance(page.plan).reindex(columns=["model", "wrong_rows"]).dropna()
-    names = [name.partition(".")[2].rpartition(".")[0] for name in about["model"]]
-    rows = [page.study.recipe(name).count(page.study.tuning_of(name).examples) for name in names]
-    shares = about["wrong_rows"].to_numpy(float) / rows
-    return pd.Series(shares, names, dtype=float).groupby(level=0).mean()
-
-
-def by_set(names: Iterable[str]) -> list[float]:
-    """Weights with which a mean counts every set once, however often it stands among `names`."""
-    some = list(names)
-    return [1 / len(set(some)) / some.count(name) for name in some]
 
 
 def cells(page: Results, surface: Surface) -> pd.DataFrame:
@@ -180,16 +61,16 @@ def cells(page: Results, surface: Surface) -> pd.DataFrame:
     """
     found = {}
     for size, name in surface.sizes.items():
-        parts = [terms(page, name, 1, (at,)) for at in steps(page)]
+        parts = [written.terms(page, name, 1, (at,)) for at in written.steps(page)]
         found[size] = [contrasts.effect(page.scores, some, False).value for some in parts]
-    return pd.DataFrame(found, [page.tokens[step] for step in steps(page)]).T
+    return pd.DataFrame(found, [page.tokens[step] for step in written.steps(page)]).T
 
 
 def inner(page: Results, surface: Surface) -> list[tuple[int, int]]:
     """The (examples, step) of a surface without its corners, of which the late checkpoints are one
     end.
     """
-    sizes, at = list(surface.sizes), steps(page)
+    sizes, at = list(surface.sizes), written.steps(page)
     ends = set(product((sizes[0], sizes[-1]), (at[0], *page.scores.late)))
     return [one for one in product(sizes, at) if one not in ends]
 
@@ -223,7 +104,7 @@ def slopes(page: Results, surface: Surface, weight: float = 1.0) -> dict[str, li
     for place, (size, step) in enumerate(some):
         for row, name in ((1, "tokens"), (2, "examples")):
             share = weight * weights[row, place]
-            found[name] += terms(page, surface.sizes[size], float(share), (step,))
+            found[name] += written.terms(page, surface.sizes[size], float(share), (step,))
     return found
 
 
@@ -232,7 +113,7 @@ def exchange(page: Results, some: Sequence[Surface]) -> tuple[Estimate, Estimate
     sets, and the slope per doubling of examples. The interval is that of the ratio's linear
     form, in which both slopes are paired.
     """
-    shares = by_set(one.own for one in some)
+    shares = written.by_set(one.own for one in some)
     parts = [slopes(page, one, share) for one, share in zip(some, shares, strict=True)]
     tokens, examples = (contrasts.joined(one[name] for one in parts) for name in parts[0])
     below = contrasts.effect(page.scores, examples)
@@ -248,7 +129,7 @@ def losses(page: Results, surface: Surface) -> pd.DataFrame:
     """Nats a token of right answers on a surface, forced on the model: a line for each cell, with
     `tokens`, `examples` and `loss`.
     """
-    rows, some = page.rows, targets(page, surface.recipe)
+    rows, some = page.rows, written.targets(page, surface.recipe)
     rows = rows[(rows["shots_asked"] == 0) & rows["dataset"].isin([one.dataset for one in some])]
     rows = rows[rows["format"] == some[0].format]
     rows = rows.assign(nats=[-one for one in gold_likelihood(rows)])
@@ -256,7 +137,7 @@ def losses(page: Results, surface: Surface) -> pd.DataFrame:
     means = means.groupby(level=["recipe", "step"]).mean()
     lines = [
         {"examples": size, "step": at, "tokens": page.tokens[at], "loss": means.get((name, at))}
-        for (size, name), at in product(surface.sizes.items(), steps(page))
+        for (size, name), at in product(surface.sizes.items(), written.steps(page))
     ]
     return pd.DataFrame(lines).astype({"loss": float}).dropna(ignore_index=True)
 

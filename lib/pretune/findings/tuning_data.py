@@ -6,13 +6,21 @@ Hundreds of models are tuned for it: a study has it by naming it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import product
 
 import numpy as np
 import pandas as pd
 
-from pretune.analysis import amounts, contrasts, display, figures, theme
+from pretune.analysis import (
+    amounts,
+    contrasts,
+    display,
+    figures,
+    theme,
+    treatments,
+    written,
+)
 from pretune.analysis.amounts import ARMS, LAWS, Surface
 from pretune.analysis.claims import Claim, Verdict, judged
 from pretune.analysis.contrasts import joined
@@ -52,7 +60,6 @@ CLAIMS = {
         reference="9,000 chosen of 52,000 (AlpaGasus)",
     ),
 }
-NOISE = 0.4  # share of wrong answers that 9c is about
 LEAST = 0.2  # share of answers in the right form below which content is not read
 WITHIN = 0.02  # of the most: what is called enough
 NOTHING = "No recipe of this study has a grid of examples in equal steps."
@@ -64,10 +71,10 @@ def needs(study: Study, recipe: str) -> list[Need]:
     """
     if recipe == "base":
         names = [name for name in study.recipes if name != "base"]
-        found = [one for name in names for one in amounts.asked(study, name)]
+        found = [one for name in names for one in written.asked(study, name)]
         found += [Need(name, study.probing.shots) for name in own_sets(study, "base")]
     else:
-        found = amounts.asked(study, recipe)
+        found = written.asked(study, recipe)
     writes = [
         one._replace(measure="writing")
         for one in found
@@ -110,13 +117,13 @@ def show_slices(page: Results, arm: str) -> None:
     if not some:
         return display.say(f"No recipe of this study has a grid of examples in {ARMS[arm]}.")
     axes, numbers = figures.panels(len(some), 2.5), []
-    inks = theme.rising(len(amounts.steps(page)))
+    inks = theme.rising(len(written.steps(page)))
     for panel, surface in zip(axes, some, strict=True):
-        for step, ink in zip(amounts.steps(page), inks, strict=True):
+        for step, ink in zip(written.steps(page), inks, strict=True):
             line = _over_sizes(
                 page.scores,
                 surface,
-                lambda name, at=step: amounts.terms(page, name, 1.0, (at,)),
+                lambda name, at=step: written.terms(page, name, 1.0, (at,)),
             )
             figures.over_examples(panel, line, ink, f"step {step:,}")
             numbers.append(line.assign(panel=title(page, surface), curve=f"step {step:,}"))
@@ -147,13 +154,13 @@ def show_form_and_content(page: Results) -> None:
     if not some:
         return display.say(NOTHING)
     axes, numbers = figures.panels(len(some), 2.5), []
-    parts = {name: amounts.scores_of(page, lambda rows, key=name: rows[key]) for name in PARTS}
+    parts = {name: written.scores_of(page, lambda rows, key=name: rows[key]) for name in PARTS}
     for panel, surface in zip(axes, some, strict=True):
-        for (name, ink), (when, steps) in product(PARTS.items(), _whens(page)):
+        for (name, ink), (when, steps) in product(PARTS.items(), written.whens(page)):
             line = _over_sizes(
                 parts[name],
                 surface,
-                lambda one, at=steps: amounts.terms(page, one, 1.0, at),
+                lambda one, at=steps: written.terms(page, one, 1.0, at),
             )
             figures.over_examples(panel, line, ink, f"{name}, {when}", dashed=when == "early")
             numbers.append(line.assign(panel=title(page, surface), curve=f"{name}, {when}"))
@@ -170,22 +177,18 @@ def show_form_and_content(page: Results) -> None:
 PARTS = {"form": theme.PALETTE[0], "content": theme.PALETTE[3]}
 
 
-def _whens(page: Results) -> list[tuple[str, tuple[int, ...]]]:
-    return [("early", (amounts.steps(page)[0],)), ("late", page.scores.late)]
-
-
 def saturation(page: Results) -> pd.DataFrame:
     """The fewest examples with which score, form and content are within .02 of the most, a line for
     each set and checkpoint.
     """
     every = {"score": page.scores}
-    every |= {name: amounts.scores_of(page, lambda rows, key=name: rows[key]) for name in PARTS}
+    every |= {name: written.scores_of(page, lambda rows, key=name: rows[key]) for name in PARTS}
     lines = {}
-    for surface, step in product(amounts.surfaces(page), amounts.steps(page)):
+    for surface, step in product(amounts.surfaces(page), written.steps(page)):
         line = {}
         for name, scores in every.items():
             table = _over_sizes(
-                scores, surface, lambda one, at=step: amounts.terms(page, one, 1.0, (at,))
+                scores, surface, lambda one, at=step: written.terms(page, one, 1.0, (at,))
             )
             means = dict(zip(table["examples"], table["score"], strict=True))
             line[name] = amounts.enough(means, WITHIN)
@@ -200,9 +203,9 @@ def to_take_home(page: Results) -> pd.DataFrame:
     its prompt.
     """
     lines = {}
-    for surface, step in product(amounts.surfaces(page), amounts.steps(page)):
+    for surface, step in product(amounts.surfaces(page), written.steps(page)):
         table = _over_sizes(
-            page.scores, surface, lambda one, at=step: amounts.terms(page, one, 1.0, (at,))
+            page.scores, surface, lambda one, at=step: written.terms(page, one, 1.0, (at,))
         )
         means = dict(zip(table["examples"], table["score"], strict=True))
         fewest = amounts.enough(means, WITHIN)
@@ -259,110 +262,11 @@ def laws(page: Results) -> pd.DataFrame:
     return pd.DataFrame(lines).T
 
 
-def noisy(page: Results) -> list[tuple[str, str]]:
-    """Of every set the recipe with two fifths of its answers wrong and the most examples, beside
-    one that differs in nothing but an eighth of the examples, all right: (clean, noisy). Both take
-    equally many steps.
-    """
-    study, most = page.study, {}
-    for name in amounts.of_kind(study, "noisy"):
-        own, how = study.recipes[name].dataset, study.tuning_of(name)
-        if study.recipes[name].wrong == NOISE and how.max_steps and own not in page.without:
-            known = study.tuning_of(most[own]).examples if own in most else 0
-            most[own] = name if how.examples > known else most[own]
-    found = [(_plain(page, name, 8), name) for name in most.values()]
-    return [(clean, name) for clean, name in found if clean]
-
-
-def _plain(page: Results, recipe: str, times: int = 1) -> str | None:
-    """A plain recipe or variant that differs from `recipe` in nothing but what was done to its rows
-    and, so many `times`, in their number.
-    """
-    wanted = _but_rows(page, recipe)
-    wanted["examples"] /= times
-    for other in page.study.variants:
-        plain = other != "base" and amounts.kind_of(page.study, other) == "plain"
-        if plain and _but_rows(page, other) == wanted:
-            return other
-    return None
-
-
-def _but_rows(page: Results, recipe: str) -> dict[str, object]:
-    """All that determines a recipe but what may be done to its rows."""
-    how, done = page.study.recipe(recipe), {"wrong", "opening", "filtered", "grid"}
-    return how.model_dump(exclude=done) | page.study.tuning_of(recipe).model_dump()
-
-
-def quality(page: Results) -> pd.DataFrame:
-    """What wrong answers cost and what filters give: score at early and at late of every recipe
-    whose rows were made wrong, filtered or both, and of plain ones with as many rows; and the
-    share of rows that are wrong.
-    """
-    return _listed(page, ("noisy", "filtered"))
-
-
-def variety(page: Results) -> pd.DataFrame:
-    """One kind of request against all kinds, at as many examples."""
-    return _listed(page, ("narrow",))
-
-
-def _listed(page: Results, kinds: Sequence[str]) -> pd.DataFrame:
-    lines, wrong = {}, amounts.wrong_rows(page)
-    for name in amounts.of_kind(page.study, *kinds):
-        for one in (_plain(page, name), name):
-            if one and amounts.targets(page, one):
-                share = {"rows wrong": f"{wrong.get(one, np.nan):.0%}"} if "noisy" in kinds else {}
-                lines[_said(page, one)] = share | _scored(page, one)
-    return pd.DataFrame(lines).T
-
-
-def _said(page: Results, recipe: str) -> str:
-    study, how = page.study, page.study.recipe(recipe)
-    words = [page.title(how.dataset), f"{study.tuning_of(recipe).examples:,} examples"]
-    if how.wrong:
-        words.append(f"{how.wrong:.0%} wrong")
-    if how.filtered:
-        words.append(f"{how.filtered.keep} {how.filtered.by} of {how.filtered.of} times as many")
-    if how.opening:
-        words.append(f"all begin with “{how.opening}”")
-    return ", ".join(words)
-
-
-def _scored(page: Results, recipe: str) -> dict[str, str]:
-    """Score at early and at late; after conversations, of each set that is asked."""
-    line, scores = {}, page.scores
-    for when, steps in _whens(page):
-        found = contrasts.effect(scores, amounts.terms(page, recipe, 1.0, steps), when == "late")
-        line[when] = ranged(found, signed=False)
-    if not is_single(page.study, recipe):
-        for one in amounts.targets(page, recipe):
-            term = Term(1.0, one.dataset, recipe, (), one.format, one.shots)
-            line[f"{REGISTRY[one.dataset].title}, late"] = ranged(
-                contrasts.effect(scores, [term]), signed=False
-            )
-    return line
-
-
-def mixtures(page: Results) -> pd.DataFrame:
-    """Every skill of a mixture at late, as the rows of one grow and those of the others stay."""
-    lines, study = {}, page.study
-    for name in amounts.of_kind(study, "mixture"):
-        own = study.recipes[name].dataset
-        for size, which in study.along(name, "examples").items():
-            line = lines[f"{name}: {size:,.0f} examples of {page.title(own)}"] = {}
-            for one in amounts.targets(page, which):
-                beside = study.recipes[name].beside.get(one.dataset)
-                said = f"{REGISTRY[one.dataset].title} ({beside or 'grown'})"
-                term = Term(1.0, one.dataset, which, (), one.format, one.shots)
-                line[said] = ranged(contrasts.effect(page.scores, [term]), signed=False)
-    return pd.DataFrame(lines).T
-
-
 def show_imitation(page: Results) -> None:
     """Form and right answers of students, over their own pre-training, a line for each amount of
     the teacher's answers; the teacher and the untuned model dashed.
     """
-    lines = imitation(page)
+    lines = treatments.imitation(page)
     if lines.empty:
         return display.say("No recipe of this study is tuned on the answers of another model.")
     axes = figures.panels(2, 2.6)
@@ -385,54 +289,19 @@ def show_imitation(page: Results) -> None:
 TOLD = {"form": "share in the right form", "content": "score of what is written"}
 
 
-def imitation(page: Results) -> pd.DataFrame:
-    """Form and right answers of students on what they are asked, along their pre-training."""
-    lines, parts = [], {"form": lambda rows: rows["form"], "content": lambda rows: rows["score"]}
-    scores = {name: amounts.scores_of(page, make) for name, make in parts.items()}
-    for student in amounts.of_kind(page.study, "imitation"):
-        for name, (curve, (recipe, at)) in product(parts, _shown(page, student).items()):
-            line = contrasts.along(
-                scores[name],
-                page.tokens,
-                lambda steps, own=student, recipe=recipe, at=at: _as_asked(
-                    page, own, recipe, at or steps
-                ),
-            )
-            lines.append(line.assign(panel=name, curve=curve))
-    return pd.concat(lines) if lines else pd.DataFrame()
-
-
-def _shown(page: Results, student: str) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """What is drawn beside a student: recipe and checkpoints, its own where none are named."""
-    study, found = page.study, {}
-    teacher, sizes = study.recipes[student].teacher, study.along(student, "examples")
-    several = len(amounts.of_kind(study, "imitation")) > 1
-    whose = f" ({student})" if several else ""
-    for size, name in (sizes or {study.tuning_of(student).examples: student}).items():
-        found[f"{size:,.0f} answers{whose}"] = name, ()
-    found[f"untuned{whose}"] = "base", ()
-    return found | {f"teacher{whose}": (teacher.recipe, (teacher.step,))}
-
-
-def _as_asked(page: Results, student: str, recipe: str, steps: tuple[int, ...]) -> list[Term]:
-    """The mean after `recipe` over what a student is asked."""
-    some = amounts.targets(page, student)
-    return [Term(1 / len(some), one.dataset, recipe, steps, one.format, one.shots) for one in some]
-
-
 def last_tenfold(page: Results) -> list[tuple[Surface, Need]]:
     """The surfaces and what they are asked, of which the last tenfold of examples is there, every
     model's answers have the right form often enough before and after it, and what they say, mean of
     both, beats no skill.
     """
-    rows, found = amounts.written(page), []
+    rows, found = written.written(page), []
     rows, place = rows[rows["late"]], ["recipe", "dataset", "format"]
     means = rows.groupby(place)[["content", "baseline"]].mean()
     least = rows.groupby([*place, "step", "run", "seed"])["form"].mean().groupby(place).min()
     for surface in amounts.surfaces(page):
         most = max(surface.sizes)
         names = [surface.sizes.get(size) for size in (most // 10, most)]
-        for one in amounts.targets(page, surface.recipe) if all(names) else ():
+        for one in written.targets(page, surface.recipe) if all(names) else ():
             keys = [(name, one.dataset, one.format) for name in names]
             if all(key in means.index for key in keys):
                 beats = (means.loc[keys, "content"] - means.loc[keys, "baseline"]).mean()
@@ -447,7 +316,7 @@ def tenfold(page: Results) -> pd.DataFrame:
     for surface, one in last_tenfold(page):
         line = {}
         for name in PARTS:
-            scores = amounts.scores_of(page, lambda rows, key=name: rows[key])
+            scores = written.scores_of(page, lambda rows, key=name: rows[key])
             line[name] = ranged(contrasts.effect(scores, _last(surface, one, 1.0)))
         said = (
             ""
@@ -481,8 +350,8 @@ def _claim_9a(page: Results) -> tuple[Estimate | None, str]:
             "No set with a tenth of its most examples has answers in the right form often enough "
             "and beats no skill with what they say."
         )
-    scores = amounts.scores_of(page, lambda rows: rows["content"] - rows["form"])
-    shares = amounts.by_set(one.dataset for _, one in some)
+    scores = written.scores_of(page, lambda rows: rows["content"] - rows["form"])
+    shares = written.by_set(one.dataset for _, one in some)
     terms = joined(_last(*pair, share) for pair, share in zip(some, shares, strict=True))
     said = ", ".join(f"{REGISTRY[one.dataset].title} after `{by.recipe}`" for by, one in some)
     return contrasts.effect(scores, terms), f"Asked of {said}."
@@ -510,7 +379,7 @@ def _claim_9b(page: Results) -> tuple[Estimate | None, str]:
 
 
 def _claim_9c(page: Results) -> tuple[Estimate | None, str]:
-    some = noisy(page)
+    some = treatments.noisy(page)
     if not some:
         return None, (
             "No recipe with two fifths of its answers wrong stands beside one that differs in "
@@ -518,8 +387,8 @@ def _claim_9c(page: Results) -> tuple[Estimate | None, str]:
         )
     parts = []
     for clean, other in some:
-        parts += amounts.terms(page, clean, 1 / len(some))
-        parts += amounts.terms(page, other, -1 / len(some))
+        parts += written.terms(page, clean, 1 / len(some))
+        parts += written.terms(page, other, -1 / len(some))
     study, other = page.study, some[0][1]
     named = page.named(study.recipe(one).dataset for _, one in some)
     return contrasts.effect(page.scores, parts), (
