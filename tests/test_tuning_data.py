@@ -584,3 +584,25 @@ def test_a_student_learns_what_its_teacher_writes_and_no_answer_of_the_rows(page
     logits = logits[first - 1 : -1].log_softmax(-1)
     known = -logits.gather(1, torch.tensor(made[0].ids[first:, None].astype(np.int64))).mean()
     assert loss == pytest.approx(known.item(), abs=1e-4)
+
+
+def test_a_teacher_that_the_cache_let_go_is_tuned_again(page, monkeypatch):
+    """And its student has the weights that it had."""
+    found, outputs = page
+    for name in ("OUTPUTS", "CACHE"):
+        monkeypatch.setattr(paths, name, outputs if name == "OUTPUTS" else outputs / "cache")
+    [one] = [one.model for one in found.plan.cells if one.model.name == "step-38.student.0"]
+
+    def weights():
+        network, tokenizer = loading.load_checkpoint(one.checkpoint)
+        network, _ = cell._tuned(found.study, one, network, tokenizer, lambda *_: None)
+        return {name: weight.clone() for name, weight in network.state_dict().items()}
+
+    known = weights()
+    for key in (one.key, one.teacher.key):
+        shutil.rmtree(tuned.home() / key)
+    again = weights()
+    assert (tuned.home() / one.teacher.key).is_dir()
+    assert all(torch.equal(known[name], again[name]) for name in known)
+    untuned = loading.load_checkpoint(one.checkpoint)[0].state_dict()
+    assert any(not torch.equal(known[name], untuned[name]) for name in known)
