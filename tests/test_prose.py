@@ -157,6 +157,15 @@ def test_the_results_in_the_readme_are_those_of_the_records():
         }
 
 
+@pytest.mark.parametrize(("study", "count"), [("microworld", "nine"), ("quick", "13")])
+def test_how_many_lines_a_study_decides_is_said_as_kept(study, count):
+    lines = json.loads((paths.REFERENCE / study / "findings.json").read_text())
+    decided = [one for one in lines if one["verdict"] not in ("undecided", "not asked")]
+    assert len(decided) == {"nine": 9, "13": 13}[count]
+    said = " ".join((paths.REFERENCE / "README.md").read_text().split())
+    assert re.search(rf"`{study}`[^`]*decides {count} of (its )?{len(lines)} lines", said)
+
+
 def find(name):
     every = {}
     for finding in map(findings.find, findings.names()):

@@ -296,6 +296,10 @@ def test_every_link_of_the_published_site_leads_somewhere_and_titles_are_words(t
     for line in lines:
         row = re.search(rf"<th>{re.escape(line['claim'])} [^(].*?</tr>", first)[0]
         assert f'href="microworld/{line["finding"]}.html"' in row and line["verdict"] in row
+    tables = re.findall(r"<table.*?</table>", first, re.S)
+    columns = [re.findall(r"<th>([\w-]+)</th>", one.partition("</thead>")[0]) for one in tables]
+    assert ["microworld", "quick", "control", "published", "gpu", "reference"] in columns
+    assert ["shift", "shift-quick", "reference"] in columns  # beside no study that asks others
     titles = [
         re.search(r"<title>(.*?)</title>", file.read_text())[1] for file in tmp_path.rglob("*.html")
     ]

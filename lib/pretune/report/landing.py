@@ -14,12 +14,21 @@ from pretune.analysis.theme import COLOURS
 from pretune.study.config import Study
 from pretune.study.load import load_study
 
-FIRST = ("microworld", "quick", "control", "published")  # the order in which they are told
+FIRST = (
+    "microworld",
+    "quick",
+    "control",
+    "published",
+    "gpu",
+    "dynamics",
+    "shift",
+    "data",
+)  # the order in which they are told
 
 
 def studies() -> list[Study]:
-    """The studies that are kept, the main one first."""
-    there = [path.name for path in paths.REFERENCE.iterdir() if path.is_dir()]
+    """The studies that are kept, the main ones first."""
+    there = sorted(path.name for path in paths.REFERENCE.iterdir() if path.is_dir())
     order = {name: place for place, name in enumerate(FIRST)}
     return [
         load_study(name) for name in sorted(there, key=lambda name: order.get(name, len(order)))
@@ -53,21 +62,34 @@ def _text(line: dict) -> str:
     return html.escape(about.text[0].lower() + about.text[1:])
 
 
-def matrix() -> str:
-    """Claims against studies, each cell with its verdict and effect and a link to the page; the
-    number of the reference study beside them.
+def matrices() -> list[str]:
+    """Claims against the studies that asked them, each cell with its verdict and effect and a link
+    to the page; the number of the reference study beside them. A table for findings that have a
+    study in common.
     """
-    kept = {study.name: _kept(study) for study in studies()}
+    lines = [line | {"study": one.name} for one in studies() for line in _kept(one).values()]
+    groups: list[list[dict]] = []
+    for finding in sorted({line["finding"] for line in lines}):
+        some = [line for line in lines if line["finding"] == finding]
+        known = {line["study"] for line in groups[-1]} if groups else set()
+        if known & {line["study"] for line in some}:
+            groups[-1] += some
+        else:
+            groups.append(some)
+    return [_matrix(group) for group in groups]
+
+
+def _matrix(lines: list[dict]) -> str:
     rows: dict[str, dict[str, str]] = {}
     texts = {}
-    for name, lines in kept.items():
-        for one, line in lines.items():
-            about = claim(findings.find(line["finding"]).CLAIMS, one)
-            texts[one] = f"{one} {html.escape(about.text)}"
-            row = rows.setdefault(one, {})
-            row[name] = _cell(name, line)
-            row["reference study"] = f'<small class="note">{html.escape(about.reference)}</small>'
-    columns = [*(name for name in kept if kept[name]), "reference study"]
+    for line in lines:
+        about = claim(findings.find(line["finding"]).CLAIMS, line["claim"])
+        texts[line["claim"]] = f"{line['claim']} {html.escape(about.text)}"
+        row = rows.setdefault(line["claim"], {})
+        row[line["study"]] = _cell(line["study"], line)
+        row["reference"] = f'<small class="note">{html.escape(about.reference)}</small>'
+    asked = {line["study"] for line in lines}
+    columns = [*(one.name for one in studies() if one.name in asked), "reference"]
     in_order = sorted(rows, key=lambda one: (one.partition(" ")[0], " " in one, one))
     table = pd.DataFrame(rows).T.reindex(index=in_order, columns=columns).fillna("–")
     return display.as_html(table.rename(index=texts))

@@ -71,7 +71,7 @@ def publish(folder: Path) -> Path:
             for file, notebook in zip(files, made.values(), strict=True)
         ]
         several.append((study.title, links))
-    return _list(folder / CONTENTS, TITLE, several, landing.said(), landing.matrix())
+    return _list(folder / CONTENTS, TITLE, several, landing.said(), landing.matrices())
 
 
 def _list(
@@ -79,17 +79,18 @@ def _list(
     title: str,
     sections: list[tuple[str, list[tuple[str, str]]]],
     said: Sequence[str] = (),
-    matrix: str = "",
+    matrices: Sequence[str] = (),
 ) -> Path:
     """A page of links: sections of a heading and (address, label) pairs; above them, where there
-    are, sentences and a table, both HTML.
+    are, sentences and tables, both HTML.
     """
     from jinja2 import Environment
 
     text = (TEMPLATES / "report" / "contents.html.j2").read_text()
     style = (TEMPLATES / "report" / "style.css").read_text()
     template = Environment(autoescape=True).from_string(text)
-    page = template.render(title=title, sections=sections, style=style, said=said, matrix=matrix)
+    given = {"title": title, "sections": sections, "said": said, "matrices": matrices}
+    page = template.render(style=style, **given)
     target.write_text(page, encoding="utf-8")
     return target
 
