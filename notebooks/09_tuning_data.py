@@ -83,6 +83,7 @@ answers.summary(page, tuning_data)
 # more. What was done to the rows of other recipes (wrong answers, a part of them chosen, one kind
 # of request, rows of other sets mixed in, answers of another model) is said where they are shown.
 # After conversations, sets that ask for text are asked in chat markup, and their mean is shown.
+# *Early* is the first of the checkpoints, *late* the mean of the last, neighbouring ones.
 
 # %%
 say(f"{prose.asked(page)} {prose.intervals(page)}")
@@ -146,14 +147,16 @@ table(tuning_data.exchanges(page))
 # *multiplicative*, `A X^-a D^-b + E` (Zhang et al., arXiv 2402.17193), and *additive*,
 # `A X^-a + B D^-b + E`, of tokens X and examples D. How far each is off, root mean square in nats a
 # token, at cells that it was not fitted to: each left out by itself, and the corners left out
-# together. A law says something where it is off by less than the cells spread.
+# together. A law says something where it is off by less than the cells spread; where it is not, its
+# exponents are left out.
 
 # %%
 table(tuning_data.laws(page))
 
 # %% [markdown]
-# Which examples? Wrong answers, and a part chosen by its length or by how likely the untuned model
-# finds it, beside as many that were not chosen.
+# Which examples? Wrong answers, beside as many and beside an eighth as many that are all right; and
+# a part chosen by its length or by how likely the untuned model finds it, beside as many that were
+# not chosen.
 
 # %%
 table(treatments.quality(page))
@@ -173,7 +176,8 @@ table(treatments.mixtures(page))
 
 # %% [markdown]
 # Imitation: students are tuned on what a tuned later checkpoint answers to questions that it was
-# not tuned on, and asked others. Do they take over its form, its facts, or both?
+# not tuned on, and asked others. Do they take over its form, its facts, or both? Shown is the score
+# of all answers, in the right form or not.
 
 # %%
 tuning_data.show_imitation(page)
@@ -182,7 +186,7 @@ tuning_data.show_imitation(page)
 # ## What to take home
 #
 # From each checkpoint, so many examples get within .02 of the most that any number gives, in equal
-# steps.
+# steps; no number where even the most does not beat no skill by the margin.
 
 # %%
 table(tuning_data.to_take_home(page))

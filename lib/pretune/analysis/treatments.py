@@ -101,8 +101,9 @@ def variety(page: Results) -> pd.DataFrame:
 
 def _listed(page: Results, kinds: Sequence[str]) -> pd.DataFrame:
     lines, wrong = {}, wrong_rows(page)
+    clean = {name: one for one, name in noisy(page)} if "noisy" in kinds else {}
     for name in of_kind(page.study, *kinds):
-        for one in (_plain(page, name), name):
+        for one in (_plain(page, name), clean.get(name), name):
             if one and written.targets(page, one):
                 share = {"rows wrong": f"{wrong.get(one, np.nan):.0%}"} if "noisy" in kinds else {}
                 lines[_said(page, one)] = share | _scored(page, one)
@@ -153,7 +154,7 @@ def mixtures(page: Results) -> pd.DataFrame:
 
 def imitation(page: Results) -> pd.DataFrame:
     """Form and right answers of students on what they are asked, along their pre-training."""
-    lines, parts = [], {"form": lambda rows: rows["form"], "content": lambda rows: rows["score"]}
+    lines, parts = [], {"form": lambda rows: rows["form"], "right": lambda rows: rows["score"]}
     scores = {name: written.scores_of(page, make) for name, make in parts.items()}
     for student in of_kind(page.study, "imitation"):
         for name, (curve, (recipe, at)) in product(parts, _shown(page, student).items()):

@@ -86,6 +86,7 @@ def needs(study: Study, recipe: str) -> list[Need]:
 def title(page: Results, surface: Surface, world: str = "") -> str:
     """Its set; with the recipe where another has the same."""
     name = REGISTRY[surface.own].title + world
+    name += "" if is_single(page.study, surface.recipe) else ", asked in chat"
     same = [one for one in amounts.surfaces(page, surface.arm) if one.own == surface.own]
     return f"{name} ({surface.recipe})" if len(same) > 1 else name
 
@@ -200,7 +201,7 @@ def saturation(page: Results) -> pd.DataFrame:
 def to_take_home(page: Results) -> pd.DataFrame:
     """Of every set and checkpoint: how many examples get within .02 of the most that any number
     of examples gives there, what that score is, and what the untuned model has with examples in
-    its prompt.
+    its prompt; no number of examples where the most does not beat no skill.
     """
     lines = {}
     for surface, step in product(amounts.surfaces(page), written.steps(page)):
@@ -209,14 +210,23 @@ def to_take_home(page: Results) -> pd.DataFrame:
         )
         means = dict(zip(table["examples"], table["score"], strict=True))
         fewest = amounts.enough(means, WITHIN)
+        if not max(means.values()) - _no_skill(page, surface, step) > page.margin:
+            fewest = np.nan
         untuned = page.mean(surface.own, "base", step)
         lines[f"{title(page, surface, page.world)}, step {step:,}"] = {
             "examples": "–" if np.isnan(fewest) else f"{fewest:,.0f}",
             "score with them": means.get(fewest, np.nan),
             "most": max(means.values()),
-            "untuned, in the prompt": untuned,
+            "untuned, few-shot": untuned,
         }
     return pd.DataFrame(lines).T.fillna("–")
+
+
+def _no_skill(page: Results, surface: Surface, step: int) -> float:
+    """What needs no skill, mean over what a recipe is asked."""
+    rows = page.rows[(page.rows["recipe"] == surface.recipe) & (page.rows["step"] == step)]
+    asked = [one.dataset for one in written.targets(page, surface.recipe)]
+    return float(rows[rows["dataset"].isin(asked)].groupby("dataset")["baseline"].mean().mean())
 
 
 def exchanges(page: Results) -> pd.DataFrame:
@@ -240,7 +250,8 @@ def exchanges(page: Results) -> pd.DataFrame:
 
 def laws(page: Results) -> pd.DataFrame:
     """Two laws of the loss on right answers over tokens and examples, by how far they are off at
-    cells left out one by one, and at the corners, fitted to all others; and their exponents.
+    cells left out one by one, and at the corners, fitted to all others; and their exponents, where
+    the law says more than the mean of the cells.
     """
     lines = {}
     for surface in amounts.surfaces(page):
@@ -250,16 +261,18 @@ def laws(page: Results) -> pd.DataFrame:
         corners = [place for place, one in enumerate(places) if one not in inner]
         spread = float(table["loss"].std())
         for law in LAWS:
-            found = amounts.fitted(law, table)
+            found, off = amounts.fitted(law, table), [[at] for at in range(len(table))]
             tokens, examples = (1, 2) if law == "multiplicative" else (1, 3)
+            off = amounts.missed(law, table, off)
+            found = found if off < spread else [np.nan] * 4
             lines[f"{title(page, surface, page.world)}, {law}"] = {
-                "off, one by one": amounts.missed(law, table, [[at] for at in range(len(table))]),
+                "off, one by one": off,
                 "off, corners": amounts.missed(law, table, [corners]),
                 "spread of cells": spread,
-                "exponent of tokens": np.nan if found is None else found[tokens],
-                "of examples": np.nan if found is None else found[examples],
+                "exponent of tokens": found[tokens],
+                "exponent of examples": found[examples],
             }
-    return pd.DataFrame(lines).T
+    return pd.DataFrame(lines).T.map(lambda one: "–" if np.isnan(one) else f"{one:.2f}")
 
 
 def show_imitation(page: Results) -> None:
@@ -279,14 +292,14 @@ def show_imitation(page: Results) -> None:
         panel.set(title=name, ylabel=what, ylim=(-0.03, 1.03))
     figures.show(
         axes,
-        f"Students of a later model{page.world}: the form of their answers, and what is in them",
+        f"Students of a later model{page.world}: the form of all their answers, and their score",
         "Share of answers in the right form and share that are right against pre-training of the "
         "student, a line for each amount of the teacher's answers.",
         figures.along(lines),
     )
 
 
-TOLD = {"form": "share in the right form", "content": "score of what is written"}
+TOLD = {"form": "share in the right form", "right": "score of all that is written"}
 
 
 def last_tenfold(page: Results) -> list[tuple[Surface, Need]]:
@@ -354,7 +367,15 @@ def _claim_9a(page: Results) -> tuple[Estimate | None, str]:
     shares = written.by_set(one.dataset for _, one in some)
     terms = joined(_last(*pair, share) for pair, share in zip(some, shares, strict=True))
     said = ", ".join(f"{REGISTRY[one.dataset].title} after `{by.recipe}`" for by, one in some)
-    return contrasts.effect(scores, terms), f"Asked of {said}."
+    asked = {by.recipe for by, _ in some}
+    left = [f"`{one.recipe}`" for one in amounts.surfaces(page) if one.recipe not in asked]
+    why = f"Asked of {said}."
+    if left:
+        why += (
+            f" Not of {', '.join(left)}: no tenth of its most examples, the right form too seldom, "
+            "or no better than no skill."
+        )
+    return contrasts.effect(scores, terms), why
 
 
 def _claim_9b(page: Results) -> tuple[Estimate | None, str]:
@@ -399,10 +420,11 @@ def _claim_9c(page: Results) -> tuple[Estimate | None, str]:
 
 def differences(page: Results) -> list[str]:
     """What differs from the studies that it redoes."""
+    over = "runs" if page.study.runs > 1 else "items and neighbouring checkpoints"
     return [
         "LIMA, AlpaGasus, LIMIT and *The False Promise* look at one checkpoint of each size, by "
-        "preference or benchmark, without seeds. Here examples and pre-training vary together, "
-        "form and content are scored apart, and intervals are over runs.",
+        "preference or benchmark, without intervals. Here examples and pre-training vary together, "
+        f"form and content are scored apart, and intervals are over {over}.",
         "In those studies more examples are more steps. Here one arm has equal steps.",
         "Zhang et al. fit their law to the loss, over checkpoints of one run, and give no "
         "intervals. Their two laws are compared here on cells that were left out.",
