@@ -166,6 +166,14 @@ def test_how_many_lines_a_study_decides_is_said_as_kept(study, count):
     assert re.search(rf"`{study}`[^`]*decides {count} of (its )?{len(lines)} lines", said)
 
 
+def test_no_page_that_is_kept_holds_a_warning():
+    """Nor, with it, a path of the machine that made it."""
+    for file in paths.REFERENCE.glob("*/*.ipynb"):
+        cells = json.loads(file.read_text())["cells"]
+        outputs = [one for cell in cells for one in cell.get("outputs", ())]
+        assert not [one for one in outputs if one.get("name") == "stderr"], file
+
+
 def find(name):
     every = {}
     for finding in map(findings.find, findings.names()):

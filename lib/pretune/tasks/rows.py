@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -34,9 +35,11 @@ def read(folder: Path, dataset: Dataset, split: str) -> Sequence[dict]:
     when there are none, and for a file that is not what its name says or holds text that is not
     Unicode.
     """
-    from datasets import Dataset as Table  # it takes a second to load
-    from datasets import disable_progress_bars
-    from datasets.exceptions import DatasetGenerationError
+    with warnings.catch_warnings():  # in a notebook without widgets, of a bar that is not shown
+        warnings.filterwarnings("ignore", "IProgress not found")
+        from datasets import Dataset as Table  # it takes a second to load
+        from datasets import disable_progress_bars
+        from datasets.exceptions import DatasetGenerationError
 
     disable_progress_bars()
     split = dataset.train if split == RESERVE else split
