@@ -499,9 +499,11 @@ def test_a_law_is_recovered_and_the_other_is_farther_off(law):
 
 
 def test_enough_is_the_fewest_that_come_near_the_most():
-    assert amounts.enough({16: 0.1, 50: 0.5, 160: 0.51, 500: 0.52}, 0.02) == 50
-    assert amounts.enough({16: 0.5, 50: 0.4, 160: 0.5}, 0.02) == 16
-    assert np.isnan(amounts.enough({16: np.nan, 50: 0.5}, 0.02))
+    def enough(values):
+        return amounts.enough(pd.Series(values, [16, 50, 160]), 0.02)
+
+    assert enough([0.1, 0.5, 0.51]) == 50 and enough([0.5, 0.4, 0.5]) == 16
+    assert np.isnan(enough([np.nan, 0.5, 0.5]))
 
 
 OWN = """

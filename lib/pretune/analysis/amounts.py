@@ -18,7 +18,7 @@ import scipy  # whose parts are loaded when they are first used
 
 from pretune.analysis import contrasts, treatments, written
 from pretune.analysis.results import Results, gold_likelihood
-from pretune.analysis.scores import Term
+from pretune.analysis.scores import Scores, Term
 from pretune.analysis.statistics import UNKNOWN, Estimate
 from pretune.study.config import Study
 
@@ -55,14 +55,14 @@ def surfaces(page: Results, arm: str = ARMS["steps"]) -> list[Surface]:
     return found
 
 
-def cells(page: Results, surface: Surface) -> pd.DataFrame:
-    """The mean score of a surface: a line for each number of examples, a column for each
+def cells(page: Results, surface: Surface, scores: Scores) -> pd.DataFrame:
+    """The mean of `scores` on a surface: a line for each number of examples, a column for each
     checkpoint by its tokens.
     """
     found = {}
     for size, name in surface.sizes.items():
         parts = [written.terms(page, name, 1, (at,)) for at in written.steps(page)]
-        found[size] = [contrasts.effect(page.scores, some, False).value for some in parts]
+        found[size] = [contrasts.effect(scores, some, False).value for some in parts]
     return pd.DataFrame(found, [page.tokens[step] for step in written.steps(page)]).T
 
 
@@ -89,7 +89,7 @@ def _places(page: Results, surface: Surface) -> np.ndarray:
 
 def off_the_plane(page: Results, surface: Surface) -> float:
     """How far inner cells are from the plane through them, root mean square."""
-    table, places = cells(page, surface), _places(page, surface)
+    table, places = cells(page, surface, page.scores), _places(page, surface)
     values = [table.loc[size, page.tokens[step]] for size, step in inner(page, surface)]
     away = np.array(values) - places @ np.linalg.pinv(places) @ np.array(values)
     return float(np.sqrt(np.mean(away**2)))
@@ -192,7 +192,8 @@ def missed(law: str, lines: pd.DataFrame, held: Iterable[Sequence[int]]) -> floa
     return float(np.sqrt(np.mean(np.square(off)))) if off else np.nan
 
 
-def enough(means: Mapping[int, float], within: float) -> float:
-    """The fewest examples with which the score is `within` of the most; NaN where some lacks."""
-    values = pd.Series(means).sort_index()
-    return np.nan if values.isna().any() else float((values >= values.max() - within).idxmax())
+def enough(means: pd.Series, within: float) -> float:
+    """The fewest examples (its rising index) with which the score is `within` of the most; NaN
+    where some lacks.
+    """
+    return np.nan if means.isna().any() else float((means >= means.max() - within).idxmax())

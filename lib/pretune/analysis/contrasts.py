@@ -24,6 +24,7 @@ import pandas as pd
 
 from pretune.analysis.scores import EVERY, Scores, Table, Term
 from pretune.analysis.statistics import KNOWN, UNKNOWN, Estimate, estimate, item_variance
+from pretune.plan.needs import Need
 
 
 def joined(parts: Iterable[Sequence[Term]]) -> list[Term]:
@@ -190,6 +191,16 @@ def _beyond_items(arrays: Sequence[np.ndarray]) -> float:
             mean_square = float((residual**2).sum()) / ((rows - 1) * (items - 1))
             spread -= 0.5 * mean_square / items
     return max(spread, 0.0)
+
+
+def mean_of(
+    asked: Sequence[Need], recipe: str, weight: float = 1.0, steps: tuple[int, ...] = ()
+) -> list[Term]:
+    """The mean after `recipe` over what is asked."""
+    return [
+        Term(weight / len(asked), one.dataset, recipe, steps, one.format, one.shots)
+        for one in asked
+    ]
 
 
 def slope(dataset: str, recipe: str, tokens: dict[int, int], weight: float = 1.0) -> list[Term]:

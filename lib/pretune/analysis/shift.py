@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from pretune import records
+from pretune.analysis import contrasts
 from pretune.analysis.matching import MODEL, losses
 from pretune.analysis.results import Results, marked
 from pretune.analysis.scores import Term
@@ -101,10 +102,7 @@ def terms(
     page: Results, recipe: str, weight: float = 1.0, steps: tuple[int, ...] = ()
 ) -> list[Term]:
     """The mean over what a recipe answers, of `answers` with some column as their score."""
-    some = asked(page, recipe)
-    return [
-        Term(weight / len(some), one.dataset, recipe, steps, one.format, one.shots) for one in some
-    ]
+    return contrasts.mean_of(asked(page, recipe), recipe, weight, steps)
 
 
 def models(page: Results) -> pd.DataFrame:

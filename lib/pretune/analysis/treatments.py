@@ -14,7 +14,6 @@ import pandas as pd
 from pretune import records
 from pretune.analysis import contrasts, written
 from pretune.analysis.results import Results, ranged
-from pretune.analysis.scores import Term
 from pretune.plan.needs import is_single
 from pretune.recipes.sft import Sft
 from pretune.study.config import Study
@@ -130,10 +129,8 @@ def _scored(page: Results, recipe: str) -> dict[str, str]:
         line[when] = ranged(found, signed=False)
     if not is_single(page.study, recipe):
         for one in written.targets(page, recipe):
-            term = Term(1.0, one.dataset, recipe, (), one.format, one.shots)
-            line[f"{REGISTRY[one.dataset].title}, late"] = ranged(
-                contrasts.effect(scores, [term]), signed=False
-            )
+            found = contrasts.effect(scores, contrasts.mean_of([one], recipe))
+            line[f"{REGISTRY[one.dataset].title}, late"] = ranged(found, signed=False)
     return line
 
 
@@ -147,8 +144,8 @@ def mixtures(page: Results) -> pd.DataFrame:
             for one in written.targets(page, which):
                 beside = study.recipes[name].beside.get(one.dataset)
                 said = f"{REGISTRY[one.dataset].title} ({beside or 'grown'})"
-                term = Term(1.0, one.dataset, which, (), one.format, one.shots)
-                line[said] = ranged(contrasts.effect(page.scores, [term]), signed=False)
+                found = contrasts.effect(page.scores, contrasts.mean_of([one], which))
+                line[said] = ranged(found, signed=False)
     return pd.DataFrame(lines).T
 
 
@@ -157,12 +154,13 @@ def imitation(page: Results) -> pd.DataFrame:
     lines, parts = [], {"form": lambda rows: rows["form"], "right": lambda rows: rows["score"]}
     scores = {name: written.scores_of(page, make) for name, make in parts.items()}
     for student in of_kind(page.study, "imitation"):
+        asked = written.targets(page, student)
         for name, (curve, (recipe, at)) in product(parts, _shown(page, student).items()):
             line = contrasts.along(
                 scores[name],
                 page.tokens,
-                lambda steps, own=student, recipe=recipe, at=at: _as_asked(
-                    page, own, recipe, at or steps
+                lambda steps, asked=asked, recipe=recipe, at=at: contrasts.mean_of(
+                    asked, recipe, 1.0, at or steps
                 ),
             )
             lines.append(line.assign(panel=name, curve=curve))
@@ -179,9 +177,3 @@ def _shown(page: Results, student: str) -> dict[str, tuple[str, tuple[int, ...]]
         found[f"{size:,.0f} answers{whose}"] = name, ()
     found[f"untuned{whose}"] = "base", ()
     return found | {f"teacher{whose}": (teacher.recipe, (teacher.step,))}
-
-
-def _as_asked(page: Results, student: str, recipe: str, steps: tuple[int, ...]) -> list[Term]:
-    """The mean after `recipe` over what a student is asked."""
-    some = written.targets(page, student)
-    return [Term(1 / len(some), one.dataset, recipe, steps, one.format, one.shots) for one in some]

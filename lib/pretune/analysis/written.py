@@ -14,6 +14,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from pretune.analysis import contrasts
 from pretune.analysis.matching import MODEL
 from pretune.analysis.results import Results
 from pretune.analysis.scores import Scores, Term
@@ -43,10 +44,7 @@ def terms(
     page: Results, recipe: str, weight: float = 1.0, steps: tuple[int, ...] = ()
 ) -> list[Term]:
     """The mean score over what a recipe is asked."""
-    some = targets(page, recipe)
-    return [
-        Term(weight / len(some), one.dataset, recipe, steps, one.format, one.shots) for one in some
-    ]
+    return contrasts.mean_of(targets(page, recipe), recipe, weight, steps)
 
 
 def by_set(names: Iterable[str]) -> list[float]:

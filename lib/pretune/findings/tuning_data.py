@@ -98,7 +98,7 @@ def at_a_glance(page: Results) -> None:
         return display.say(NOTHING)
     axes, numbers = figures.panels(len(some), 2.8), {}
     for panel, surface in zip(axes, some, strict=True):
-        table = amounts.cells(page, surface)
+        table = amounts.cells(page, surface, page.scores)
         figures.surface(panel, table, title(page, surface))
         for size, line in table.iterrows():
             named = {f"{tokens / 1e6:.2g} M tokens": value for tokens, value in line.items()}
@@ -185,15 +185,13 @@ def saturation(page: Results) -> pd.DataFrame:
     every = {"score": page.scores}
     every |= {name: written.scores_of(page, lambda rows, key=name: rows[key]) for name in PARTS}
     lines = {}
-    for surface, step in product(amounts.surfaces(page), written.steps(page)):
-        line = {}
-        for name, scores in every.items():
-            table = _over_sizes(
-                scores, surface, lambda one, at=step: written.terms(page, one, 1.0, (at,))
-            )
-            means = dict(zip(table["examples"], table["score"], strict=True))
-            line[name] = amounts.enough(means, WITHIN)
-        lines[f"{title(page, surface, page.world)}, step {step:,}"] = line
+    for surface in amounts.surfaces(page):
+        tables = {name: amounts.cells(page, surface, scores) for name, scores in every.items()}
+        for step in written.steps(page):
+            lines[f"{title(page, surface, page.world)}, step {step:,}"] = {
+                name: amounts.enough(table[page.tokens[step]], WITHIN)
+                for name, table in tables.items()
+            }
     table = pd.DataFrame(lines).T
     return table.map(lambda value: "–" if np.isnan(value) else f"{value:,.0f}")
 
@@ -205,19 +203,14 @@ def to_take_home(page: Results) -> pd.DataFrame:
     """
     lines = {}
     for surface, step in product(amounts.surfaces(page), written.steps(page)):
-        table = _over_sizes(
-            page.scores, surface, lambda one, at=step: written.terms(page, one, 1.0, (at,))
-        )
-        means = dict(zip(table["examples"], table["score"], strict=True))
-        fewest = amounts.enough(means, WITHIN)
-        if not max(means.values()) - _no_skill(page, surface, step) > page.margin:
-            fewest = np.nan
-        untuned = page.mean(surface.own, "base", step)
+        means = amounts.cells(page, surface, page.scores)[page.tokens[step]]
+        beats = means.max() - _no_skill(page, surface, step) > page.margin
+        fewest = amounts.enough(means, WITHIN) if beats else np.nan
         lines[f"{title(page, surface, page.world)}, step {step:,}"] = {
             "examples": "–" if np.isnan(fewest) else f"{fewest:,.0f}",
             "score with them": means.get(fewest, np.nan),
-            "most": max(means.values()),
-            "untuned, few-shot": untuned,
+            "most": means.max(),
+            "untuned, few-shot": page.mean(surface.own, "base", step),
         }
     return pd.DataFrame(lines).T.fillna("–")
 
@@ -342,10 +335,9 @@ def tenfold(page: Results) -> pd.DataFrame:
 
 def _last(surface: Surface, asked: Need, weight: float) -> list[Term]:
     most = max(surface.sizes)
-    place = ((), asked.format, asked.shots)
     return [
-        Term(weight, asked.dataset, surface.sizes[most], *place),
-        Term(-weight, asked.dataset, surface.sizes[most // 10], *place),
+        *contrasts.mean_of([asked], surface.sizes[most], weight),
+        *contrasts.mean_of([asked], surface.sizes[most // 10], -weight),
     ]
 
 
