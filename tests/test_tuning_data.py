@@ -26,7 +26,7 @@ from pretune.measures.base import Asked, Subject
 from pretune.models import loading, scoring, tuned
 from pretune.models.checkpoint import Checkpoint
 from pretune.models.scoring import Generation
-from pretune.plan import costs
+from pretune.plan import costs, lengths
 from pretune.plan.cells import Cell, Model
 from pretune.recipes.base import Asking
 from pretune.report.open import open_results
@@ -237,6 +237,23 @@ def test_a_plan_counts_the_steps_that_are_asked_for():
     assert one.trained_tokens == 10 * plain.trained_tokens  # thirty batches of 16 against three
 
 
+def test_a_plan_counts_what_models_say_of_rows_and_the_rows_of_every_set():
+    def cost(**recipe):
+        cells = plan_of(study_with(examples=8, **recipe)).cells
+        [one] = [one for one in cells if one.model.name == "step-40.own.0"]
+        return costs.cell_cost(plan_of(study_with(examples=8, **recipe)), one)
+
+    plain, by = cost(dataset="xsum"), {"keep": "lowest", "of": 3}
+    read = cost(dataset="xsum", filtered={"by": "loss"} | by)
+    assert read.scored_tokens - plain.scored_tokens == 24 * 60  # all that are drawn
+    assert cost(dataset="xsum", filtered={"by": "length"} | by) == plain
+    taught = cost(dataset="xsum", answers_of={"recipe": "mnli", "step": 40})
+    assert taught.scored_tokens - plain.scored_tokens == 8 * (60 + 16)
+    study = load_study("olmo-1b-data")
+    short, long = (lengths.row(study, name, 2048) for name in ("mnli", "xsum"))
+    assert short < lengths.row(study, "mixture", 2048) < long
+
+
 def test_a_student_waits_for_the_checkpoint_of_its_teacher(tmp_path):
     def point(step):
         return Checkpoint(f"step-{step}", 0, "", step, 0, str(step), tmp_path / str(step), False)
@@ -299,6 +316,28 @@ def test_the_longer_of_two_answers_is_named():
     known = writing.pattern(iter(["entailment", " no entailment"]))
     assert known.findall("No entailment here") == ["No entailment"]
     assert known.findall("entailment, no entailment") == ["entailment", "no entailment"]
+
+
+def test_text_has_the_right_form_where_it_ends_and_is_about_as_long_as_the_right_one():
+    """From half to twice as long, the token that ended it aside."""
+    page = page_of(np.random.default_rng(7), lambda *_: 0.5)
+    text = page.rows["dataset"] == "xsum"
+    lengths_ = [3, 4, 2, 11, 12, 5, 10]  # with an end token: 2, 3, 1, 10, 11; cut: 5, 10
+    ends = ["end"] * 4 + ["newline"] + ["length"] * 2
+    right = 4  # tokens of the right answer
+    some = page.rows[text].head(7).assign(length=lengths_, stop=ends)
+    some = some.assign(choice_tokens=[[right]] * 7)
+    own = replace(page, rows=some)
+    own._made["writing"] = page.measured("writing").head(0)
+    assert written.written(own)["form"].tolist() == [1, 1, 0, 0, 0, 0, 0]
+
+
+def test_no_number_of_examples_is_enough_where_nothing_was_learnt():
+    page = page_of(np.random.default_rng(8), lambda tokens, *_: 0.1 + 0.6 * (tokens > 10**6))
+    table = tuning_data.to_take_home(page)["examples"]
+    table = table[["chat" not in name for name in table.index]]  # of which nothing is made up
+    assert set(table[[name.endswith("step 100") for name in table.index]]) == {"–"}
+    assert "–" not in set(table[[name.endswith("step 800") for name in table.index]])
 
 
 def test_content_is_the_score_of_answers_in_the_right_form():

@@ -108,7 +108,7 @@ def cell_cost(plan: Plan, cell: Cell) -> Cost:
         tokens = one * (most if tuning.max_steps else tuning.epochs * rows)
         parts.append(_cost(shape, tokens, 0, one, recipe.passes))
         drawn = recipe.drawn(tuning.examples)[recipe.dataset]
-        asked = drawn * one * (getattr(recipe, "filtered", None) is not None)
+        asked = drawn * one * recipe.is_read_before
         asked += drawn * (one + study.probing.new_tokens) * (recipe.teacher is not None)
         parts.append(_cost(shape, 0, asked, one))
     for probe in cell.probes:

@@ -95,6 +95,11 @@ class Recipe(Frozen, ABC):
         """Rows that it trains on, where `examples` are of its dataset."""
         return examples
 
+    @property
+    def is_read_before(self) -> bool:
+        """Whether the checkpoint reads the rows that are drawn, to say which are trained on."""
+        return False
+
     def drawn(self, examples: int) -> dict[str, int]:
         """How many rows `rows` draws of each dataset for so many examples."""
         return {self.dataset: examples} if self.dataset else {}

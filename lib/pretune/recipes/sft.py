@@ -68,6 +68,10 @@ class Sft(Recipe):
         return self.first_exchange or self.answers_of is not None
 
     @property
+    def is_read_before(self) -> bool:
+        return self.filtered is not None and self.filtered.by == "loss"
+
+    @property
     def teacher(self) -> Teacher | None:
         return self.answers_of
 
