@@ -16,9 +16,10 @@ import torch
 
 from conftest import OUTPUTS, ROOT, plan_of, run_pretune
 from pretune import paths
-from pretune.analysis import amounts, treatments, written
+from pretune.analysis import amounts, contrasts, treatments, written
 from pretune.analysis.claims import judge
 from pretune.analysis.results import Results
+from pretune.analysis.scores import Term
 from pretune.errors import StudyError
 from pretune.findings import tuning_data
 from pretune.measures import find, writing
@@ -28,6 +29,7 @@ from pretune.models.checkpoint import Checkpoint
 from pretune.models.scoring import Generation
 from pretune.plan import costs, lengths
 from pretune.plan.cells import Cell, Model
+from pretune.plan.needs import Need
 from pretune.recipes.base import Asking
 from pretune.report.open import open_results
 from pretune.run import cell, cluster, parcel, prepare, validate
@@ -225,9 +227,16 @@ def test_each_option_makes_another_model():
     assert len(set(keys)) == len(keys)
     known = plan_of(load_study("smoke")).cells
     assert keys[0] == next(one.model.key for one in known if one.model.name == "step-40.mnli.0")
-    other = study_with(**options[-1]).model_copy(update={"tuning": load_study("quick").tuning})
-    changed = [one for one in plan_of(other).cells if one.model.name == "step-40.own.0"]
-    assert changed[0].model.key != keys[-1]  # the teacher's key is in that of its student
+
+
+def test_another_teacher_makes_another_student():
+    """Tuned otherwise, or writing longer answers."""
+    student = {"dataset": "tulu_v2", "answers_of": {"recipe": "mnli", "step": 40}}
+    own, keys = f"recipes.own={json.dumps(student)}", set()
+    for changed in ((), ("recipes.mnli.learning_rate=2.0e-3",), ("probing.new_tokens=8",)):
+        plan = plan_of(load_study("smoke", (own, *changed)))
+        keys |= {one.model.key for one in plan.cells if one.model.name == "step-40.own.0"}
+    assert len(keys) == 3
 
 
 def test_a_plan_counts_the_steps_that_are_asked_for():
@@ -316,6 +325,7 @@ def test_the_longer_of_two_answers_is_named():
     known = writing.pattern(iter(["entailment", " no entailment"]))
     assert known.findall("No entailment here") == ["No entailment"]
     assert known.findall("entailment, no entailment") == ["entailment", "no entailment"]
+    assert writing.pattern(iter(["tea", "tea house"])).findall("a tea house") == ["tea house"]
 
 
 def test_text_has_the_right_form_where_it_ends_and_is_about_as_long_as_the_right_one():
@@ -459,12 +469,31 @@ def test_recipes_that_differ_in_something_else_are_not_held_against_each_other()
         return treatments.noisy(SimpleNamespace(study=study, without=()))
 
     assert found() == [("clean", "noisy")]
+    plain = load_study(
+        "smoke",
+        ("recipes.clean={dataset: mnli, examples: 6}", "recipes.noisy={dataset: mnli, wrong: 0.4}"),
+    )  # in equal epochs, which is not what 9c is about
+    assert not treatments.noisy(SimpleNamespace(study=plain, without=()))
     lora = {"peft_type": "LORA"}
     for changed in (
         *({"max_steps": 5}, {"max_steps": None}, {"wrong": 0.2}, {"trainable": lora}),
         *({"batch_size": 4}, {"beside": {"xsum": 3}}, {"examples": 40}),
     ):
         assert not found(**changed), changed
+
+
+def test_the_corners_of_a_surface_are_left_out_and_late_is_one_end():
+    page = page_of(np.random.default_rng(9), lambda *_: 0.5)
+    [own] = [one for one in amounts.surfaces(page) if one.own == "xsum"]
+    left = set(product(own.sizes, (100, 300, 700, 750, 800))) - set(amounts.inner(page, own))
+    assert left == set(product((16, 1600), (100, 700, 750, 800)))
+
+
+def test_a_mean_over_what_is_asked_weighs_each_alike():
+    asked = [Need("xsum", 0), Need("mnli", 2, "chat")]
+    one, other = contrasts.mean_of(asked, "instruct", 3.0, (40,))
+    assert one == Term(1.5, "xsum", "instruct", (40,), "default", 0)
+    assert other == Term(1.5, "mnli", "instruct", (40,), "chat", 2)
 
 
 def test_a_surface_through_which_no_single_plane_goes_is_not_asked():
