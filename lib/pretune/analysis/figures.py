@@ -122,28 +122,32 @@ def plain_curve(axes: Axes, line: pd.DataFrame, colour, label: str, dashed: bool
     """One of several curves of a panel: score against tokens with interval. `colour` is a name
     of `COLOURS` or a colour.
     """
-    ink = COLOURS.get(colour, colour) if isinstance(colour, str) else colour
-    style = {"color": ink, "marker": "o", "ms": 3.5, "lw": 1.4, "ls": "--" if dashed else "-"}
-    if line.empty:  # nothing was measured: its name stands in the legend without a line
-        axes.plot([], [], label=label, **style)
-        return axes
-    axes.fill_between(line["tokens"], line["low"], line["high"], color=ink, alpha=0.15, lw=0)
-    axes.plot(line["tokens"], line["score"], label=label, **style)
-    return token_axis(axes, line["tokens"])
+    _curve(axes, line, "tokens", colour, label, dashed)
+    return axes if line.empty else token_axis(axes, line["tokens"])
 
 
 def over_examples(
-    axes: Axes, line: pd.DataFrame, ink: object, label: str, dashed: bool = False
+    axes: Axes, line: pd.DataFrame, colour: object, label: str, dashed: bool = False
 ) -> Axes:
-    """One of several curves of a panel: score against numbers of examples with interval."""
-    axes.fill_between(line["examples"], line["low"], line["high"], color=ink, alpha=0.15, lw=0)
-    style = {"color": ink, "marker": "o", "ms": 3.5, "lw": 1.4, "ls": "--" if dashed else "-"}
-    axes.plot(line["examples"], line["score"], label=label, **style)
+    """The same against numbers of examples."""
+    _curve(axes, line, "examples", colour, label, dashed)
     axes.set_xscale("log")
     axes.set_xticks(line["examples"], [f"{size:,}" for size in line["examples"]])
     axes.minorticks_off()
     axes.set_xlabel("examples")
     return axes
+
+
+def _curve(
+    axes: Axes, line: pd.DataFrame, across: str, colour: object, label: str, dashed: bool
+) -> None:
+    ink = COLOURS.get(colour, colour) if isinstance(colour, str) else colour
+    style = {"color": ink, "marker": "o", "ms": 3.5, "lw": 1.4, "ls": "--" if dashed else "-"}
+    if line.empty:  # nothing was measured: its name stands in the legend without a line
+        axes.plot([], [], label=label, **style)
+        return
+    axes.fill_between(line[across], line["low"], line["high"], color=ink, alpha=0.15, lw=0)
+    axes.plot(line[across], line["score"], label=label, **style)
 
 
 def surface(axes: Axes, table: pd.DataFrame, title: str) -> Axes:

@@ -68,8 +68,8 @@ def row(study: Study, recipe: str, context: int) -> int:
     datasets.
     """
     parts = study.recipe(recipe).drawn(study.tuning_of(recipe).examples)
-    most, noted_ = _limit(study, recipe, context), noted(study)
-    tokens = {name: noted_.get(name, {}).get("row") or _known(study, name) for name in parts}
+    most, known = _limit(study, recipe, context), noted(study)
+    tokens = {name: known.get(name, {}).get("row") or _known(study, name) for name in parts}
     sizes = sum(min(most, tokens[name]) * count for name, count in parts.items())
     return round(sizes / sum(parts.values()))
 

@@ -14,16 +14,8 @@ from pretune.analysis.theme import COLOURS
 from pretune.study.config import Study
 from pretune.study.load import load_study
 
-FIRST = (
-    "microworld",
-    "quick",
-    "control",
-    "published",
-    "gpu",
-    "dynamics",
-    "shift",
-    "data",
-)  # the order in which they are told
+# the order in which they are told; then by name
+FIRST = ("microworld", "quick", "control", "published", "gpu", "dynamics", "shift", "data")
 
 
 def studies() -> list[Study]:
