@@ -18,6 +18,7 @@ from pretune.tasks.registry import REGISTRY
 SHAPES = {
     "olmo-1b": (16, 2048, 16, 8192, 50304, 2048),
     "olmo-1b-data": (16, 2048, 16, 8192, 50304, 2048),
+    "olmo-1b-knowledge": (16, 2048, 16, 8192, 50304, 2048),
     "olmo-1b-published": (16, 2048, 16, 8192, 50304, 2048),
     "olmo-1b-shift": (16, 2048, 16, 8192, 50304, 2048),
     "olmo-2-1b": (16, 2048, 16, 8192, 100352, 4096),
@@ -30,6 +31,7 @@ SHAPES = {
 NAMES = {  # how branches are called, and of which steps there are some
     "olmo-1b": ("step{step}-tokens{tokens}B", ()),
     "olmo-1b-data": ("step{step}-tokens{tokens}B", ()),
+    "olmo-1b-knowledge": ("step{step}-tokens{tokens}B", ()),
     "olmo-1b-published": ("step{step}-tokens{tokens}B", ()),
     "olmo-1b-shift": ("step{step}-tokens{tokens}B", ()),
     "olmo-2-1b": ("stage1-step{step}-tokens{tokens}B", ()),
@@ -96,10 +98,12 @@ def test_a_study_of_a_public_family_is_planned(family, tmp_path, monkeypatch):
     done = run_pretune("plan", name, outputs=tmp_path / "outputs")
     assert done.returncode == 0, done.stderr
     assert "on 64 H200" in done.stdout and "GB" in done.stdout
-    guessed = "tulu_v2" if name == "olmo-1b-data" else "xlsum"
+    first = {"olmo-1b-data": "tulu_v2", "olmo-1b-knowledge": "popqa_known"}
+    guessed = first.get(name, "xlsum")
     assert (
-        "(at 5.0% of their peak, as 1.2 B weights reach on short rows; row lengths: registered "
-        f"medians, guessed for {guessed}"
+        "(at 5.0% of their peak, as 1.2 B weights reach on short rows; row lengths: "
+        + "registered medians, " * (name != "olmo-1b-knowledge")
+        + f"guessed for {guessed}"
     ) in done.stdout
     assert "(batches of 8 rows of 2,048 tokens, the longest that may come)" in done.stdout
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path / "outputs")

@@ -19,7 +19,9 @@ from pretune.tasks.registry import REGISTRY
 def examples(world):
     """Every dataset that is asked, by name and split, as examples in the training format."""
     asked = [
-        dataset for dataset in REGISTRY.values() if dataset.microworld and dataset.metric != "nats"
+        dataset
+        for dataset in REGISTRY.values()
+        if dataset.world == "microworld" and dataset.metric != "nats"
     ]
     return {
         (dataset.name, split): [
@@ -80,7 +82,7 @@ def test_worlds_of_two_sides_share_no_name_no_fact_and_no_rule():
 
 
 def test_every_registered_dataset_has_rows_for_its_splits(world):
-    for dataset in (one for one in REGISTRY.values() if one.microworld):
+    for dataset in (one for one in REGISTRY.values() if one.world == "microworld"):
         for split in (dataset.train, dataset.evaluation, dataset.published):
             if split:
                 assert len(dataset_rows(world, dataset.folder, split)) >= 250, (dataset.name, split)
@@ -229,7 +231,7 @@ def test_gold_follows_from_the_world(world):
 
 def test_datasets_are_written_where_the_readers_look(world, tmp_path):
     write_datasets(world, tmp_path)
-    for dataset in (one for one in REGISTRY.values() if one.microworld):
+    for dataset in (one for one in REGISTRY.values() if one.world == "microworld"):
         for split in (dataset.train, dataset.evaluation, dataset.published):
             if split:
                 lines = (tmp_path / dataset.folder / f"{split}.jsonl").read_text().splitlines()

@@ -66,7 +66,8 @@ def folder():
 
 
 @pytest.mark.parametrize(
-    "dataset", [name for name, one in REGISTRY.items() if one.microworld and one.kind != "chat"]
+    "dataset",
+    [name for name, one in REGISTRY.items() if one.world == "microworld" and one.kind != "chat"],
 )
 def test_every_dataset_can_be_looked_at(model, tokenizer, dataset):
     changes = {"shots": 0} if REGISTRY[dataset].kind == "text" else {}
@@ -78,7 +79,9 @@ def test_every_dataset_can_be_looked_at(model, tokenizer, dataset):
         assert (REGISTRY[dataset].kind == "generation") == ("rouge_l" in made.rows[0])
 
 
-CHOICES = [name for name, one in REGISTRY.items() if one.microworld and one.kind == "choices"]
+CHOICES = [
+    name for name, one in REGISTRY.items() if one.world == "microworld" and one.kind == "choices"
+]
 
 
 @pytest.fixture(scope="module")

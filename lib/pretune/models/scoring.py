@@ -1,4 +1,4 @@
-"""Scoring a model: log-likelihoods of completions, and greedy generation.
+"""Scoring a model: log-likelihoods of completions, and generation, greedy or drawn.
 
 - How many sequences are read at once: module `reading`. Prompts to generate from are read in parts
   of like lengths, which are joined before the first token is written: to read, few rows without
@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ BATCH_TOKENS = 16_384  # tokens, cached ones included, that one forward pass may
 
 @dataclass(frozen=True)
 class Generation:
-    """Greedy output up to a newline. `ids` are its tokens with the one that ended it, `length`
+    """Output up to a newline. `ids` are its tokens with the one that ended it, `length`
     counts them, `stop` says what ended it: newline, end or length.
 
     `gold` is the summed log-probability of the completion that was wanted, in nats; NaN where
@@ -111,11 +111,14 @@ def generate(
     newline: bool = True,
     batch_tokens: int = BATCH_TOKENS,
     after_batch: Callable[[int], None] = lambda _: None,
+    temperature: float = 0.0,
 ) -> list[Generation]:
-    """Greedy continuation of each prompt (token ids), stopped at the end token, at `new_tokens`,
-    and, where `newline` is True, at a newline. With `golds`, one completion a prompt, the prompt
-    is read once for both. Raises ScoringFailed.
+    """Continuation of each prompt (token ids), stopped at the end token, at `new_tokens`, and,
+    where `newline` is True, at a newline. With `golds`, one completion a prompt, the prompt is read
+    once for both. Greedy, or at a `temperature` drawn: the same each time, in the same batches.
+    Raises ScoringFailed.
     """
+    draw = torch.Generator(model.device).manual_seed(0) if temperature else None
     stops = _newline_tokens(tokenizer, model.config.vocab_size).to(model.device) & newline
     root = root_of(prompts) if prefix.can_share(model) else 0
     cache = read_root(model, prompts[0][:root])
@@ -125,7 +128,8 @@ def generate(
         contexts = [prompts[i][root:] for i in batch]
         tails = [golds[i] for i in batch] if golds else []
         state, logits, found = read(model, cache, contexts, tails, new_tokens, budget)
-        tokens = _decode(state, logits, stops, tokenizer.eos_token_id, new_tokens)
+        choose = partial(_chosen, temperature=temperature, draw=draw)
+        tokens = _decode(state, logits, stops, tokenizer.eos_token_id, new_tokens, choose)
         for i, row, gold in zip(batch, tokens, found, strict=True):
             made[i] = _finish(tokenizer, row, stops, gold)
         after_batch(len(batch))
@@ -169,18 +173,30 @@ def in_batches(
         )
 
 
+def _chosen(logits: torch.Tensor, temperature: float, draw: torch.Generator | None) -> torch.Tensor:
+    """The next token of each row: the likeliest, or one drawn."""
+    if draw is None:
+        return logits.argmax(-1)
+    return torch.multinomial((logits / temperature).softmax(-1), 1, generator=draw)[:, 0]
+
+
 def _decode(
-    state: State, logits: torch.Tensor, newline: torch.Tensor, end: int, new_tokens: int
+    state: State,
+    logits: torch.Tensor,
+    newline: torch.Tensor,
+    end: int,
+    new_tokens: int,
+    choose: Callable[[torch.Tensor], torch.Tensor],
 ) -> list[list[int]]:
-    """Greedy tokens of each row, up to and with the one that ends it. Rows that ended leave when
-    they are a quarter of the batch, since to go on without them copies all that the others have
-    read.
+    """Tokens of each row as `choose` takes them, up to and with the one that ends it. Rows that
+    ended leave when they are a quarter of the batch, since to go on without them copies all that
+    the others have read.
     """
     made: list[list[int]] = [[] for _ in range(len(logits))]
     rows = torch.arange(len(logits), device=logits.device)
     going = torch.ones_like(logits[:, 0], dtype=torch.bool)
     for _ in range(new_tokens):
-        chosen = logits.argmax(-1)
+        chosen = choose(logits)
         for row, token, wanted in zip(rows.tolist(), chosen.tolist(), going.tolist(), strict=True):
             made[row] += [token] * wanted
         going &= ~(newline[chosen] | (chosen == end))

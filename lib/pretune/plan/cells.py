@@ -25,6 +25,7 @@ from pretune.tasks.registry import REGISTRY
 SCORING_VERSION = 2
 # raise by hand when the meaning of training changes: tuned models are then made anew
 TRAINING_VERSION = 3
+OTHERS = 1000  # draws of examples beyond one for each seed are these and their multiples, and more
 # what the protocol says of rows that are there, and not of how they come about
 READING = {"own_sets", "normalisation", "reporting"}
 
@@ -59,7 +60,7 @@ class Probe:
 
     @cached_property
     def need(self) -> Need:
-        """What was asked for by it."""
+        """What was asked for by it, as one of perhaps several draws."""
         reserve = self.split == RESERVE
         return Need(self.dataset, self.shots, self.format, reserve, self.measure)
 
@@ -170,7 +171,7 @@ def _narrowed(kept: list[Cell], study: Study, needs: Mapping[str, Needs]) -> tup
     wanted = {recipe: _wanted(study, recipe, needs) for recipe in study.variants}
     found = []
     for cell in kept:
-        asked = wanted[cell.model.recipe]
+        asked = {need._replace(draws=1) for need in wanted[cell.model.recipe]}
         probes = tuple(one for one in cell.probes if one.need in asked or one.need.reserve)
         if probes:
             found.append(Cell(cell.model, probes))
@@ -192,7 +193,8 @@ def _recipes(study: Study, point: Checkpoint) -> list[str]:
     if study.tuning.steps is not None and point.step not in study.tuning.steps:
         return ["base"]
     swept = study.grid is not None and study.grid.is_at(point.step, point.run)
-    return [name for name, one in study.variants.items() if swept or not one.axis]
+    named = [name for name, one in study.variants.items() if swept or not one.axis]
+    return [name for name in named if study.recipe(name).is_for(point.model)]
 
 
 def _models(
@@ -249,9 +251,19 @@ def _probes(study: Study, model: Model, data: str, needs: dict[Need, None]) -> I
     for need in wanted:
         dataset = REGISTRY[need.dataset]
         split = RESERVE if need.reserve else evaluation_split(study, dataset)
-        for draw in draws if need.shots else draws[:1]:
+        for draw in _drawn(draws, need):
             where = (need.dataset, split, need.format, need.shots, draw)
             yield Probe(*where, *asked, key_of(study, need.dataset, data), how, need.measure)
+
+
+def _drawn(draws: Sequence[int], need: Need) -> list[int]:
+    """Which draws of examples stand before a question: without any, one; of several for each seed,
+    the others count up from far beyond the seeds.
+    """
+    if not need.shots:
+        return list(draws[:1])
+    more = range(1, need.draws)
+    return [*draws, *(OTHERS * time + draw for draw in draws for time in more)]
 
 
 def _is_swept(study: Study, model: Model) -> bool:

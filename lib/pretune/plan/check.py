@@ -7,15 +7,19 @@ from pathlib import Path
 
 from pretune.errors import StudyError
 from pretune.models.checkpoint import Checkpoint
+from pretune.recipes.continued import Continued
 from pretune.recipes.sft import Sft
 from pretune.sources import corpus, datasets
 from pretune.study.config import Study
 from pretune.study.sources import Corpus, Saved
+from pretune.tasks import retrieval
 from pretune.tasks.registry import REGISTRY, has
 
 
 def check_names(study: Study) -> None:
-    """Hold the names of datasets and folders against what exists. Raises StudyError."""
+    """Hold the names of datasets and folders against what exists, and have a retriever where one
+    is asked. Raises StudyError.
+    """
     asked = {}
     for name, recipe in study.recipes.items():
         own, *beside = recipe.drawn(1) or [None]
@@ -29,6 +33,9 @@ def check_names(study: Study) -> None:
         allowed = [one for one in there if (REGISTRY[one].kind == "chat") <= tuned]
         if name not in allowed:
             raise study.refuse(key, name, f"allowed datasets: {', '.join(allowed)}")
+    passages = (REGISTRY[name].passages for name in study.probing.datasets)
+    if any(one and one.take != "own" for one in passages):
+        retrieval.check()
     for model, source in study.models.items():
         _check_folder(study, f"checkpoints.{model}".rstrip("."), source)
         if isinstance(source, Corpus) and not corpus.texts(Path(source.folder)):
@@ -39,10 +46,32 @@ def check_names(study: Study) -> None:
 
 def _check_rows(study: Study, name: str) -> None:
     """Hold what a recipe says of its rows against what these are. Raises StudyError."""
-    recipe = study.recipes[name]
-    if not isinstance(recipe, Sft) or recipe.dataset not in REGISTRY:
+    recipe, key = study.recipes[name], f"recipes.{name}"
+    if recipe.dataset not in REGISTRY:
         return
-    chat, key = REGISTRY[recipe.dataset].kind == "chat", f"recipes.{name}"
+    for other in getattr(recipe, "beside", ()):
+        if other in REGISTRY and REGISTRY[other].kind == "chat":
+            why = "conversations are a dataset of their own and not mixed in"
+            raise study.refuse(f"{key}.beside", other, why)
+    if isinstance(recipe, Continued):
+        _check_text(study, recipe, key)
+    elif isinstance(recipe, Sft):
+        _check_answers(study, recipe, key)
+
+
+def _check_text(study: Study, recipe: Continued, key: str) -> None:
+    """Raises StudyError for what is no text, and for versions of what has none."""
+    texts = [name for name, one in REGISTRY.items() if one.kind == "text"]
+    if recipe.dataset not in texts:
+        raise study.refuse(f"{key}.dataset", recipe.dataset, f"allowed texts: {', '.join(texts)}")
+    if recipe.wordings and REGISTRY[recipe.dataset].world != "register":
+        why = f"{recipe.dataset} does not say which of its documents are about the same"
+        raise study.refuse(f"{key}.wordings", recipe.wordings, why)
+
+
+def _check_answers(study: Study, recipe: Sft, key: str) -> None:
+    """Raises StudyError for what rows of its dataset cannot be."""
+    chat = REGISTRY[recipe.dataset].kind == "chat"
     if recipe.wrong and chat:
         why = "which answers of conversations would be wrong is not known; take another dataset"
         raise study.refuse(f"{key}.wrong", recipe.wrong, why)
@@ -50,10 +79,6 @@ def _check_rows(study: Study, name: str) -> None:
         if getattr(recipe, field) and not chat:
             why = "it is of conversations only"
             raise study.refuse(f"{key}.{field}", getattr(recipe, field), why)
-    for other in recipe.beside:
-        if other in REGISTRY and REGISTRY[other].kind == "chat":
-            why = "conversations are a dataset of their own and not mixed in"
-            raise study.refuse(f"{key}.beside", other, why)
     if recipe.teacher:
         _check_teacher(study, recipe, key)
 

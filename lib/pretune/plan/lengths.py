@@ -10,8 +10,9 @@ from pathlib import Path
 
 from pretune import paths, storage
 from pretune.study.config import Study
+from pretune.tasks.registry import GENERATED
 
-ROW_TOKENS = 60  # tokens of a typical example of the microworld, prompt and completion
+ROW_TOKENS = 60  # tokens of a typical example of a generated world, prompt and completion
 # the same of real rows: medians with OLMo's tokenizer (`pretune data`), but for those that are
 # guessed
 REAL_TOKENS = {
@@ -37,11 +38,19 @@ REAL_TOKENS = {
     "sciq_closed": 22,
     "wikitext": 168,
     "popqa": 20,
+    "popqa_known": 20,
+    "popqa_rare": 20,
+    "popqa_rare_own": 40,
+    "popqa_rare_among": 70,
+    "popqa_rare_found": 70,
+    "popqa_rare_others": 70,
+    "popqa_rare_text": 15,
     "tulu_v2": 500,
     "alpaca": 100,
     "dolly": 150,
 }
-GUESSED = ("xlsum", "popqa", "tulu_v2", "alpaca", "dolly")
+POPQA = tuple(name for name in REAL_TOKENS if name.startswith("popqa"))
+GUESSED = ("xlsum", *POPQA, "tulu_v2", "alpaca", "dolly")
 
 
 def note(study: Study, found: dict[str, dict[str, int]]) -> Path:
@@ -78,7 +87,7 @@ def longest(study: Study, recipe: str, context: int) -> int:
     """Tokens of the longest row that a recipe tunes on: of those looked at, else the longest
     that it may have.
     """
-    beforehand = ROW_TOKENS if study.datasets.source == "microworld" else context
+    beforehand = ROW_TOKENS if study.datasets.source in GENERATED else context
     parts = study.recipe(recipe).drawn(1)
     measured = [noted(study).get(name, {}).get("longest") or beforehand for name in parts]
     return min(max(measured), _limit(study, recipe, context))
@@ -91,7 +100,7 @@ def basis(study: Study) -> str:
     )
     unmeasured = [name for name in used if name not in noted(study)]
     words = ["measured"] if len(unmeasured) < len(used) else []
-    if study.datasets.source == "microworld":
+    if study.datasets.source in GENERATED:
         return ", ".join(
             words + [f"{ROW_TOKENS} tokens, as is typical of a generated world"] * bool(unmeasured)
         )
@@ -110,16 +119,14 @@ def basis_of_longest(study: Study) -> str:
         return "the longest of those looked at"
     return (
         "as a generated world has them"
-        if study.datasets.source == "microworld"
+        if study.datasets.source in GENERATED
         else "the longest that may come"
     )
 
 
 def _known(study: Study, dataset: str) -> int:
     return (
-        ROW_TOKENS
-        if study.datasets.source == "microworld"
-        else REAL_TOKENS.get(dataset, ROW_TOKENS)
+        ROW_TOKENS if study.datasets.source in GENERATED else REAL_TOKENS.get(dataset, ROW_TOKENS)
     )
 
 

@@ -17,6 +17,7 @@ class Need(NamedTuple):
     format: str = "default"
     reserve: bool = False  # on the reserved training rows in place of the evaluation split
     measure: str = ""  # one beside the dataset's own, which gives its score
+    draws: int = 1  # of examples, for each seed
 
 
 Needs = Callable[[Study, str], list[Need]]  # what a finding needs of a recipe, or of a variant

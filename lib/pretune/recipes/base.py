@@ -26,6 +26,7 @@ class Grid(Frozen):
 
     learning_rate: Annotated[tuple[Rate, ...], Field(min_length=2)] | None = None
     examples: Annotated[tuple[PositiveInt, ...], Field(min_length=2)] | None = None
+    epochs: Annotated[tuple[PositiveInt, ...], Field(min_length=2)] | None = None
 
     @model_validator(mode="after")
     def _has_an_axis(self):
@@ -66,11 +67,19 @@ class Recipe(Frozen, ABC):
     dataset: Name | None = None
     trainable: Trainable = None  # null: all weights
     grid: Grid | None = None  # its own, in place of the study's
+    # of several, those whose checkpoints it is done to; null: all
+    models: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
     examples: PositiveInt | None = None
     learning_rate: Rate | None = None
     epochs: PositiveInt | None = None
     max_steps: PositiveInt | None = None
     batch_size: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _ends_once(self):
+        if self.max_steps and self.grid and self.grid.epochs:
+            raise ValueError("max_steps decides when it ends, and a grid of epochs would: say one")
+        return self
 
     # what a trained token costs, in forward passes: one, and two for its gradient
     passes: ClassVar[float] = 3.0
@@ -90,6 +99,10 @@ class Recipe(Frozen, ABC):
     def finished(self, rows: list[Row], settings: Tuning, asking: Asking) -> list[Row]:
         """The rows in the end, where models have a say in which they are, or what answers them."""
         return rows
+
+    def is_for(self, model: str) -> bool:
+        """Whether it is done to the checkpoints of a model."""
+        return self.models is None or model in self.models
 
     def count(self, examples: int) -> int:
         """Rows that it trains on, where `examples` are of its dataset."""

@@ -7,7 +7,7 @@ another model. All of it is drawn by the seed, and fewer rows are the first of m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -92,7 +92,7 @@ class Sft(Recipe):
         self, folder: Path, tokenizer, settings: Tuning, seed: int, longest: int, cut: bool
     ) -> TrainingRows:
         dataset, size = REGISTRY[self.dataset], self.drawn(settings.examples)[self.dataset]
-        order, wrong = _order(folder, dataset, seed), _wrong(self.wrong, size - self.skip, seed)
+        order, wrong = order_of(folder, dataset, seed), _wrong(self.wrong, size - self.skip, seed)
 
         def own(at: int, place: int) -> Row:
             if place - self.skip in wrong:
@@ -100,18 +100,13 @@ class Sft(Recipe):
                 return replace(training_row(tokenizer, example), is_wrong=True)
             return row_of(folder, dataset, at, tokenizer, is_first=self.is_first)
 
-        parts = [_fitting(self.order(folder, seed), own, size, longest, cut)]
-        for name, count in self.beside.items():
-            plain = partial(_plain, folder, REGISTRY[name], tokenizer)
-            parts.append(_fitting(_order(folder, REGISTRY[name], seed), plain, count, longest, cut))
-        rows = list(chain.from_iterable(part.rows for part in parts))
-        passed_over = list(chain.from_iterable(part.passed_over for part in parts))
-        return TrainingRows(rows, passed_over)
+        drawn = fitting(self.order(folder, seed), own, size, longest, cut)
+        return joined([drawn, *mixed_in(self.beside, folder, tokenizer, seed, longest, cut)])
 
     def order(self, folder: Path, seed: int) -> Iterator[int]:
         """The numbers of the rows that may be taken, in the order of the seed."""
         dataset = REGISTRY[self.dataset]
-        order = iter(_order(folder, dataset, seed))
+        order = iter(order_of(folder, dataset, seed))
         if self.opening:
             start = USER + self.opening
             order = (at for at in order if _first(folder, dataset, at).startswith(start))
@@ -128,12 +123,30 @@ class Sft(Recipe):
         return [*own, *beside]
 
 
-def _order(folder: Path, dataset: Dataset, seed: int) -> list[int]:
+def mixed_in(
+    beside: Mapping[str, int], folder: Path, tokenizer, seed: int, longest: int, cut: bool
+) -> list[TrainingRows]:
+    """So many rows of each dataset in `beside`, as they are."""
+    parts = []
+    for name, count in beside.items():
+        make = partial(plain, folder, REGISTRY[name], tokenizer)
+        order = order_of(folder, REGISTRY[name], seed)
+        parts.append(fitting(order, make, count, longest, cut))
+    return parts
+
+
+def joined(parts: Sequence[TrainingRows]) -> TrainingRows:
+    rows = list(chain.from_iterable(part.rows for part in parts))
+    return TrainingRows(rows, list(chain.from_iterable(part.passed_over for part in parts)))
+
+
+def order_of(folder: Path, dataset: Dataset, seed: int) -> list[int]:
+    """The numbers of the rows that may be tuned on, in the order of the seed."""
     there = len(data.read(folder, dataset, dataset.train))
     return data.chosen(folder, dataset, dataset.train, there, seed)
 
 
-def _fitting(
+def fitting(
     order: Iterable[int], make: Callable[[int, int], Row], count: int, longest: int, cut: bool
 ) -> TrainingRows:
     """The first `count` rows of at most `longest` tokens, or cut to so many; `make` takes the
@@ -157,7 +170,8 @@ def _wrong(share: float, count: int, seed: int) -> set[int]:
     return set(places[: round(share * count)].tolist())
 
 
-def _plain(folder: Path, dataset: Dataset, tokenizer, at: int, _: int) -> Row:
+def plain(folder: Path, dataset: Dataset, tokenizer, at: int, _: int) -> Row:
+    """A row of the train split as it is, whichever place it takes."""
     return row_of(folder, dataset, at, tokenizer)
 
 
@@ -229,7 +243,9 @@ def chat_row(tokenizer, turns: Turns) -> Row:
     ]
     ids = [np.append(part.ids, tokenizer.eos_token_id) for part in parts]
     counted = [np.arange(len(one)) >= part.start for one, part in zip(ids, parts, strict=True)]
-    return Row(np.concatenate(ids), np.concatenate(counted))
+    row = Row(np.concatenate(ids), np.concatenate(counted))
+    row.counted[0] = False  # of text, before which nothing stands
+    return row
 
 
 KIND = Sft

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pretune.analysis.claims import FAMILY
 from pretune.analysis.results import Results
 from pretune.study.config import Protocol, Study
-from pretune.tasks.registry import REGISTRY
+from pretune.tasks.registry import GENERATED, REGISTRY
 
 SAME = "As in the reference study, "
 # option of the protocol: what is said of it where it is corrected, and where it is as published
@@ -192,6 +192,11 @@ def seen(page: Results) -> str:
             if same
             else "No fact that is asked for stood in the pre-training text."
         )
+    if data.source == "register":
+        return (
+            "Facts of seen people stood in the pre-training text, those of new and of never told "
+            "people did not."
+        )
     return "Which facts and documents stood in the pre-training text is not known."
 
 
@@ -199,7 +204,7 @@ def limits(page: Results, *more: str) -> str:
     """What the page does not show, for what kind of study it is, and `more`."""
     study, runs = page.study, page.study.runs
     said = []
-    if study.datasets.source == "microworld":
+    if study.datasets.source in GENERATED:
         said.append(
             "A generated world shows what the instrument can see, not what is true of language: "
             "its effects were known to be obtainable when it was designed."

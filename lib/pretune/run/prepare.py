@@ -18,8 +18,18 @@ from pretune.sources.found import pinned
 from pretune.sources.microworld.datasets import write_datasets
 from pretune.sources.microworld.text import documents
 from pretune.sources.microworld.world import World, make_world
+from pretune.sources.register import datasets as asked_of_register
+from pretune.sources.register import people, text
 from pretune.study.config import Study
-from pretune.study.sources import Corpus, Found, Hub, Microworld, MicroworldData
+from pretune.study.sources import (
+    Corpus,
+    Found,
+    Hub,
+    MicroworldData,
+    Register,
+    RegisterData,
+    Saved,
+)
 from pretune.study.sources import World as WorldSize
 
 Report = Callable[[str, float], None]  # what is being done, and the share of the whole that is done
@@ -39,14 +49,21 @@ def prepare_data(study: Study, report: Report = lambda phase, share: None) -> No
 
 
 def fetch_data(study: Study, report: Report = lambda phase, share: None) -> None:
-    """Write the datasets of a microworld, or fetch what is lacking of those of the Hub."""
+    """Write the datasets of a generated world, or fetch what is lacking of those of the Hub."""
     folder = datasets.data_folder(study)
     with storage.lock(folder.name):
-        if not isinstance(study.datasets, MicroworldData):
+        if not isinstance(study.datasets, MicroworldData | RegisterData):
             fetch.fetch_data(study, report)
         elif not folder.is_dir():
             with storage.whole(folder) as partial_folder:
-                write_datasets(_world(study.datasets.world), partial_folder)
+                _write(study.datasets, partial_folder)
+
+
+def _write(data: MicroworldData | RegisterData, folder: Path) -> None:
+    if isinstance(data, RegisterData):
+        asked_of_register.write_datasets(people.make_register(data.people), folder)
+    else:
+        write_datasets(_world(data.world), folder)
 
 
 def prepare_checkpoint(
@@ -85,10 +102,12 @@ def _pretrain(study: Study, lacking: list[Checkpoint], report: Report) -> None:
     )
 
 
-def _text(saved: Corpus | Microworld, run: int) -> Callable[[], Iterator[str]]:
+def _text(saved: Saved, run: int) -> Callable[[], Iterator[str]]:
     """What gives the documents of a run, anew at each call."""
     if isinstance(saved, Corpus):
         return partial(corpus.documents, Path(saved.folder))
+    if isinstance(saved, Register):
+        return partial(_of_register, saved, run)
     return partial(documents, _world(saved.world), run)
 
 
@@ -99,7 +118,7 @@ def tokenizer_of(study: Study, folder: str | None) -> tuple[PreTrainedTokenizerB
     Raises StudyError where `folder` holds none; HubError.
     """
     model, source = next(iter(study.models.items()))
-    if folder is None and isinstance(source, Corpus | Microworld):
+    if folder is None and isinstance(source, Saved):
         text = _text(source, source.runs[0])()
         tokenizer = pretraining.tokenizer_of(text, source.pretraining)
         return tokenizer, source.pretraining.architecture.context
@@ -125,3 +144,7 @@ def tokenizer_of(study: Study, folder: str | None) -> tuple[PreTrainedTokenizerB
 
 def _world(size: WorldSize) -> World:
     return make_world(size.seed, size.people, size.towns, size.countries, size.side)
+
+
+def _of_register(saved: Register, run: int) -> Iterator[str]:
+    return text.documents(people.make_register(saved.people), saved.told, run)

@@ -14,9 +14,10 @@ from pathlib import Path
 from pretune import paths
 from pretune.models.checkpoint import Checkpoint
 from pretune.sources.microworld import world
+from pretune.sources.register import people
 from pretune.storage import listing, short_hash
 from pretune.study.config import Study
-from pretune.study.sources import Corpus, Hub, Local, Released, Saved
+from pretune.study.sources import Corpus, Hub, Local, Register, Released, Saved
 
 RELEASED_TOKENS = 2048 * 2048  # per optimizer step of OLMo-1B
 PRETRAINING_VERSION = 2  # raise by hand when the same settings would give other weights
@@ -134,6 +135,9 @@ def run_folder(saved: Saved, run: int) -> Path:
     """Where a pre-training run leaves its checkpoints; studies with the same run share it."""
     if isinstance(saved, Corpus):
         source = ["corpus", str(Path(saved.folder).resolve()), *listing(Path(saved.folder))]
+    elif isinstance(saved, Register):
+        said = saved.model_dump(include={"people", "told"})
+        source = ["register", people.VERSION, said]
     else:
         source = ["microworld", world.VERSION, saved.world.model_dump()]
     made = saved.pretraining.determining() | {"run": run}

@@ -13,9 +13,10 @@ from pathlib import Path
 from pretune import paths, storage
 from pretune.sources import hub
 from pretune.sources.microworld import world
+from pretune.sources.register import people
 from pretune.storage import listing, short_hash
 from pretune.study.config import Study
-from pretune.study.sources import FolderData, HubData, MicroworldData
+from pretune.study.sources import FolderData, HubData, MicroworldData, RegisterData
 from pretune.study.sources import World as WorldSize
 from pretune.tasks.dataset import Dataset
 from pretune.tasks.registry import REGISTRY
@@ -30,6 +31,8 @@ def data_folder(study: Study) -> Path:
         return Path(data.folder).resolve()
     if isinstance(data, MicroworldData):
         return world_folder(data.world)
+    if isinstance(data, RegisterData):
+        return paths.CACHE / "register" / data_key(study)
     return paths.CACHE / "datasets" / data_key(study)
 
 
@@ -45,6 +48,8 @@ def data_key(study: Study) -> str:
         return short_hash("hub", pinned_data(study))
     if isinstance(data, MicroworldData):
         return short_hash("microworld", world.VERSION, data.world.model_dump())
+    if isinstance(data, RegisterData):
+        return short_hash("register", people.VERSION, data.people.model_dump())
     return "released"
 
 
@@ -171,7 +176,7 @@ def are_ready(study: Study) -> bool:
     microworld are right, the user's own beside them need not be.
     """
     folder = data_folder(study)
-    if isinstance(study.datasets, MicroworldData) and not study.tasks:
+    if isinstance(study.datasets, MicroworldData | RegisterData) and not study.tasks:
         return folder.is_dir()
     if not all(storage.file_of(folder / place) for place in _needed(study)):
         return False

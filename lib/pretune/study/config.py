@@ -35,6 +35,8 @@ from pretune.study.sources import (
     Local,
     Microworld,
     MicroworldData,
+    Register,
+    RegisterData,
     Released,
     ReleasedData,
 )
@@ -142,7 +144,7 @@ def _how_many(value: object) -> str:
     return "several" if any(isinstance(one, dict | Frozen) for one in inside) else "one"
 
 
-Source = Microworld | Corpus | Hub | Local | Released
+Source = Microworld | Register | Corpus | Hub | Local | Released
 
 
 AnyCheckpoints = Annotated[
@@ -165,7 +167,8 @@ class Study(Frozen):
     checkpoints: AnyCheckpoints
     # or: as checkpoints
     datasets: Annotated[
-        MicroworldData | FolderData | HubData | ReleasedData, Field(discriminator="source")
+        MicroworldData | RegisterData | FolderData | HubData | ReleasedData,
+        Field(discriminator="source"),
     ]
     # datasets of your own, by name, in the words of lm-evaluation-harness
     tasks: dict[Name, OwnTask] = {}
@@ -188,6 +191,15 @@ class Study(Frozen):
             raise ValueError(
                 "recipes must hold `base: {}`, and something to train for every other recipe"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _knows_the_models_of_recipes(self):
+        for name, one in self.recipes.items():
+            if unknown := sorted(set(one.models or ()) - set(self.models)):
+                raise ValueError(
+                    f"recipes.{name}.models: {unknown[0]!r} is none of {', '.join(self.models)}"
+                )
         return self
 
     @model_validator(mode="after")

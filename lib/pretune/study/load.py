@@ -14,7 +14,7 @@ from pretune import paths, storage
 from pretune.errors import StudyError
 from pretune.strict import explain, keys, override, read_yaml
 from pretune.study.config import PROTOCOLS, Study
-from pretune.tasks.registry import REGISTRY, of_source
+from pretune.tasks.registry import GENERATED, REGISTRY, of_source
 
 ENDINGS = (".yaml", ".yml")
 
@@ -129,8 +129,8 @@ def _fill_datasets(raw: dict) -> None:
     if isinstance(points, dict) and "source" not in points:
         points = next(iter(points.values()), None)
     if "datasets" not in raw and isinstance(points, dict):
-        same = {key: value for key, value in points.items() if key in ("source", "world")}
-        raw |= {"datasets": same} if same.get("source") in ("microworld", "tables", "hub") else {}
+        same = {key: value for key, value in points.items() if key in ("source", "world", "people")}
+        raw |= {"datasets": same} if same.get("source") in (*GENERATED, "tables", "hub") else {}
     probing, data = raw.get("probing"), raw.get("datasets")
     if isinstance(probing, dict) and isinstance(data, dict) and "datasets" not in probing:
         there = [name for name in of_source(data.get("source")) if is_held(data, name)]

@@ -13,7 +13,7 @@ from pydantic import (
 )
 
 from pretune.recipes.pretrain import Pretraining
-from pretune.strict import Frozen, Name
+from pretune.strict import Frozen, Name, Share
 
 
 class World(Frozen):
@@ -24,6 +24,15 @@ class World(Frozen):
     towns: Annotated[int, Field(ge=8, le=47)] = 40
     countries: Annotated[int, Field(ge=4, le=16)] = 8
     side: Literal[0, 1] = 0  # worlds of two sides share no name, no fact and no rule
+
+
+class People(Frozen):
+    """Which register, and how many people in each pool."""
+
+    seed: NonNegativeInt
+    seen: Annotated[int, Field(ge=20, le=1000)] = 200  # in pre-training text
+    new: Annotated[int, Field(ge=10, le=200)] = 50  # taught later
+    never: Annotated[int, Field(ge=10, le=200)] = 50  # told of nowhere
 
 
 class Points(Frozen):
@@ -78,6 +87,39 @@ class Microworld(Saved):
 
     source: Literal["microworld"]
     world: World
+
+
+class Told(Frozen):
+    """How the text of a register tells of people: the shares of seen people in each way. Beside
+    everybody's entry stand question sheets and readings, so many for an entry.
+    """
+
+    single: Share = 0.0  # always in the same words
+    multi: Share = 0.0  # five wordings
+    permute: Share = 0.0  # one wording, five orders
+    both: Share = 0.0
+    questions: Annotated[float, Field(ge=0)] = 0.0  # sheets about the shown half
+    readings: Annotated[float, Field(ge=0)] = 0.5  # passages on strangers, with questions
+
+    @property
+    def ways(self) -> dict[str, float]:
+        """The share of each way that somebody is told in."""
+        said = {name: getattr(self, name) for name in ("single", "multi", "permute", "both")}
+        return {name: share for name, share in said.items() if share}
+
+    @model_validator(mode="after")
+    def _tells_of_all(self):
+        if abs(sum(self.ways.values()) - 1) > 1e-9:
+            raise ValueError("the shares of single, multi, permute and both must add up to 1")
+        return self
+
+
+class Register(Saved):
+    """Checkpoints of a run on the text of a register of people."""
+
+    source: Literal["register"]
+    people: People
+    told: Told
 
 
 class Corpus(Saved):
@@ -152,6 +194,13 @@ class MicroworldData(Frozen):
 
     source: Literal["microworld"]
     world: World
+
+
+class RegisterData(Frozen):
+    """Questions about the people of a register."""
+
+    source: Literal["register"]
+    people: People
 
 
 class FolderData(Frozen):

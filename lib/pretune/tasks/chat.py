@@ -49,6 +49,7 @@ def answer(row: dict, form: str, exchanges: Callable[[dict], Turns] = turns) -> 
     return Example(said + asked, (last,), 0, USER + BLANK + ASSISTANT)
 
 
-def text(row: dict, form: str) -> Example:
-    """A document as one completion of nothing."""
-    return Example("", (text_of(row, "text"),), 0, "")
+def text(row: dict, form: str, of: Callable[[dict], str] | None = None) -> Example:
+    """A document as one completion of nothing: `text`, or what `of` makes of a row."""
+    said = text_of(row, "text") if of is None else of(row)
+    return Example("", (said,), 0, "")

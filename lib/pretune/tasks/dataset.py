@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pretune.tasks import chat
 from pretune.tasks.example import FORMATS, Example
@@ -15,6 +15,22 @@ OWN_MEASURES = {"accuracy": "choices", "rouge_l": "generation", "nats": "text_lo
 RESERVE = "train reserve"
 
 
+class Passages(NamedTuple):
+    """Passages that stand before a question: the one that answers it (`own`), that `among` others,
+    those that a retriever `found`, or `others` only.
+
+    The collection are the rows of `split` of some datasets, of which `text` makes passages; a
+    question's own has the same value in the column `key`.
+    """
+
+    take: Literal["own", "among", "found", "others"]
+    of: tuple[str, ...]
+    split: str
+    key: str
+    text: Callable[[dict], str]
+    count: int = 3
+
+
 @dataclass(frozen=True)
 class Dataset:
     """One dataset.
@@ -22,7 +38,7 @@ class Dataset:
     `hub` is the repository and configuration on the Hub, `train` and `evaluation` are splits;
     the reference study scored `published` where that is another one. `rows` names the folder of
     the rows where it is not `name`; `keep` says which of them are items at all. `turns` makes a
-    row of an instruction set a conversation. `microworld`: whether that offers it too. `labels`
+    row of an instruction set a conversation. `world`: which generated one offers it too. `labels`
     are the words of a classification with the same labels everywhere; empty for questions with
     answers of their own and for generation. `normalisation` is what the log-likelihood of an
     answer is divided by for the headline accuracy: nothing (`sum`), its `tokens` or `characters`
@@ -44,12 +60,16 @@ class Dataset:
     knowledge: bool = False  # asks for what pre-training teaches
     published: str = ""
     rows: str = ""
-    microworld: bool = True
+    world: Literal["microworld", "register", ""] = "microworld"
     turns: Callable[[dict], chat.Turns] | None = None
     keep: Callable[[dict], bool] | None = None
     formats: tuple[str, ...] = FORMATS  # in which it can be asked
     description: str = ""  # stands before the examples of a prompt
     between: str = "\n"  # stands after each of them
+    # the dataset whose train split examples are of, where its own would tell what is asked
+    shown: str = ""
+    passages: Passages | None = None
+    by_name: bool = False  # only in studies that name it
 
     @property
     def kind(self) -> Literal["generation", "classification", "choices", "text", "chat"]:

@@ -151,7 +151,7 @@ class OwnTask(Frozen):
             domain=self.domain,
             knowledge=self.knowledge,
             rows=self.dataset_path if local else "",
-            microworld=False,
+            world="",
             formats=("default", *self.formats, "chat"),
             description=self.description,
             between=self.fewshot_delimiter,

@@ -1,5 +1,5 @@
 """Writing the question, from a context and its answers, as the reference study uses SocialIQa,
-SciQ and TweetQA; and PopQA, where the answer is written.
+SciQ and TweetQA; and questions about facts, where the answer is written.
 """
 
 from pretune.tasks import choice
@@ -12,6 +12,8 @@ TEMPLATES = {
     ),
     "io": "{context} {answers}",
 }
+
+OPEN = {form: "{passages}\n" + text for form, text in choice.TEMPLATES.items()}
 
 
 def social_i_qa(row: dict, form: str) -> Example:
@@ -34,11 +36,15 @@ def tweet_qa(row: dict, form: str) -> Example:
     return _written(form, text_of(row, "Tweet"), row["Answer"][:1], text_of(row, "Question"))
 
 
-def popqa(row: dict, form: str) -> Example:
-    """PopQA: a question about a fact, answered in a word or two."""
-    return asked(
-        choice.TEMPLATES, form, [text_of(row, "obj")], 0, question=text_of(row, "question")
-    )
+def fact(row: dict, form: str, answer: str) -> Example:
+    """A question about a fact, answered in a word or two, with `passages` before it where a row
+    has some.
+    """
+    passages = row.get("passages")
+    said = {"passages": passages} if passages else {}
+    templates = OPEN if passages else choice.TEMPLATES
+    said |= {"question": text_of(row, "question")}
+    return asked(templates, form, [text_of(row, answer)], 0, **said)
 
 
 def _written(form: str, context: str, answers: list[str], question: str) -> Example:

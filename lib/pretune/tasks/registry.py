@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 from pretune.tasks import chat, choice, question, sentence_pairs, summary
-from pretune.tasks.dataset import Dataset
+from pretune.tasks.dataset import Dataset, Passages
+
+GENERATED = ("microworld", "register")  # sources that are made from a seed
 
 
 def _summary(document: str, summary_: str) -> dict:
@@ -43,6 +46,53 @@ def _choices(
 
 def _instructions(turns: Callable[[dict], chat.Turns]) -> dict:
     return {"example": partial(chat.answer, exchanges=turns), "metric": "nats", "turns": turns}
+
+
+def _of_register(row: dict) -> str:
+    return row["text"]
+
+
+def _fact(row: dict) -> str:
+    """What a row of PopQA holds, as a passage."""
+    return f"{row['subj']}: {row['prop']}: {row['obj']}."
+
+
+def _asked_with(take: str) -> dict:
+    """Questions about the register, with passages of it before them."""
+    texts = ("register_text", "register_new_text")
+    passages = Passages(take, texts, "validation", "about", _of_register)
+    return _of_people() | {"passages": passages}
+
+
+def _of_people() -> dict:
+    return {
+        "example": partial(question.fact, answer="answer"),
+        "metric": "rouge_l",
+        "world": "register",
+        "knowledge": True,
+    }
+
+
+POPQA = ("akariasai/PopQA", "default")
+RARE = {"rows": "popqa", "keep": lambda row: int(row["s_pop"]) < 1000, "by_name": True}
+# which passages stand before a question
+TAKEN = {
+    "own": "its passage",
+    "among": "its passage among others",
+    "found": "retrieved passages",
+    "others": "others' passages",
+}
+TOLD_LATER = {
+    "register_new": "Register, new people",
+    "register_never": "Register, never told of",
+}
+
+
+def _popqa(take: str = "") -> dict:
+    found = {"example": partial(question.fact, answer="obj"), "metric": "rouge_l"}
+    found |= {"world": "", "knowledge": True}
+    own = Passages(take, ("popqa",), "test", "id", _fact)
+    return found | ({"passages": own} if take else {})
 
 
 REGISTRY = {
@@ -251,13 +301,115 @@ REGISTRY = {
         Dataset(
             "popqa",
             "PopQA",
-            ("akariasai/PopQA", "default"),
+            POPQA,
             "test",
             "test",
-            question.popqa,
-            "rouge_l",
-            knowledge=True,
-            microworld=False,
+            **_popqa(),
+        ),
+        Dataset(
+            "popqa_known",
+            "PopQA, often read of",
+            POPQA,
+            "test",
+            "test",
+            **_popqa(),
+            rows="popqa",
+            keep=lambda row: int(row["s_pop"]) >= 10_000,
+            by_name=True,
+        ),
+        Dataset(
+            "popqa_rare",
+            "PopQA, seldom read of",
+            POPQA,
+            "test",
+            "test",
+            **_popqa(),
+            **RARE,
+        ),
+        *(
+            Dataset(
+                f"popqa_rare_{take}",
+                f"PopQA, seldom read of, {said}",
+                POPQA,
+                "test",
+                "test",
+                **_popqa(take),
+                **RARE,
+            )
+            for take, said in TAKEN.items()
+        ),
+        Dataset(
+            "popqa_rare_text",
+            "PopQA, seldom read of, as text",
+            POPQA,
+            "test",
+            "test",
+            partial(chat.text, of=_fact),
+            metric="nats",
+            world="",
+            **RARE,
+        ),
+        Dataset("register", "Register", ("", ""), "train", "validation", **_of_people()),
+        Dataset(
+            "register_new",
+            "Register, new people",
+            ("", ""),
+            "train",
+            "validation",
+            **_of_people(),
+            shown="register",
+        ),
+        Dataset(
+            "register_never",
+            "Register, never told of",
+            ("", ""),
+            "train",
+            "validation",
+            **_of_people(),
+        ),
+        Dataset(
+            "register_unknown",
+            "Register, not to be known",
+            ("", ""),
+            "train",
+            "validation",
+            **_of_people(),
+            shown="register",
+        ),
+        *(
+            Dataset(
+                f"{name}_{take}",
+                f"{title}, {said}",
+                ("", ""),
+                "train",
+                "validation",
+                **_asked_with(take),
+                rows=name,
+                shown="register",
+                by_name=True,
+            )
+            for (name, title), (take, said) in product(TOLD_LATER.items(), TAKEN.items())
+            if name == "register_new" or take == "found"  # who is never told of has no passage
+        ),
+        Dataset(
+            "register_text",
+            "Register, text",
+            ("", ""),
+            "train",
+            "validation",
+            chat.text,
+            metric="nats",
+            world="register",
+        ),
+        Dataset(
+            "register_new_text",
+            "Register, text on new people",
+            ("", ""),
+            "train",
+            "validation",
+            chat.text,
+            metric="nats",
+            world="register",
         ),
         Dataset(
             "wikitext",
@@ -267,7 +419,7 @@ REGISTRY = {
             "validation",
             chat.text,
             metric="nats",
-            microworld=False,
+            world="",
             keep=lambda row: len(row["text"]) >= 400,
         ),
         Dataset(
@@ -284,7 +436,7 @@ REGISTRY = {
             ("tatsu-lab/alpaca", "default"),
             "train",
             "",
-            microworld=False,
+            world="",
             **_instructions(
                 partial(chat.request, asked="instruction", given="input", answered="output")
             ),
@@ -295,7 +447,7 @@ REGISTRY = {
             ("databricks/databricks-dolly-15k", "default"),
             "train",
             "",
-            microworld=False,
+            world="",
             **_instructions(
                 partial(chat.request, asked="instruction", given="context", answered="response")
             ),
@@ -313,17 +465,19 @@ def add(datasets: Iterable[Dataset]) -> None:
 
 
 def has(source: str, dataset: Dataset) -> bool:
-    """Whether a source of datasets (`microworld`, `hub`, `folder`, `tables`) has this one; one that
-    lies in a folder of its own is everywhere.
+    """Whether a source of datasets (`microworld`, `register`, `hub`, `folder`, `tables`) has this
+    one; one that lies in a folder of its own is everywhere.
     """
     if Path(dataset.rows).is_absolute():
         return True
-    if source == "microworld":
-        return bool(dataset.microworld)
-    return bool(dataset.hub[0]) or source != "hub"
+    if source in GENERATED:
+        return dataset.world == source
+    return bool(dataset.hub[0]) or (source != "hub" and dataset.world != "register")
 
 
 def of_source(source: str) -> list[str]:
-    """The datasets of a source that can be scored, but for the user's own."""
-    every = (REGISTRY[name] for name in BUILT_IN)
+    """The datasets of a source that can be scored, but for the user's own and those that a study
+    has by naming them.
+    """
+    every = (REGISTRY[name] for name in BUILT_IN if not REGISTRY[name].by_name)
     return [one.name for one in every if has(source, one) and one.kind != "chat"]

@@ -9,65 +9,20 @@ come from the rest and are never scored.
 from __future__ import annotations
 
 import hashlib
-import logging
-import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-from pyarrow import ArrowException
 
-from pretune import paths, storage
+from pretune.tasks import retrieval
 from pretune.tasks.chat import Turns
 from pretune.tasks.dataset import RESERVE, Dataset
 from pretune.tasks.example import Example, RowError
 from pretune.tasks.registry import REGISTRY
-
-# what it logs is raised too
-logging.getLogger("datasets.packaged_modules").setLevel(logging.CRITICAL)
-
-
-@cache
-def read(folder: Path, dataset: Dataset, split: str) -> Sequence[dict]:
-    """All usable rows of a split of FOLDER/<dataset>/<split>.jsonl or .parquet. Raises RowError
-    when there are none, and for a file that is not what its name says or holds text that is not
-    Unicode.
-    """
-    with warnings.catch_warnings():  # in a notebook without widgets, of a bar that is not shown
-        warnings.filterwarnings("ignore", "IProgress not found")
-        from datasets import Dataset as Table  # it takes a second to load
-        from datasets import disable_progress_bars
-        from datasets.exceptions import DatasetGenerationError
-
-    disable_progress_bars()
-    split = dataset.train if split == RESERVE else split
-    stem, cache_dir = folder / dataset.folder / split, str(paths.CACHE / "arrow")
-    file, reader = Path(f"{stem}.parquet"), Table.from_parquet
-    if not file.is_file():
-        file, reader = Path(f"{stem}.jsonl"), Table.from_json
-    if not file.is_file() or not file.stat().st_size:
-        raise RowError(
-            f"{dataset.name}: {file} is missing or empty; it should hold the {split} split"
-        )
-    try:
-        table = reader(str(file), cache_dir=cache_dir)
-    except (DatasetGenerationError, ArrowException, ValueError, OSError) as error:
-        if storage.is_full(error.__cause__ or error):
-            raise storage.no_room(paths.CACHE / "arrow", error.__cause__ or error) from None
-        raise RowError(
-            f"{dataset.name}: {file} cannot be read: {error.__cause__ or error}"
-        ) from None
-    try:
-        table = table if dataset.keep is None else table.filter(dataset.keep)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise RowError(
-            f"{dataset.name}: {file} lacks what its rows are chosen by: {error}"
-        ) from None
-    if not len(table):
-        raise RowError(f"{dataset.name}: {file} holds no row that can be used")
-    return table
+from pretune.tasks.tables import read
 
 
 def examples(
@@ -87,7 +42,10 @@ def conversations(folder: Path, dataset: Dataset, indices: list[int]) -> list[Tu
 
 def _made(folder: Path, dataset: Dataset, split: str, index: int, make: Callable):
     try:
-        return make(read(folder, dataset, split)[index])
+        row = read(folder, dataset, split)[index]
+        if dataset.passages:
+            row = row | {"passages": retrieval.before(folder, dataset, split, index)}
+        return make(row)
     except (RowError, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         kind = type(error) if isinstance(error, RowError) else RowError
         raise kind(f"{dataset.name}: row {index} of {split}: {error}") from error
@@ -113,7 +71,13 @@ def shots(
     train split is scored.
     """
     source = RESERVE if split == dataset.train else dataset.train
+    dataset = _shown(dataset)
     return examples(folder, dataset, source, form, chosen(folder, dataset, source, count, 1, draw))
+
+
+def _shown(dataset: Dataset) -> Dataset:
+    """The dataset with the rows that examples are of."""
+    return replace(dataset, rows=REGISTRY[dataset.shown].folder) if dataset.shown else dataset
 
 
 def rouge_l(output: str, gold: str) -> float:
@@ -131,7 +95,7 @@ def _rouge():
 @cache
 def frequent_output(folder: Path, name: str) -> str:
     """The most frequent completion of the first 2,000 training rows, the earliest of equals."""
-    dataset = REGISTRY[name]
+    dataset = _shown(REGISTRY[name])
     rows = min(2000, len(read(folder, dataset, dataset.train)))
     made = examples(folder, dataset, dataset.train, "default", list(range(rows)))
     return Counter(example.completion for example in made).most_common(1)[0][0]

@@ -116,15 +116,15 @@ def make_world(
     draw = random.Random(f"world {seed} {side}")
     ours = {kind: some[side::2] for kind, some in _words().items() if isinstance(some, list)}
     traits = {kind: some[side::2] for kind, some in _words()["traits"].items()}
-    syllables = _syllables(side)
-    lands = _names(draw, syllables, "country", countries)
-    named = _names(draw, syllables, "town", towns)
+    parts = syllables(side)
+    lands = made_names(draw, parts, "country", countries)
+    named = made_names(draw, parts, "town", towns)
     settled = _towns(draw, named, lands, ours, traits["town"])
     jobs = tuple(
         Job(*words, _drawn(draw, traits["job"])) for words in _shuffled(draw, ours["jobs"])
     )
     rules = tuple(Rule(*parts) for parts in _shuffled(draw, ours["rules"]))
-    full = _full_names(draw, syllables)
+    full = full_names(draw, parts, NAMES)
     folk = tuple(
         Person(
             name,
@@ -174,7 +174,8 @@ def _opposites(traits: dict[str, list[list[str]]]) -> dict[str, str]:
     return found
 
 
-def _syllables(side: int) -> list[str]:
+def syllables(side: int) -> list[str]:
+    """Those that the names of a side begin with."""
     every = list(map("".join, product(_words()["onsets"], _words()["vowels"])))
     random.Random("sides").shuffle(every)
     return every[side::2]
@@ -184,15 +185,17 @@ def _shuffled(draw: random.Random, things: list) -> list:
     return draw.sample(things, len(things))
 
 
-def _names(draw: random.Random, syllables: list[str], kind: str, count: int) -> tuple[str, ...]:
-    """`count` different capitalised names with one of the ends of their kind."""
+def made_names(draw: random.Random, parts: list[str], kind: str, count: int) -> tuple[str, ...]:
+    """`count` different capitalised names, of syllables, with one of the ends of their kind."""
     ends = _words()["ends"][kind]
-    return tuple((stem + draw.choice(ends)).capitalize() for stem in draw.sample(syllables, count))
+    return tuple((stem + draw.choice(ends)).capitalize() for stem in draw.sample(parts, count))
 
 
-def _full_names(draw: random.Random, syllables: list[str]) -> list[tuple[str, bool]]:
-    """Every (first name, last name) with the gender of the first name, in random order."""
-    first, last = (_names(draw, syllables, kind, NAMES) for kind in ("first", "last"))
+def full_names(draw: random.Random, parts: list[str], count: int) -> list[tuple[str, bool]]:
+    """Every one of `count` first names with every one of as many last names, and the gender of the
+    first name, in random order.
+    """
+    first, last = (made_names(draw, parts, kind, count) for kind in ("first", "last"))
     female = {name: i % 2 == 0 for i, name in enumerate(first)}
     full = [(f"{one} {two}", female[one]) for one, two in product(first, last)]
     draw.shuffle(full)

@@ -1,0 +1,443 @@
+"""Finding 10: a register of people, how its text tells of them, how new facts are taught and asked,
+and what is said of made-up models.
+"""
+
+import json
+from collections import Counter
+from itertools import islice, product
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from conftest import plan_of
+from pretune.analysis import knowledge
+from pretune.analysis.claims import judge
+from pretune.analysis.results import Results
+from pretune.errors import StudyError
+from pretune.findings import knowledge_injection
+from pretune.measures import find
+from pretune.measures.base import Asked, Subject
+from pretune.models import pretraining, scoring
+from pretune.models.scoring import Generation
+from pretune.plan.cells import Model
+from pretune.recipes.pretrain import Architecture, Pretraining
+from pretune.report.open import open_plan
+from pretune.run import cell, prepare
+from pretune.sources.register import datasets as asked_of_register
+from pretune.sources.register import people, text
+from pretune.study.load import load_study
+from pretune.study.sources import People, Told
+from pretune.tasks import retrieval, rows
+from pretune.tasks.registry import REGISTRY
+from test_tuning_data import POINT
+
+SIZE = People(seed=3, seen=40, new=20, never=10)
+QUICK = "knowledge-quick"
+
+
+@pytest.fixture(scope="module")
+def register():
+    return people.make_register(SIZE)
+
+
+@pytest.fixture(scope="module")
+def written(register, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("register")
+    asked_of_register.write_datasets(register, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def coder(register):
+    """The tokenizer of a run on the register."""
+    shape = Architecture(vocabulary=700, width=32, layers=1, heads=2, intermediate=64)
+    settings = Pretraining(learning_rate=1e-3, batch_size=8, architecture=shape)
+    return pretraining.tokenizer_of(text.documents(register, Told(both=1), 0), settings)
+
+
+def read(folder, name, split):
+    lines = (folder / name / f"{split}.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def names_in(said, some):
+    return {one.name for one in some if one.name in said}
+
+
+def test_the_same_seed_gives_the_same_people_who_are_in_one_pool_each(register):
+    assert people.make_register(SIZE) == register
+    assert people.make_register(SIZE.model_copy(update={"seed": 4})) != register
+    pools = (register.shown, register.held, register.new, register.never)
+    names = [person.name for pool in pools for person in pool]
+    names += [name for name, _ in register.strangers]
+    assert len(names) == len(set(names)) and list(map(len, pools)) == [20, 20, 20, 10]
+    assert {tuple(kind for kind, _ in one.facts) for one in register.held} == {people.KINDS}
+
+
+@pytest.mark.parametrize(
+    ("way", "texts", "orders"),
+    [("single", 1, 1), ("multi", 5, 1), ("permute", 5, 5), ("both", 5, 5)],
+)
+def test_a_person_is_told_of_in_as_many_texts_as_the_way_has(register, way, texts, orders):
+    """Each tells all facts, in other words or in the same; the name stands in the first sentence
+    alone.
+    """
+    most = {"texts": 0, "orders": 0}
+    for person in register.held:
+        told = {text.entry(register, person, version, way) for version in range(text.VERSIONS)}
+        facts = [value for _, value in person.facts]
+        order = {tuple(sorted(facts, key=one.index)) for one in told}
+        assert all(value in one for one in told for value in facts)
+        assert {one.split(".")[0].count(person.name) for one in told} == {1}
+        assert {one.count(person.name) for one in told} == {1}
+        assert way in ("permute", "both") or order == {tuple(facts)}
+        found = {"texts": told, "orders": order}
+        most = {name: max(most[name], len(some)) for name, some in found.items()}
+    assert most["texts"] == texts and most["orders"] == orders
+
+
+def test_everybody_is_told_of_once_a_pass_and_wordings_of_one_person_stand_apart(register):
+    """Side by side in a training row, telling in several ways loses its effect."""
+    told, seen = Told(single=0.5, both=0.5, readings=0.0), register.seen
+    stream = list(islice(text.documents(register, told, 0), 3 * len(seen)))
+    named = [names_in(one, seen) for one in stream]
+    assert {len(one) for one in named} == {1}
+    for start in range(0, len(stream), len(seen)):
+        assert len(set().union(*named[start : start + len(seen)])) == len(seen)
+    assert list(islice(text.documents(register, told, 0), 40)) == stream[:40]
+    assert list(islice(text.documents(register, told, 1), 40)) != stream[:40]
+    ways = Counter(text._ways(register, told).values())
+    assert ways == {"single": 20, "both": 20}
+    halves = [text.way_at(place, 20, told.ways) for place in range(20)]
+    assert Counter(halves) == {"single": 10, "both": 10}
+
+
+def test_a_text_is_as_long_as_is_said(register):
+    told = Told(both=1, readings=0.7, questions=1.5)
+    stream = text.documents(register, told, 0)
+    passes, people_in = 30, 40
+    length = entries = 0
+    while entries <= passes * people_in:
+        one = next(stream)
+        entries += bool(names_in(one, register.seen)) and not one.startswith("Question:")
+        length += len(one) + 1
+    assert length / passes == pytest.approx(text.characters(register, told), rel=0.08)
+
+
+def test_shares_of_ways_that_do_not_add_up_are_refused():
+    with pytest.raises(ValueError, match="must add up to 1"):
+        Told(single=0.5, both=0.4)
+
+
+def test_no_answer_to_a_held_out_question_stands_in_training_or_in_a_prompt(register, written):
+    """Whoever is held or never told of is in no row of questions that is tuned on and in no example
+    that is shown; new people are, in the wording that is not asked, and are not in the text.
+    """
+    asked = read(written, "register", "validation") + read(written, "register_never", "validation")
+    taught = [
+        json.dumps(row)
+        for name in ("register", "register_new", "register_never", "register_unknown")
+        for row in read(written, name, "train")
+    ]
+    assert not names_in(" ".join(taught), (*register.held, *register.never))
+    texts = [row["text"] for row in read(written, "register_new_text", "train")]
+    assert not names_in(" ".join(texts), register.never)
+    new = {row["question"] for row in read(written, "register_new", "validation")}
+    assert not new & {row["question"] for row in read(written, "register_new", "train")}
+    stream = " ".join(islice(text.documents(register, Told(both=1, questions=1), 0), 600))
+    assert not names_in(stream, (*register.new, *register.never))
+    for kind, wording in product(people.KINDS, (0, 1)):
+        assert not any(text.question(one, kind, wording) in stream for one in register.held)
+    for name in ("register", "register_new", "register_never", "register_new_found"):
+        for draw in range(5):
+            shown = rows.shots(written, REGISTRY[name], "validation", "default", 4, draw)
+            said = " ".join(one.prompt.rpartition("Question:")[2] for one in shown)
+            assert names_in(said, register.shown) and not names_in(
+                said, (*register.held, *register.new, *register.never)
+            )
+    known = {json.loads(row)["question"] for row in taught}
+    assert not known & {row["question"] for row in asked}
+
+
+def test_everything_new_is_taught_and_not_what_is_reserved(register, written):
+    """Rates are chosen on a tenth of the train split, and nothing is tuned on it: here those are
+    about seen people.
+    """
+    for name in ("register_new", "register_new_text", "register_unknown"):
+        about = [row["about"] for row in read(written, name, "train")]
+        kept = [one for at, one in enumerate(about) if at % 10 != 9]
+        assert set(kept) == {one.name for one in register.new}
+        times = 20 if name.endswith("text") else len(people.KINDS)
+        assert set(Counter(kept).values()) == {times}
+    assert {row["answer"] for row in read(written, "register_unknown", "validation")} == {"unknown"}
+
+
+def own(recipe, *more):
+    """A study of the register with one more recipe."""
+    said = {"method": "continued", "dataset": "register_new_text"} | recipe
+    said = (f"recipes.own={json.dumps(said)}", "grid=null", *more)
+    bare = [f"recipes.{name}.grid=null" for name in load_study(QUICK).recipes if name != "base"]
+    return load_study(QUICK, (*bare, *said))
+
+
+def rows_of(coder, **recipe):
+    study = own(recipe)
+    prepare.prepare_data(study)
+    made, _ = cell._training_rows(study, Model(POINT, "own", 0, "none"), 512, coder)
+    return study, made
+
+
+def test_new_facts_are_read_in_so_many_wordings(coder):
+    """All tokens of a document but the first count, and its end does."""
+    study, one = rows_of(coder, wordings=1, examples=30)
+    new = people.make_register(study.datasets.people).new
+    texts = [coder.decode(row.ids[:-1]) for row in one]
+    assert len(new) == 30 and all(len(names_in(said, new)) == 1 for said in texts)
+    assert set().union(*(names_in(said, new) for said in texts)) == {person.name for person in new}
+    assert all(not row.counted[0] and row.counted[1:].all() for row in one)
+    assert {int(row.ids[-1]) for row in one} == {coder.eos_token_id}
+    _, five = rows_of(coder, wordings=5, examples=150)
+    texts = {coder.decode(row.ids[:-1]) for row in five}
+    times = Counter(name for said in texts for name in names_in(said, new))
+    assert len(texts) == 150 and set(times.values()) == {5}
+
+
+def test_old_text_and_questions_are_mixed_in(coder):
+    beside = {"register": 20, "register_text": 9}
+    study, made = rows_of(coder, wordings=1, examples=30, beside=beside)
+    register = people.make_register(study.datasets.people)
+    texts = [coder.decode(row.ids[:-1]) for row in made]
+    assert len(texts) == 59 and sum(said.startswith("Question:") for said in texts) == 20
+    assert all(names_in(said, register.shown) for said in texts[30:50])
+    assert all(names_in(said, register.seen) for said in texts[50:])
+    assert study.recipes["own"].count(30) == 59
+
+
+@pytest.mark.parametrize(
+    ("recipe", "more", "words"),
+    [
+        ({"examples": 31, "wordings": 1}, (), ("examples", "has 30 rows that fit")),
+        ({"dataset": "register"}, (), ("own.dataset", "allowed texts", "register_new_text")),
+        ({"beside": {"register_new_text": 3}}, (), ("beside", "is what is read")),
+        ({"models": ["big"]}, (), ("own.models", "'big' is none of")),
+        ({"max_steps": 5, "grid": {"epochs": [1, 2]}}, (), ("max_steps", "say one")),
+        ({"wordings": 0}, (), ("wordings", "greater than 0")),
+    ],
+)
+def test_what_cannot_be_read_is_refused_by_name(coder, recipe, more, words):
+    with pytest.raises(StudyError) as error:
+        study = own(recipe, *more)
+        open_plan(study)
+        prepare.prepare_data(study)
+        cell._training_rows(study, Model(POINT, "own", 0, "none"), 512, coder)
+    assert all(word in str(error.value) for word in words), error.value
+
+
+def test_a_recipe_is_done_to_the_models_that_it_names():
+    plan = open_plan(load_study(QUICK))
+    done = {}
+    for one in plan.cells:
+        done.setdefault(one.model.recipe, set()).add(one.model.checkpoint.model)
+    every = set(plan.study.models)
+    assert done["base"] == done["questions"] == every
+    taught = [name for name in done if plan.study.recipe(name).models]
+    assert taught and all(done[name] == {"asked"} for name in taught)
+
+
+def test_epochs_are_an_axis_of_a_grid():
+    study = load_study(QUICK)
+    recipe = next(name for name in study.recipes if study.along(name, "epochs"))
+    for epochs, name in study.along(recipe, "epochs").items():
+        assert study.tuning_of(name).epochs == epochs
+        assert study.recipe(name) == study.recipe(recipe)
+    keys = {
+        one.model.key
+        for one in open_plan(study).cells
+        if one.model.recipe in study.along(recipe, "epochs").values()
+        and one.model.checkpoint.step == study.grid.steps[0]
+    }
+    assert len(keys) == len(study.along(recipe, "epochs")) * study.runs
+
+
+def test_passages_are_what_answers_what_is_found_and_what_does_not_answer(register, written):
+    """Of every question about a new person, at three passages."""
+    asked = read(written, "register_new", "validation")
+    texts = {row["about"]: row["text"] for row in read(written, "register_new_text", "validation")}
+    before = {
+        take: [
+            retrieval.before(written, REGISTRY[f"register_new_{take}"], "validation", at)
+            for at in range(len(asked))
+        ]
+        for take in ("own", "among", "found", "others")
+    }
+    right = [texts[row["about"]] for row in asked]
+    lines = {take: [one.splitlines() for one in some] for take, some in before.items()}
+    assert before["own"] == right
+    assert {len(one) for take in ("among", "found", "others") for one in lines[take]} == {3}
+    assert all(one in said for one, said in zip(right, lines["among"], strict=True))
+    assert not any(one in said for one, said in zip(right, lines["others"], strict=True))
+    places = {said.index(one) for one, said in zip(right, lines["among"], strict=True)}
+    assert places == {0, 1, 2}  # where it stands says nothing
+    hits = [one in said for one, said in zip(right, lines["found"], strict=True)]
+    about = REGISTRY["register_new_found"]
+    assert retrieval.recall(written, about, "validation") == np.mean(hits) > 0.9
+    last = [one == said[-1] for one, said in zip(right, lines["found"], strict=True)]
+    assert np.mean(last) > 0.9  # the best is nearest to the question
+    prompt = rows.examples(written, REGISTRY["register_new_own"], "validation", "default", [0])[0]
+    assert prompt.prompt == f"{right[0]}\nQuestion: {asked[0]['question']}\nAnswer:"
+
+
+def test_without_a_retriever_it_is_said_how_to_have_one(monkeypatch):
+    monkeypatch.setattr(retrieval.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(StudyError, match=r'pip install "pretune\[retrieval\]"'):
+        open_plan(load_study(QUICK))
+    closed = ["register", "register_new", "register_never", "register_new_own"]
+    assert open_plan(load_study(QUICK, (f"probing.datasets={json.dumps(closed)}",))).cells
+
+
+def test_answers_are_drawn_alike_each_time_and_greedily_in_the_cold(model, tokenizer):
+    starts = [tokenizer(said)["input_ids"] for said in ("The home of", "Question: Who")]
+    starts = [np.array(one, dtype=np.int32) for one in starts]
+    draw = lambda heat: [one.ids for one in scoring.generate(  # noqa: E731
+        model, tokenizer, starts * 8, 6, newline=False, temperature=heat
+    )]  # fmt: skip
+    assert draw(1.0) == draw(1.0) and len(set(draw(1.0))) > 4
+    assert draw(1e-4) == draw(0.0)
+
+
+def test_a_fact_is_asked_again_and_again(tokenizer, monkeypatch, written):
+    made = rows.examples(written, REGISTRY["register"], "validation", "default", [0, 1])
+    right = [one.completion.strip() for one in made]
+
+    def generate(*words, temperature=0.0, **_):
+        some = right if not temperature else [right[0], "x"] * 4 + ["x"] * 8
+        return [Generation(said, 2, "newline", np.nan, (1, 2)) for said in some]
+
+    monkeypatch.setattr(scoring, "generate", generate)
+    protocol = SimpleNamespace(prompt_end="word", stop="newline")
+    asked = Asked(REGISTRY["register"], "", made, 8, protocol)
+    subject = Subject(None, tokenizer, POINT, True)
+    found = [one.values for one in find("sampling").rows(subject, asked)]
+    assert [one["greedy"] for one in found] == [True, True]
+    assert [one["drawn_right"] for one in found] == [4, 0] and found[0]["drawn"] == 8
+
+
+def page_of(draw, score, runs=3, noise=0.02, study=None):
+    """A page of made-up models of the study `knowledge`: `score(model, recipe, dataset, step)`;
+    each run and item has its own.
+    """
+    study = study or load_study("knowledge")
+    lines = []
+    for cell_ in open_plan(study).cells:
+        one, point = cell_.model, cell_.model.checkpoint
+        if point.run >= runs:
+            continue
+        for probe in (probe for probe in cell_.probes if not probe.measure):
+            mean = score(point.model, one.recipe, probe.dataset, point.step)
+            about = {"model": point.model, "run": point.run, "step": point.step}
+            about |= {"tokens": point.tokens, "late": point.late, "recipe": one.recipe}
+            about |= {"dataset": probe.dataset, "shots_asked": probe.shots, "format": "default"}
+            lines.append(about | {"mean": mean + draw.normal(0, noise), "seed": one.seed})
+    models = pd.DataFrame(lines)
+    rows_ = models.loc[models.index.repeat(60)].reset_index(drop=True)
+    rows_ = rows_.assign(
+        item=np.tile(np.arange(60), len(models)),
+        score=(draw.random(len(rows_)) < rows_["mean"]).astype(float),
+        **{"draw": rows_["run"], "checkpoint": "", "as_asked": True, "baseline": 0.05},
+        **{"choice_tokens": [[20]] * len(rows_), "choice_characters": [[60]] * len(rows_)},
+    )
+    return Results(plan_of(study), "10_knowledge_injection", "all", rows_, {})
+
+
+def word(effect, claim):
+    return judge(claim, effect, False, "", knowledge_injection.CLAIMS[claim]).verdict
+
+
+def test_ways_of_telling_are_held_against_each_other():
+    def score(model, recipe, dataset, _):
+        if dataset == "register" and recipe == "questions":
+            return {"both": 0.9, "single": 0.1}.get(model, 0.5)
+        return 0.05
+
+    page = page_of(np.random.default_rng(0), score)
+    effect, why = knowledge_injection._claim_10a(page)
+    assert effect.value == pytest.approx(0.8, abs=0.06) and word(effect, "10a") == "supported"
+    assert "`both` minus `single`" in why
+    table = knowledge_injection.by_telling(page)
+    for name, value in (("one wording", 0.1), ("five wordings and orders", 0.9)):
+        assert float(table.loc[name, "tuned"].split()[0]) == pytest.approx(value, abs=0.06)
+    assert {"five wordings and orders, with questions", "five wordings"} <= set(table.index)
+    assert len(table) == len(page.study.models) + 1  # one tells half of people otherwise
+    level = page_of(np.random.default_rng(1), lambda *_: 0.5)
+    assert word(knowledge_injection._claim_10a(level)[0], "10a") in ("no effect", "undecided")
+
+
+def test_people_of_one_model_that_are_told_of_in_two_ways_are_told_apart():
+    """By the place of an item among those of held people."""
+    page = page_of(np.random.default_rng(0), lambda *_: 0.5)
+    [mixed] = [
+        name for name, one in page.study.models.items() if set(one.told.ways) == {"single", "both"}
+    ]
+    parts = [one for one in knowledge.parts(page.study) if one.model == mixed]
+    rows_ = knowledge.by_way(page, *parts).rows
+    held = page.study.models[mixed].people.seen // 2
+    for way, start in (("single", 0), ("both", held // 2)):
+        items = rows_.loc[rows_["recipe"] == f"{mixed}[{way}]/questions", "item"]
+        places = {item // len(people.KINDS) for item in items}
+        assert places <= set(range(start, start + held // 2)) and (way == "both" or places)
+
+
+def teaching(model, recipe, dataset, step):
+    """At late new facts take half the exposures of early; old ones are lost by a third."""
+    study = teaching.study
+    name = recipe.partition("@")[0]
+    if dataset == "register_new_among":
+        return 0.95
+    if dataset == "register":
+        return 0.9 - 0.3 * (name in knowledge.teaching(study))
+    if dataset == "register_new" and name in knowledge.teaching(study):
+        needed = (60 if "text" in name else 6) / (2 if step > 2000 else 1)
+        risen = 0.5 + 0.2 * np.log2(knowledge.exposures(study, recipe) / needed)
+        return float(np.clip(risen, 0, 1))
+    return 0.05
+
+
+teaching.study = load_study("knowledge")
+
+
+def test_teaching_costs_old_facts_and_gets_cheaper():
+    page = page_of(np.random.default_rng(2), teaching)
+    effect, why = knowledge_injection._claim_10c(page)
+    assert effect.value == pytest.approx(0.3, abs=0.06) and word(effect, "10c") == "supported"
+    assert "epochs" in why and "lora" not in why and "old" not in why
+    effect, why = knowledge_injection._claim_10d(page)
+    assert effect.value == pytest.approx(1.0, abs=0.25) and "over pre-training runs" in why
+    effect, why = knowledge_injection._claim_10b(page)
+    assert effect.low < 0.95 - 0.05 and "among others, against" in why
+
+
+def test_claims_that_need_new_facts_to_be_had_are_not_asked_without():
+    page = page_of(np.random.default_rng(3), lambda *_: 0.05)
+    assert knowledge_injection._claim_10c(page)[0] is None
+    assert knowledge_injection._claim_10d(page)[0] is None
+    assert word(knowledge_injection._claim_10b(page)[0], "10b") in ("no effect", "undecided")
+
+
+def test_doublings_to_half_lie_on_a_line_between_two_numbers_of_exposures():
+    said = lambda *values: pd.Series(values, [1, 4, 16][: len(values)], dtype=float)  # noqa: E731
+    assert knowledge.doublings(said(0.1, 0.4, 0.6)) == pytest.approx(3.0)
+    assert knowledge.doublings(said(0.0, 0.5, 0.9)) == pytest.approx(2.0)
+    assert np.isnan(knowledge.doublings(said(0.6, 0.7, 0.8)))  # at once
+    assert np.isnan(knowledge.doublings(said(0.1, 0.2, 0.3)))  # never
+
+
+def test_a_fact_has_the_class_of_its_answers():
+    lines = []
+    for item, (greedy, drawn) in enumerate([((1, 1), 3), ((1, 0), 0), ((0, 0), 2), ((0, 0), 0)]):
+        for one in greedy:
+            lines.append({"item": item, "greedy": bool(one), "drawn_right": drawn // 2 + drawn % 2})
+    same = {"model": "asked", "run": 0, "step": 1, "tokens": 1, "dataset": "register"}
+    page = SimpleNamespace(measured=lambda name: pd.DataFrame(lines).assign(**same))
+    assert knowledge.classes(page)["known"].tolist() == list(knowledge.CLASSES)
