@@ -21,6 +21,7 @@ margin = 0.05  # the smallest change of a score that counts
 sets = []  # names of the datasets to look at; empty: all
 
 # %%
+from pretune.analysis import teaching
 from pretune.analysis.display import say, table
 from pretune.analysis.theme import use_theme
 from pretune.findings import knowledge_injection
@@ -111,13 +112,20 @@ material.head(scores)
 # were drawn are. Beside it stands how often the fact was told.
 
 # %%
-table(knowledge_injection.known(page))
+table(teaching.known(page))
+
+# %% [markdown]
+# Old facts by class at late, and how often each is recalled once the model was tuned on questions
+# about other people: a fact that is not said may be stored all the same.
+
+# %%
+table(teaching.by_class(page))
 
 # %% [markdown]
 # ## Why that is not enough
 #
-# A fact that is not said may be stored all the same. Tuned on questions about other people, a model
-# shows what it has, if the fact was said in several ways:
+# What a model says when it is asked depends on whether it was ever asked. Tuned on questions about
+# other people, it shows what it has, if the fact was said in several ways:
 
 # %%
 table(knowledge_injection.by_telling(page))
@@ -136,10 +144,10 @@ table(knowledge_injection.by_fact(page))
 # the control: what is right about them is right by chance.
 
 # %%
-table(knowledge_injection.ways_in(page))
+table(teaching.ways_in(page))
 
 # %%
-say(knowledge_injection.retrieved(page))
+say(teaching.retrieved(page))
 
 # %% [markdown]
 # How often must a new fact be told, at an early and at a late checkpoint, and what happens to old
@@ -155,7 +163,7 @@ knowledge_injection.show_exposures(page)
 # answer to what it cannot know.
 
 # %%
-table(knowledge_injection.unknown_rows(page))
+table(teaching.unknown_rows(page))
 
 # %% [markdown]
 # ## What to take home
@@ -163,7 +171,7 @@ table(knowledge_injection.unknown_rows(page))
 # The best of the ways that there are, by what is asked of the facts:
 
 # %%
-table(knowledge_injection.decisions(page))
+table(teaching.decisions(page))
 
 # %% [markdown]
 # ## Answer

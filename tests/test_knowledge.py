@@ -6,13 +6,15 @@ import json
 from collections import Counter
 from itertools import islice, product
 from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import plan_of
-from pretune.analysis import knowledge
+from conftest import plan_of, run_pretune
+from pretune import paths
+from pretune.analysis import knowledge, teaching
 from pretune.analysis.claims import judge
 from pretune.analysis.results import Results
 from pretune.errors import StudyError
@@ -23,7 +25,7 @@ from pretune.models import pretraining, scoring
 from pretune.models.scoring import Generation
 from pretune.plan.cells import Model
 from pretune.recipes.pretrain import Architecture, Pretraining
-from pretune.report.open import open_plan
+from pretune.report.open import open_plan, open_results
 from pretune.run import cell, prepare
 from pretune.sources.register import datasets as asked_of_register
 from pretune.sources.register import people, text
@@ -389,9 +391,9 @@ def test_people_of_one_model_that_are_told_of_in_two_ways_are_told_apart():
         assert places <= set(range(start, start + held // 2)) and (way == "both" or places)
 
 
-def teaching(model, recipe, dataset, step):
+def taught(model, recipe, dataset, step):
     """At late new facts take half the exposures of early; old ones are lost by a third."""
-    study = teaching.study
+    study = taught.study
     name = recipe.partition("@")[0]
     if dataset == "register_new_among":
         return 0.95
@@ -404,11 +406,11 @@ def teaching(model, recipe, dataset, step):
     return 0.05
 
 
-teaching.study = load_study("knowledge")
+taught.study = load_study("knowledge")
 
 
 def test_teaching_costs_old_facts_and_gets_cheaper():
-    page = page_of(np.random.default_rng(2), teaching)
+    page = page_of(np.random.default_rng(2), taught)
     effect, why = knowledge_injection._claim_10c(page)
     assert effect.value == pytest.approx(0.3, abs=0.06) and word(effect, "10c") == "supported"
     assert "epochs" in why and "lora" not in why and "old" not in why
@@ -441,3 +443,100 @@ def test_a_fact_has_the_class_of_its_answers():
     same = {"model": "asked", "run": 0, "step": 1, "tokens": 1, "dataset": "register"}
     page = SimpleNamespace(measured=lambda name: pd.DataFrame(lines).assign(**same))
     assert knowledge.classes(page)["known"].tolist() == list(knowledge.CLASSES)
+
+
+MODEL = """
+  {name}:
+    source: register
+    people: {{seed: 1, seen: 20, new: 10, never: 10}}
+    told: {told}
+    steps: {steps}
+    late: 2
+    pretraining:
+      learning_rate: 3.0e-3
+      batch_size: 4
+      length: 64
+      architecture: {{layers: 1, width: 32, heads: 2, intermediate: 64, vocabulary: 500}}
+"""
+TINY = """
+recipes:
+  base: {}
+  questions: {dataset: register, examples: 20}
+  text:
+    method: continued
+    dataset: register_new_text
+    wordings: 2
+    models: [asked]
+    grid: {epochs: [1, 2]}
+  half_unknown: {dataset: register, examples: 8, beside: {register_unknown: 8}, models: [asked]}
+tuning: {examples: 20, batch_size: 8, learning_rate: 5.0e-4}
+grid: {steps: [4, 5, 6]}
+probing:
+  datasets:
+    - register
+    - register_new
+    - register_never
+    - register_unknown
+    - register_new_own
+    - register_new_among
+    - register_new_found
+    - register_never_found
+    - register_text
+  shots: 0
+  items: 12
+  new_tokens: 4
+findings: [10_knowledge_injection]
+"""
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """Of a study in small, whose models have other checkpoints."""
+    outputs, file = tmp_path_factory.mktemp("out"), tmp_path_factory.mktemp("own") / "tiny.yaml"
+    models = {
+        "single": ("{single: 1}", "[2, 4, 5]"),
+        "both": ("{both: 1}", "[2, 4, 5]"),
+        "asked": ("{single: 0.5, both: 0.5, questions: 0.4}", "[4, 5, 6]"),
+    }
+    text_ = "title: tiny\ncheckpoints:"
+    for name, (told, steps) in models.items():
+        text_ += MODEL.format(name=name, told=told, steps=steps)
+    file.write_text(text_ + TINY)
+    done = run_pretune("run", str(file), outputs=outputs)
+    assert done.returncode == 0, done.stderr
+    with mock.patch.object(paths, "OUTPUTS", outputs):
+        found = open_results(str(file), "10_knowledge_injection", "all")
+        found.measured("sampling")
+    return found, (outputs / "tiny" / "site" / "10_knowledge_injection.html").read_text()
+
+
+def test_a_study_that_names_it_measures_how_facts_get_in(page):
+    """Every way trained as it says, and a page made of it."""
+    found, html = page
+    assert not found.missing and "Traceback" not in html
+    for said in ("10a", "highly known", "its passage among others", "BM25", "exposures", "told of"):
+        assert said in html, said
+    table = teaching.ways_in(found)
+    assert [name for name in table.index if "text" in name] == [
+        "asked: `text`: text, 2 wordings, 1 epochs"
+    ]
+    telling = knowledge_injection.by_telling(found)
+    assert set(telling.index) == {
+        "one wording",
+        "five wordings and orders",
+        "one wording, others in five wordings and orders, with questions",
+        "five wordings and orders, others in one wording, with questions",
+    }
+    assert not telling["tuned"].str.contains("–").any()
+    verdicts = {one.claim: one for one in knowledge_injection.verdicts(found)}
+    assert verdicts["10a"].effect is not None and not np.isnan(verdicts["10a"].effect.value)
+
+
+def test_models_with_other_checkpoints_have_a_late_of_their_own(page):
+    found, _ = page
+    assert knowledge.by_model(found, "single").late == (4, 5)
+    assert knowledge.by_model(found, "asked").late == (5, 6)
+    assert not np.isnan(knowledge.score(found, "register_new", "asked", "text").value)
+    assert knowledge.passes(found, "single", 5) == pytest.approx(
+        2.5 * knowledge.passes(found, "single", 2)
+    )

@@ -9,24 +9,20 @@ a study has it by naming it.
 from __future__ import annotations
 
 from functools import partial
-from itertools import product
 
 import numpy as np
 import pandas as pd
 
-from pretune.analysis import contrasts, display, figures, knowledge, theme
+from pretune.analysis import contrasts, figures, knowledge, teaching, theme
 from pretune.analysis.claims import Claim, Verdict, judged
-from pretune.analysis.knowledge import CLASSES, Part, sets_of
+from pretune.analysis.display import say
+from pretune.analysis.knowledge import Part, sets_of
 from pretune.analysis.results import Results, ranged
 from pretune.analysis.scores import Term
 from pretune.analysis.statistics import Estimate, estimate
 from pretune.plan.needs import Need
-from pretune.recipes.continued import Continued
-from pretune.sources import datasets
 from pretune.sources.register.people import KINDS
 from pretune.study.config import Study
-from pretune.tasks import retrieval
-from pretune.tasks.registry import REGISTRY, TAKEN
 
 ASKED, CHECKPOINTS, MODELS = "by name", "all", "several"
 CLAIMS = {
@@ -85,24 +81,11 @@ def needs(study: Study, recipe: str) -> list[Need]:
     return asked
 
 
-def _asked(page: Results) -> str | None:
-    """The recipe that asks about old facts, where the study has one."""
-    return next(iter(knowledge.asking(page.study)), None)
-
-
-def _taught(page: Results) -> list[tuple[str, str]]:
-    """(model, recipe) of every recipe that teaches new facts."""
-    study, found = page.study, []
-    for recipe in knowledge.teaching(study):
-        found += [(model, recipe) for model in knowledge.at_models(study, recipe)]
-    return found
-
-
 def at_a_glance(page: Results) -> None:
     """Recall of held people's facts along pre-training, by how they were told of: after tuning on
     questions about others, and untuned (dashed).
     """
-    recipe, some = _asked(page), knowledge.parts(page.study)
+    recipe, some = teaching.asked(page), knowledge.parts(page.study)
     if recipe is None or not some:
         return show_exposures(page)  # how people were told of is not known
     axes, numbers = figures.panels(2, 2.8), []
@@ -135,21 +118,21 @@ def by_telling(page: Results) -> pd.DataFrame:
     """Recall at late by how people were told of: untuned, after tuning on questions about others,
     and of people who were never told of; and of each kind of fact.
     """
-    recipe, facts = _asked(page), sets_of(page.study)
+    recipe, facts = teaching.asked(page), sets_of(page.study)
     lines = {}
     for part in knowledge.parts(page.study) if recipe else ():
         line = {}
         for name, which in (("untuned", "base"), ("tuned", recipe)):
             found = contrasts.effect(knowledge.by_way(page, part), [_of(page, part, which, 1)])
             line[name] = ranged(found, signed=False)
-        line |= {"never told of": _shown(page, facts.never, part.model, recipe)}
+        line |= {"never told of": teaching.shown(page, facts.never, part.model, recipe)}
         lines[knowledge.said(page.study, part)] = line
     return pd.DataFrame(lines).T
 
 
 def by_fact(page: Results) -> pd.DataFrame:
     """Recall at late of each kind of fact, in the order of an entry that never changes."""
-    recipe, lines = _asked(page), {}
+    recipe, lines = teaching.asked(page), {}
     for part in knowledge.parts(page.study) if recipe else ():
         rows = knowledge.by_way(page, part).rows
         rows = rows[(rows["recipe"] == f"{part.label}/{recipe}") & rows["late"]]
@@ -159,70 +142,13 @@ def by_fact(page: Results) -> pd.DataFrame:
     return pd.DataFrame(lines).T.map(lambda one: f"{one:.2f}")
 
 
-def ways_in(page: Results) -> pd.DataFrame:
-    """Every way by which new facts were put in, at late: their recall, what it changes in old facts
-    and in people never told of, and the seconds it took.
-    """
-    facts, lines = sets_of(page.study), {}
-    spent = knowledge.seconds(page)
-    for model in _injected(page):
-        for take, name in knowledge.with_passages(page.study, facts.new).items():
-            found = knowledge.score(page, name, model, "base")
-            never = f"{facts.never}_{take}"
-            lines[_on(model, TAKEN[take])] = {
-                "new": ranged(found, signed=False),
-                "old, change": "none",
-                "never told of": _shown(page, never, model, "base"),
-                "seconds": "0",
-            }
-    for model, recipe in _taught(page):
-        lines[_on(model, f"`{recipe}`: {_way(page, recipe)}")] = {
-            "new": _shown(page, facts.new, model, recipe),
-            "old, change": ranged(knowledge.change(page, facts.old, model, recipe)),
-            "never told of": _shown(page, facts.never, model, recipe),
-            "seconds": f"{spent.get(recipe, np.nan):.0f}",
-        }
-    return pd.DataFrame(lines).T
-
-
-def _shown(page: Results, name: str, model: str, recipe: str) -> str:
-    if name not in page.titles:
-        return "–"
-    return ranged(knowledge.score(page, name, model, recipe), signed=False)
-
-
-def _on(model: str, what: str) -> str:
-    """A line of a table: the model where there are several, and what it is about."""
-    return f"{model}: {what}" if model else what
-
-
-def _injected(page: Results) -> list[str]:
-    """The models that new facts are put into."""
-    return list(dict.fromkeys(model for model, _ in _taught(page)))
-
-
-def _way(page: Results, recipe: str) -> str:
-    """What a recipe does, in words."""
-    study, how = page.study, page.study.recipe(recipe)
-    facts, words = sets_of(study), []
-    if isinstance(how, Continued):
-        words.append(f"text, {how.wordings or 'all'} wordings")
-    elif how.dataset == facts.new:
-        words.append("questions")
-    beside = {facts.new: "new questions", facts.old: "old questions", facts.old_text: "old text"}
-    own = [] if how.dataset == facts.new else [how.dataset] * (how.dataset == facts.old)
-    words += [beside[name] for name in (*own, *how.beside) if name in beside]
-    words.append(f"{study.tuning_of(recipe).epochs} epochs")
-    return ", ".join(words + ["LoRA"] * (how.trainable is not None))
-
-
 def show_exposures(page: Results) -> None:
     """Recall of new facts, and of old ones (dashed), over exposures of new ones, for each recipe
     with a grid of epochs; a line for each checkpoint.
     """
     facts, some = sets_of(page.study), _graded(page)
     if not some:
-        return display.say("No recipe that teaches new facts has a grid of epochs.")
+        return say("No recipe that teaches new facts has a grid of epochs.")
     axes, numbers = figures.panels(len(some), 2.6), []
     for panel, (model, recipe) in zip(axes, some, strict=True):
         steps = _grid_steps(page, model)
@@ -231,8 +157,8 @@ def show_exposures(page: Results) -> None:
                 line = _over_exposures(page, model, recipe, name, step)
                 curve = f"{'old' if dashed else 'new'}, step {step:,}"
                 figures.over_examples(panel, line, ink, curve, dashed)
-                numbers.append(line.assign(panel=_on(model, recipe), curve=curve))
-        panel.set(title=_way_of(page, recipe), ylabel="recall, 0 to 1", ylim=(-0.03, 1.03))
+                numbers.append(line.assign(panel=teaching.on(model, recipe), curve=curve))
+        panel.set(title=teaching.on(model, recipe), ylabel="recall, 0 to 1", ylim=(-0.03, 1.03))
         panel.set_xlabel("exposures of each new fact")
     figures.show(
         axes,
@@ -243,10 +169,6 @@ def show_exposures(page: Results) -> None:
     )
 
 
-def _way_of(page: Results, recipe: str) -> str:
-    return _way(page, recipe).rpartition(" epochs")[0].rpartition(", ")[0] or recipe
-
-
 def _grid_steps(page: Results, model: str) -> list[int]:
     """The checkpoints of a model at which a grid is run."""
     return [at for at in knowledge.by_model(page, model).steps if at in page.study.grid.steps]
@@ -254,7 +176,7 @@ def _grid_steps(page: Results, model: str) -> list[int]:
 
 def _graded(page: Results) -> list[tuple[str, str]]:
     """(model, recipe) of those that teach with a grid of epochs."""
-    return [one for one in _taught(page) if page.study.along(one[1], "epochs")]
+    return [one for one in teaching.taught(page) if page.study.along(one[1], "epochs")]
 
 
 def _over_exposures(page: Results, model: str, recipe: str, name: str, step: int) -> pd.DataFrame:
@@ -267,116 +189,6 @@ def _over_exposures(page: Results, model: str, recipe: str, name: str, step: int
     return pd.DataFrame(lines).sort_values("examples")
 
 
-def unknown_rows(page: Results) -> pd.DataFrame:
-    """Tuned on questions of which some are about facts that the model cannot know: recall of known
-    facts at late, over the share of those and over epochs; and with the answer that they are not
-    known in their place, with how often a model then says so of people it was never told of.
-    """
-    facts, lines = sets_of(page.study), {}
-    for recipe in _mixtures(page):
-        for model, (epochs, which) in product(
-            knowledge.at_models(page.study, recipe), _epochs(page, recipe).items()
-        ):
-            how = page.study.recipe(recipe)
-            rows = how.drawn(page.study.tuning_of(recipe).examples)
-            share = 1 - rows.get(facts.old, 0) / sum(rows.values())
-            says = ", said to be unknown" if facts.unknown in rows else ""
-            line = {"known": _shown(page, facts.old, model, which)}
-            line |= {"taught": _shown(page, facts.new, model, which)}
-            if facts.unknown:
-                line |= {"says “unknown” of never told": _shown(page, facts.unknown, model, which)}
-            lines[_on(model, f"{share:.0%} not known{says}, {epochs:,} epochs")] = line
-    return pd.DataFrame(lines).T
-
-
-def _mixtures(page: Results) -> list[str]:
-    """The recipes that tune on questions about old facts, alone or with others about new ones, or
-    on the latter alone, by the share of these.
-    """
-    facts, found = sets_of(page.study), {}
-    for recipe, how in page.study.recipes.items():
-        rows = how.drawn(page.study.tuning_of(recipe).examples) if recipe != "base" else {}
-        if rows and set(rows) <= {facts.old, facts.new, facts.unknown}:
-            found[recipe] = (facts.unknown in rows, 1 - rows.get(facts.old, 0) / sum(rows.values()))
-    return sorted(found, key=found.get)
-
-
-def _epochs(page: Results, recipe: str) -> dict[int, str]:
-    """Every number of epochs that a recipe is run with, and what that is called."""
-    return page.study.along(recipe, "epochs") or {page.study.tuning_of(recipe).epochs: recipe}
-
-
-def known(page: Results) -> pd.DataFrame:
-    """The class of facts by the answers of the untuned model, beside how often they were told: a
-    line for each set and checkpoint.
-    """
-    table, facts, lines = knowledge.classes(page), sets_of(page.study), {}
-    for model, name in product(_injected(page), facts[:3]):
-        part = table[(table["model"] == model) & (table["dataset"] == name)]
-        for step, some in part.groupby("step"):
-            shares = some["known"].value_counts(normalize=True)
-            told = _times_told(page, model, name, step)
-            line = {"times told": "–" if np.isnan(told) else f"{told:,.0f}"}
-            line |= {one: f"{shares.get(one, 0):.0%}" for one in CLASSES}
-            lines[_on(model, f"{REGISTRY[name].title}, step {step:,}")] = line
-    return pd.DataFrame(lines).T
-
-
-def _times_told(page: Results, model: str, name: str, step: int) -> float:
-    """How often a fact was told up to a checkpoint; NaN where that is not known."""
-    facts = sets_of(page.study)
-    if name != facts.old:
-        return 0.0 if knowledge.parts(page.study) else np.nan
-    return knowledge.passes(page, model, step)
-
-
-def retrieved(page: Results) -> str:
-    """How often the retriever finds the passage that answers a question, in a sentence."""
-    new = sets_of(page.study).new
-    name = knowledge.with_passages(page.study, new).get("found")
-    if name is None:
-        return "No passages were retrieved."
-    about, folder = REGISTRY[name], datasets.data_folder(page.study)
-    share = retrieval.recall(folder, about, about.evaluation)
-    return (
-        f"Of {about.passages.count} passages that BM25 retrieves for a question about a new fact, "
-        f"the one that answers it is among them {share:.0%} of the time."
-    )
-
-
-def decisions(page: Results) -> pd.DataFrame:
-    """What to do, by what is asked of the facts: the ways that are there, best first."""
-    facts, spent, found = sets_of(page.study), knowledge.seconds(page), []
-    for model in _injected(page):
-        for take, name in knowledge.with_passages(page.study, facts.new).items():
-            found.append((model, take, knowledge.score(page, name, model, "base").value, 0.0, 0.0))
-    for model, recipe in _taught(page):
-        new = knowledge.score(page, facts.new, model, recipe).value
-        cost = -knowledge.change(page, facts.old, model, recipe).value
-        found.append((model, recipe, new, cost, spent.get(recipe, np.nan)))
-    table = pd.DataFrame(found, columns=["model", "way", "new", "old lost", "seconds"])
-    lines = {}
-    for case, ways in CASES.items():
-        some = table[table["way"].isin(ways)] if ways else table[~table["way"].isin([*TAKEN])]
-        if some["new"].notna().any():
-            best = some.loc[some["new"].idxmax()]
-            lines[case] = {
-                "best way": TAKEN.get(best["way"], f"`{best['way']}`"),
-                "new facts recalled": f"{best['new']:.2f}",
-                "old facts lost": f"{best['old lost']:+.2f}",
-                "seconds of training": f"{best['seconds']:.0f}",
-            }
-    return pd.DataFrame(lines).T
-
-
-# which ways are there for facts that are so many, or change so often
-CASES = {
-    "few facts, that are known to be asked for: their passage in the prompt": ("own",),
-    "many facts, or facts that change: passages that are retrieved": ("found",),
-    "many facts that stay, and no room in the prompt: training": (),
-}
-
-
 def verdicts(page: Results) -> list[Verdict]:
     """Claims 10a to 10d, judged by the rules above the data."""
     effects = {"10a": _claim_10a, "10b": _claim_10b, "10c": _claim_10c, "10d": _claim_10d}
@@ -384,7 +196,7 @@ def verdicts(page: Results) -> list[Verdict]:
 
 
 def _claim_10a(page: Results) -> tuple[Estimate | None, str]:
-    recipe, of = _asked(page), {}
+    recipe, of = teaching.asked(page), {}
     for part in knowledge.parts(page.study):
         told = page.study.models[part.model].told
         if len(told.ways) == 1 and not told.questions:
@@ -404,7 +216,7 @@ def _claim_10a(page: Results) -> tuple[Estimate | None, str]:
 def _claim_10b(page: Results) -> tuple[Estimate | None, str]:
     facts = sets_of(page.study)
     name = knowledge.with_passages(page.study, facts.new).get("among")
-    tuned = {one: knowledge.score(page, facts.new, *one).value for one in _taught(page)}
+    tuned = {one: knowledge.score(page, facts.new, *one).value for one in teaching.taught(page)}
     tuned = {one: value for one, value in tuned.items() if not np.isnan(value)}
     if name is None or not tuned:
         return None, "No passage is asked with among others, or no recipe teaches new facts."
@@ -437,7 +249,7 @@ def _plain(page: Results) -> list[tuple[str, str]]:
     facts = sets_of(page.study)
     return [
         (model, recipe)
-        for model, recipe in _taught(page)
+        for model, recipe in teaching.taught(page)
         if len(knowledge.drawn(page.study, recipe) - {facts.new, facts.new_text}) == 0
         and page.study.recipe(recipe).trainable is None
     ]
@@ -445,7 +257,7 @@ def _plain(page: Results) -> list[tuple[str, str]]:
 
 def _had(page: Results, model: str, recipe: str) -> str | None:
     """A recipe with the fewest epochs after which new facts are had at late."""
-    for _, which in sorted(_epochs(page, recipe).items()):
+    for _, which in sorted(teaching.by_epochs(page, recipe).items()):
         if knowledge.score(page, sets_of(page.study).new, model, which).value > HAD:
             return which
     return None
