@@ -147,7 +147,13 @@ table(knowledge_injection.by_fact(page))
 table(teaching.ways_in(page))
 
 # %%
-say(teaching.retrieved(page))
+say(f"{teaching.control(page)} {teaching.retrieved(page)}")
+
+# %% [markdown]
+# The same as a picture: a good way is high, and not far to the left.
+
+# %%
+knowledge_injection.show_ways(page)
 
 # %% [markdown]
 # How often must a new fact be told, at an early and at a late checkpoint, and what happens to old

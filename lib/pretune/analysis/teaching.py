@@ -4,7 +4,9 @@ way costs; which old ones are known, and to whom that is known.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,6 +14,7 @@ import pandas as pd
 from pretune.analysis import knowledge
 from pretune.analysis.knowledge import CLASSES, sets_of
 from pretune.analysis.results import Results, ranged
+from pretune.analysis.statistics import UNKNOWN, Estimate
 from pretune.recipes.continued import Continued
 from pretune.sources import datasets
 from pretune.tasks import retrieval
@@ -31,36 +34,78 @@ def taught(page: Results) -> list[tuple[str, str]]:
     return found
 
 
-def ways_in(page: Results) -> pd.DataFrame:
-    """Every way by which new facts were put in, at late: their recall, what it changes in old facts
-    and in people never told of, and the seconds it took.
+class Arm(NamedTuple):
+    """A way by which new facts are put into a model, at late: recall of them, what it changes in
+    old ones, recall of people never told of, and seconds of training.
     """
-    facts, lines = sets_of(page.study), {}
-    spent = knowledge.seconds(page)
+
+    name: str
+    take: str  # of passages; empty where it trains
+    new: Estimate
+    old: Estimate
+    never: Estimate
+    seconds: float
+
+
+def arms(page: Results) -> list[Arm]:
+    """Every way: passages before the questions of the untuned model, then recipes."""
+    return page.once("arms", lambda: [*_open_book(page), *_trained(page)])
+
+
+def _open_book(page: Results) -> Iterator[Arm]:
+    facts = sets_of(page.study)
     for model in injected(page):
         for take, name in knowledge.with_passages(page.study, facts.new).items():
-            found = knowledge.score(page, name, model, "base")
-            never = f"{facts.never}_{take}"
-            lines[on(model, TAKEN[take])] = {
-                "new": ranged(found, signed=False),
-                "old, change": "none",
-                "never told of": shown(page, never, model, "base"),
-                "seconds": "0",
-            }
+            new, never = score(page, name, model), score(page, f"{facts.never}_{take}", model)
+            yield Arm(on(model, TAKEN[take]), take, new, NOTHING, never, 0.0)
+
+
+def _trained(page: Results) -> Iterator[Arm]:
+    facts, spent = sets_of(page.study), knowledge.seconds(page)
     for model, recipe in taught(page):
-        lines[on(model, f"`{recipe}`: {way(page, recipe)}")] = {
-            "new": shown(page, facts.new, model, recipe),
-            "old, change": ranged(knowledge.change(page, facts.old, model, recipe)),
-            "never told of": shown(page, facts.never, model, recipe),
-            "seconds": f"{spent.get(recipe, np.nan):.0f}",
+        new, never = (score(page, one, model, recipe) for one in (facts.new, facts.never))
+        old = knowledge.change(page, facts.old, model, recipe)
+        name = on(model, f"`{recipe}`: {way(page, recipe)}")
+        yield Arm(name, "", new, old, never, spent.get(recipe, np.nan))
+
+
+NOTHING = Estimate(0.0, 0.0, 0.0, 0.0, np.inf, 0)  # what is not touched
+
+
+def ways_in(page: Results) -> pd.DataFrame:
+    """Every way by which new facts were put in, at late."""
+    lines = {}
+    for one in arms(page):
+        lines[one.name] = {
+            "new": ranged(one.new, signed=False),
+            "old, change": "none" if one.take else ranged(one.old),
+            "never told of": ranged(one.never, signed=False),
+            "seconds": f"{one.seconds:.0f}",
         }
     return pd.DataFrame(lines).T
 
 
+def control(page: Results) -> str:
+    """How near to no skill answers about people never told of are, after whatever was done."""
+    facts = sets_of(page.study)
+    rows = page.rows[page.rows["dataset"].str.startswith(facts.never or " ") & page.rows["late"]]
+    if rows.empty:
+        return "No set of facts was told of nowhere."
+    each = rows.groupby(["model", "recipe", "dataset"])[["score", "baseline"]].mean()
+    most, least = each["score"].max(), each["baseline"].max()
+    return (
+        f"Of people never told of, at most {most:.2f} is recalled, over {len(each)} recipes and "
+        f"kinds of passages; the most frequent answer would be right {least:.2f} of the time."
+    )
+
+
+def score(page: Results, name: str, model: str, recipe: str = "base") -> Estimate:
+    """Of a set that the study does not ask, nothing is known."""
+    return knowledge.score(page, name, model, recipe) if name in page.titles else UNKNOWN
+
+
 def shown(page: Results, name: str, model: str, recipe: str) -> str:
-    if name not in page.titles:
-        return "–"
-    return ranged(knowledge.score(page, name, model, recipe), signed=False)
+    return ranged(score(page, name, model, recipe), signed=False)
 
 
 def on(model: str, what: str) -> str:
@@ -185,33 +230,25 @@ def retrieved(page: Results) -> str:
 
 
 def decisions(page: Results) -> pd.DataFrame:
-    """What to do, by what is asked of the facts: the ways that are there, best first."""
-    facts, spent, found = sets_of(page.study), knowledge.seconds(page), []
-    for model in injected(page):
-        for take, name in knowledge.with_passages(page.study, facts.new).items():
-            found.append((model, take, knowledge.score(page, name, model, "base").value, 0.0, 0.0))
-    for model, recipe in taught(page):
-        new = knowledge.score(page, facts.new, model, recipe).value
-        cost = -knowledge.change(page, facts.old, model, recipe).value
-        found.append((model, recipe, new, cost, spent.get(recipe, np.nan)))
-    table = pd.DataFrame(found, columns=["model", "way", "new", "old lost", "seconds"])
+    """By what is asked of facts: the best of the ways that there are."""
     lines = {}
-    for case, ways in CASES.items():
-        some = table[table["way"].isin(ways)] if ways else table[~table["way"].isin([*TAKEN])]
-        if some["new"].notna().any():
-            best = some.loc[some["new"].idxmax()]
+    for case, takes in CASES.items():
+        some = [one for one in arms(page) if one.take in takes and not np.isnan(one.new.value)]
+        if some:
+            best = max(some, key=lambda one: one.new.value)
             lines[case] = {
-                "best way": TAKEN.get(best["way"], f"`{best['way']}`"),
-                "new facts recalled": f"{best['new']:.2f}",
-                "old facts lost": f"{best['old lost']:+.2f}",
-                "seconds of training": f"{best['seconds']:.0f}",
+                "best way": best.name,
+                "new facts recalled": ranged(best.new, signed=False),
+                "old facts, change": "none" if best.take else ranged(best.old),
+                "seconds of training": f"{best.seconds:.0f}",
             }
     return pd.DataFrame(lines).T
 
 
-# which ways are there for facts that are so many, or change so often
+# which ways there are for facts that are so many, or change so often; "" is training
 CASES = {
-    "few facts, that are known to be asked for: their passage in the prompt": ("own",),
-    "many facts, or facts that change: passages that are retrieved": ("found",),
-    "many facts that stay, and no room in the prompt: training": (),
+    "few facts, known to be asked for": ("own", ""),
+    "many facts": ("found", ""),
+    "facts that change": ("found",),
+    "no room in the prompt": ("",),
 }

@@ -142,6 +142,26 @@ def by_fact(page: Results) -> pd.DataFrame:
     return pd.DataFrame(lines).T.map(lambda one: f"{one:.2f}")
 
 
+def show_ways(page: Results) -> None:
+    """Recall of new facts over what happens to old ones, a point for each way."""
+    some = [one for one in teaching.arms(page) if not np.isnan(one.new.value + one.old.value)]
+    if not some:
+        return say("No recipe of this study teaches new facts.")
+    [axes] = figures.panels(1, 3.2)
+    new, old, names = ([getattr(one, what) for one in some] for what in ("new", "old", "name"))
+    figures.scatter(axes, old, new, names, theme.many_colours(len(some)))
+    axes.axvline(0, color="0.5", lw=1)
+    axes.set(
+        xlabel="change of recall of old facts", ylabel="recall of new facts", ylim=(-0.03, 1.03)
+    )
+    figures.show(
+        [axes],
+        "What each way gives in new facts, and what it takes from old ones: 95 % intervals",
+        "Recall of new facts against the change of recall of old ones, a point for each way.",
+        teaching.ways_in(page),
+    )
+
+
 def show_exposures(page: Results) -> None:
     """Recall of new facts, and of old ones (dashed), over exposures of new ones, for each recipe
     with a grid of epochs; a line for each checkpoint.
