@@ -14,7 +14,7 @@ import pytest
 
 from conftest import plan_of, run_pretune
 from pretune import paths
-from pretune.analysis import knowledge, teaching
+from pretune.analysis import knowledge, results, teaching
 from pretune.analysis.claims import judge
 from pretune.analysis.results import Results
 from pretune.errors import StudyError
@@ -23,6 +23,7 @@ from pretune.measures import find
 from pretune.measures.base import Asked, Subject
 from pretune.models import pretraining, scoring
 from pretune.models.scoring import Generation
+from pretune.plan import needs
 from pretune.plan.cells import Model
 from pretune.recipes.pretrain import Architecture, Pretraining
 from pretune.report.open import open_plan, open_results
@@ -114,6 +115,49 @@ def test_everybody_is_told_of_once_a_pass_and_wordings_of_one_person_stand_apart
     assert ways == {"single": 20, "both": 20}
     halves = [text.way_at(place, 20, told.ways) for place in range(20)]
     assert Counter(halves) == {"single": 10, "both": 10}
+
+
+def test_a_stream_tells_of_people_in_the_way_that_is_theirs(register):
+    """In five texts or in one; half of people in each where a model has both."""
+    for told, texts in ((Told(single=1, readings=0), {1}), (Told(both=1, readings=0), {4, 5})):
+        stream = list(islice(text.documents(register, told, 0), 40 * 25))
+        several = [{said for said in stream if one.name in said} for one in register.held]
+        assert {len(some) for some in several} <= texts
+    mixed = Told(single=0.5, both=0.5, readings=0)
+    stream = list(islice(text.documents(register, mixed, 0), 40 * 25))
+    several = [len({said for said in stream if one.name in said}) for one in register.held]
+    assert {*several[:10]} == {1} and min(several[10:]) >= 4
+
+
+def test_questions_in_the_text_are_answered_right(register):
+    """In both wordings: of strangers by what stands before, of shown people by what is true."""
+    stream = text.documents(register, Told(both=1, readings=1, questions=1), 0)
+    asked, wordings = 0, set()
+    for said in islice(stream, 400):
+        before, _, rest = said.partition("Question:")
+        for line in rest.split("Question:") if rest else ():
+            words, answer = (part.strip() for part in line.split("\nAnswer:"))
+            answer = answer.splitlines()[0]
+            if before:
+                names = [name for name, _ in register.strangers if name in words]
+                [own] = [one for one in before.splitlines() if names[0] in one]
+                assert answer in own and len(names) == 1
+            else:
+                [person] = [one for one in register.shown if one.name in words]
+                assert answer in dict(person.facts).values()
+                places = [
+                    (kind, wording)
+                    for kind, wording in product(people.KINDS, (0, 1))
+                    if text.question(person, kind, wording) == words
+                ]
+                assert dict(person.facts)[places[0][0]] == answer
+                wordings.add(places[0])
+            asked += 1
+    assert asked > 500 and len(wordings) == 2 * len(people.KINDS)
+
+
+def test_every_kind_of_fact_has_as_many_words(register):
+    assert {len(some) for _, some in register.values} == {people.TOWNS}
 
 
 def test_a_text_is_as_long_as_is_said(register):
@@ -368,9 +412,9 @@ def test_ways_of_telling_are_held_against_each_other():
     assert effect.value == pytest.approx(0.8, abs=0.06) and word(effect, "10a") == "supported"
     assert "`both` minus `single`" in why
     table = knowledge_injection.by_telling(page)
-    for name, value in (("one wording", 0.1), ("five wordings and orders", 0.9)):
+    for name, value in (("single: one wording", 0.1), ("both: five wordings and orders", 0.9)):
         assert float(table.loc[name, "tuned"].split()[0]) == pytest.approx(value, abs=0.06)
-    assert {"five wordings and orders, with questions", "five wordings"} <= set(table.index)
+    assert "asked: five wordings and orders, with questions" in table.index
     assert len(table) == len(page.study.models) + 1  # one tells half of people otherwise
     level = page_of(np.random.default_rng(1), lambda *_: 0.5)
     assert word(knowledge_injection._claim_10a(level)[0], "10a") in ("no effect", "undecided")
@@ -401,7 +445,7 @@ def taught(model, recipe, dataset, step):
         return 0.9 - 0.3 * (name in knowledge.teaching(study))
     if dataset == "register_new" and name in knowledge.teaching(study):
         needed = (60 if "text" in name else 6) / (2 if step > 2000 else 1)
-        risen = 0.5 + 0.2 * np.log2(knowledge.exposures(study, recipe) / needed)
+        risen = 0.5 + 0.35 * np.log2(knowledge.exposures(study, recipe) / needed)
         return float(np.clip(risen, 0, 1))
     return 0.05
 
@@ -413,11 +457,14 @@ def test_teaching_costs_old_facts_and_gets_cheaper():
     page = page_of(np.random.default_rng(2), taught)
     effect, why = knowledge_injection._claim_10c(page)
     assert effect.value == pytest.approx(0.3, abs=0.06) and word(effect, "10c") == "supported"
-    assert "epochs" in why and "lora" not in why and "old" not in why
+    assert "`text20` (2 epochs)" in why and "`new_questions@epochs=4` (4 epochs)" in why
+    assert "lora" not in why and "old" not in why and "half" not in why
     effect, why = knowledge_injection._claim_10d(page)
     assert effect.value == pytest.approx(1.0, abs=0.25) and "over pre-training runs" in why
+    assert "3 of 3 recipes" in why and 0.05 < effect.high - effect.value < 1.0
     effect, why = knowledge_injection._claim_10b(page)
-    assert effect.low < 0.95 - 0.05 and "among others, against" in why
+    assert "against `new_questions@epochs=16`" in why or "against `new_questions_lora`" in why
+    assert effect.value == pytest.approx(-0.05, abs=0.06)
 
 
 def test_claims_that_need_new_facts_to_be_had_are_not_asked_without():
@@ -518,14 +565,21 @@ def test_a_study_that_names_it_measures_how_facts_get_in(page):
         assert said in html, said
     table = teaching.ways_in(found)
     assert [name for name in table.index if "text" in name] == [
-        "asked: `text`: text, 2 wordings, 1 epochs"
+        "asked: `text`: text, 2 wordings, 1 epoch",
+        "asked: `text@epochs=2`: text, 2 wordings, 2 epochs",
     ]
+    rows_of_questions = teaching.unknown_rows(found)
+    assert rows_of_questions.loc["asked: `half_unknown`", "rows"] == "8 known, 8 “unknown”"
+    assert set(teaching.decisions(found).index) == set(teaching.CASES)
+    assert "0.05" in teaching.control(found) and "3 of" not in teaching.control(found)
+    shares = teaching.by_class(found)["share of facts"]
+    assert sum(int(one.strip("%")) for one in shares) == pytest.approx(100, abs=2)
     telling = knowledge_injection.by_telling(found)
     assert set(telling.index) == {
-        "one wording",
-        "five wordings and orders",
-        "one wording, others in five wordings and orders, with questions",
-        "five wordings and orders, others in one wording, with questions",
+        "single: one wording",
+        "both: five wordings and orders",
+        "asked: one wording, others in five wordings and orders, with questions",
+        "asked: five wordings and orders, others in one wording, with questions",
     }
     assert not telling["tuned"].str.contains("–").any()
     verdicts = {one.claim: one for one in knowledge_injection.verdicts(found)}
@@ -540,3 +594,54 @@ def test_models_with_other_checkpoints_have_a_late_of_their_own(page):
     assert knowledge.passes(found, "single", 5) == pytest.approx(
         2.5 * knowledge.passes(found, "single", 2)
     )
+
+
+def test_what_a_recipe_tells_is_counted_by_its_rows():
+    study = own({"wordings": 5, "examples": 150})
+    assert study.datasets.people.new == 30
+    assert knowledge.told_each(study, "own") == 5.0
+    assert knowledge.exposures(study, "own") == 5 * study.tuning_of("own").epochs
+    half = own({"wordings": 5, "examples": 75})
+    assert knowledge.told_each(half, "own") == 2.5
+    some = own({"method": "sft", "dataset": "register", "beside": {"register_new": 90}})
+    assert knowledge.told_each(some, "own") == 0.5
+    both = own({"wordings": 1, "examples": 30, "beside": {"register_new": 180}})
+    assert knowledge.told_each(both, "own") == 2.0
+
+
+def test_tuned_on_questions_a_model_is_asked_without_examples():
+    study = own({"wordings": 1, "examples": 30}, "probing.shots=4")
+    assert knowledge.shots(study, "base") == knowledge.shots(study, "own") == 4
+    assert knowledge.shots(study, "questions") == knowledge.shots(study, "half_new") == 0
+    asked = knowledge_injection.needs(study, "base")
+    assert {one.shots for one in asked if not one.measure and "text" not in one.dataset} == {4}
+    assert {one.draws for one in asked if one.measure and one.shots} == {3}
+
+
+def test_several_draws_of_examples_are_asked_of_an_untuned_model():
+    plan = open_plan(load_study(QUICK))
+    base = next(one for one in plan.cells if one.model.recipe == "base")
+    asked = [one for one in base.probes if one.measure and one.dataset == "register"]
+    assert sorted((one.shots, one.draw) for one in asked) == [(0, 0), (4, 0), (4, 1000), (4, 2000)]
+    again = plan.of("10_knowledge_injection")
+    assert [one.probes for one in again.cells] == [one.probes for one in plan.cells]
+
+
+def test_text_is_no_task_that_other_findings_ask_about():
+    study = load_study("smoke", (
+        "recipes.own={method: continued, dataset: held_out_text}",
+        "findings=[04_task_transfer]",
+    ))  # fmt: skip
+    assert not needs.is_single(study, "own") and "held_out_text" not in needs.own_sets(study, "own")
+    assert needs.is_single(study, "mnli")
+    page = SimpleNamespace(study=study, titles=dict.fromkeys(study.probing.datasets, ""))
+    assert "own" not in results.recipes(page)
+
+
+def test_a_page_that_lacks_rows_says_so():
+    page = page_of(np.random.default_rng(5), lambda *_: 0.5)
+    for some in (page.otherwise(sets=["register_new"]), page.otherwise(sets=["register"])):
+        words = {one.claim: one.verdict for one in knowledge_injection.verdicts(some)}
+        assert "supported" not in words.values()
+        knowledge_injection.by_telling(some)
+        knowledge_injection.by_fact(some)

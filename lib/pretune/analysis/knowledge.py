@@ -22,11 +22,10 @@ from pretune.analysis import contrasts
 from pretune.analysis.results import Results
 from pretune.analysis.scores import Scores, Term
 from pretune.analysis.statistics import Estimate
-from pretune.recipes.continued import Continued
 from pretune.sources.register.people import KINDS, make_register
 from pretune.sources.register.text import characters, way_at
 from pretune.study.config import Study
-from pretune.study.sources import Register
+from pretune.study.sources import Register, RegisterData
 from pretune.tasks.registry import REGISTRY, TAKEN
 
 IN_WORDS = {
@@ -93,7 +92,7 @@ def asking(study: Study) -> list[str]:
 
 
 def teaching(study: Study) -> list[str]:
-    """The recipes that teach new facts and name none of them unknown."""
+    """The recipes that teach new facts, as text, as questions, or both."""
     facts = sets_of(study)
     return [name for name in study.recipes if drawn(study, name) & {facts.new, facts.new_text}]
 
@@ -103,10 +102,19 @@ def at_models(study: Study, recipe: str) -> list[str]:
     return [model for model in study.models if study.recipe(recipe).is_for(model)]
 
 
+def told_each(study: Study, recipe: str) -> float:
+    """How often each new fact is told in an epoch of a recipe, on average over all of them."""
+    facts, rows = sets_of(study), study.recipe(recipe).drawn(study.tuning_of(recipe).examples)
+    texts, questions = (rows.get(name, 0) for name in (facts.new_text, facts.new))
+    if not isinstance(study.datasets, RegisterData):  # a fact a row, and all that are asked for
+        return float(texts > 0) + float(questions > 0)
+    people = study.datasets.people.new
+    return texts / people + questions / (people * len(KINDS))
+
+
 def exposures(study: Study, recipe: str) -> int:
-    """How often a fact is told by a recipe, or variant of one, that teaches it."""
-    how, epochs = study.recipe(recipe), study.tuning_of(recipe).epochs
-    return epochs * (how.wordings or 1 if isinstance(how, Continued) else 1)
+    """How often each new fact is told by a recipe, or variant of one."""
+    return round(study.tuning_of(recipe).epochs * told_each(study, recipe))
 
 
 class Part(NamedTuple):
@@ -121,19 +129,20 @@ class Part(NamedTuple):
 
 
 def parts(study: Study) -> list[Part]:
-    """Every model, in parts where it is told of people in several ways; none where that is not
-    known.
+    """Every model, in parts where it is told in several ways of the people that are asked for;
+    none where that is not known.
     """
     found = []
     for model, source in study.models.items():
-        if isinstance(source, Register):
+        if isinstance(source, Register) and source.people == study.datasets.people:
             found += [Part(model, way) for way in source.told.ways]
     return found
 
 
 def said(study: Study, part: Part) -> str:
-    """How people of a part are told of, in words."""
-    told, words = study.models[part.model].told, IN_WORDS[part.way]
+    """A model, and how people of a part of it are told of, in words."""
+    told = study.models[part.model].told
+    words = f"{part.model}: {IN_WORDS[part.way]}" if part.model else IN_WORDS[part.way]
     if rest := [IN_WORDS[way] for way in told.ways if way != part.way]:
         words += f", others in {' or '.join(rest)}"
     return words + (", with questions" if told.questions else "")
@@ -151,7 +160,7 @@ def _by_way(page: Results, some: Sequence[Part]) -> Scores:
         source, own = page.study.models[part.model], rows[rows["model"] == part.model]
         held = source.people.seen - source.people.seen // 2
         ways = [way_at(item // len(KINDS), held, source.told.ways) for item in own["item"]]
-        own = own[[way == part.way for way in ways]]
+        own = own[np.array(ways, dtype=object) == part.way]
         found.append(own.assign(recipe=f"{part.label}/" + own["recipe"]))
     return Scores(pd.concat(found))
 
@@ -219,7 +228,8 @@ def passes(page: Results, model: str, step: int) -> float:
     text = rows[(rows["dataset"] == sets_of(page.study).old_text) & (rows["model"] == model)]
     if text.empty:
         return np.nan
-    sizes = [sum(several[0] for several in text[f"choice_{unit}"]) for unit in UNITS]
+    # with the end of each document, which counts as one of either
+    sizes = [sum(several[0] + 1 for several in text[f"choice_{unit}"]) for unit in UNITS]
     register = make_register(source.people)
     return page.tokens[step] * sizes[0] / sizes[1] / characters(register, source.told)
 

@@ -19,7 +19,7 @@ from pretune.analysis import statistics
 from pretune.analysis.scores import Scores
 from pretune.analysis.statistics import Estimate
 from pretune.plan.cells import Plan
-from pretune.plan.needs import shots_of
+from pretune.plan.needs import is_single, shots_of
 from pretune.sources.datasets import evaluation_split
 from pretune.study.config import Study
 from pretune.tasks.registry import REGISTRY
@@ -283,13 +283,15 @@ def classifications(page: Results) -> list[str]:
 
 
 def recipes(page: Results) -> dict[str, str]:
-    """Recipes that tune on one dataset, each with that dataset; not those with adapters beside
-    one of all weights.
+    """Recipes that tune on one task, each with its dataset; not those with adapters beside one of
+    all weights.
     """
     return {
         name: how.dataset
         for name, how in page.study.recipes.items()
-        if how.dataset and not page.study.is_beside(name) and how.dataset in page.titles
+        if is_single(page.study, name)
+        and not page.study.is_beside(name)
+        and how.dataset in page.titles
     }
 
 

@@ -17,6 +17,7 @@ from pretune.analysis.results import Results, ranged
 from pretune.analysis.statistics import UNKNOWN, Estimate
 from pretune.recipes.continued import Continued
 from pretune.sources import datasets
+from pretune.sources.register.people import TOWNS
 from pretune.tasks import retrieval
 from pretune.tasks.registry import REGISTRY, TAKEN
 
@@ -26,11 +27,14 @@ def asked(page: Results) -> str | None:
     return next(iter(knowledge.asking(page.study)), None)
 
 
-def taught(page: Results) -> list[tuple[str, str]]:
-    """(model, recipe) of every recipe that teaches new facts."""
+def taught(page: Results, each: bool = False) -> list[tuple[str, str]]:
+    """(model, recipe) of every recipe that teaches new facts; with `each`, of its variants over
+    epochs too.
+    """
     study, found = page.study, []
     for recipe in knowledge.teaching(study):
-        found += [(model, recipe) for model in knowledge.at_models(study, recipe)]
+        names = by_epochs(page, recipe).values() if each else [recipe]
+        found += product(knowledge.at_models(study, recipe), names)
     return found
 
 
@@ -62,7 +66,7 @@ def _open_book(page: Results) -> Iterator[Arm]:
 
 def _trained(page: Results) -> Iterator[Arm]:
     facts, spent = sets_of(page.study), knowledge.seconds(page)
-    for model, recipe in taught(page):
+    for model, recipe in taught(page, each=True):
         new, never = (score(page, one, model, recipe) for one in (facts.new, facts.never))
         old = knowledge.change(page, facts.old, model, recipe)
         name = on(model, f"`{recipe}`: {way(page, recipe)}")
@@ -80,22 +84,21 @@ def ways_in(page: Results) -> pd.DataFrame:
             "new": ranged(one.new, signed=False),
             "old, change": "none" if one.take else ranged(one.old),
             "never told of": ranged(one.never, signed=False),
-            "seconds": f"{one.seconds:.0f}",
+            "seconds of training": "–" if np.isnan(one.seconds) else f"{one.seconds:.0f}",
         }
     return pd.DataFrame(lines).T
 
 
 def control(page: Results) -> str:
-    """How near to no skill answers about people never told of are, after whatever was done."""
-    facts = sets_of(page.study)
-    rows = page.rows[page.rows["dataset"].str.startswith(facts.never or " ") & page.rows["late"]]
-    if rows.empty:
+    """The most that is recalled of people never told of, whatever was done, beside chance."""
+    if not sets_of(page.study).never:
         return "No set of facts was told of nowhere."
-    each = rows.groupby(["model", "recipe", "dataset"])[["score", "baseline"]].mean()
-    most, least = each["score"].max(), each["baseline"].max()
+    found = [one.never for one in arms(page) if not np.isnan(one.never.value)]
+    most = max(found, key=lambda one: one.value, default=UNKNOWN)
     return (
-        f"Of people never told of, at most {most:.2f} is recalled, over {len(each)} recipes and "
-        f"kinds of passages; the most frequent answer would be right {least:.2f} of the time."
+        f"Of people never told of, at most {ranged(most, signed=False)} is recalled, over "
+        f"{len(found)} ways; to guess one of the {TOWNS} words of a kind of fact gives "
+        f"{1 / TOWNS:.2f}."
     )
 
 
@@ -127,43 +130,50 @@ def way(page: Results, recipe: str) -> str:
     elif how.dataset == facts.new:
         words.append("questions")
     beside = {facts.new: "new questions", facts.old: "old questions", facts.old_text: "old text"}
-    own = [] if how.dataset == facts.new else [how.dataset] * (how.dataset == facts.old)
+    own = [how.dataset] * (how.dataset == facts.old)
     words += [beside[name] for name in (*own, *how.beside) if name in beside]
-    words.append(f"{study.tuning_of(recipe).epochs} epochs")
+    epochs = study.tuning_of(recipe).epochs
+    words.append(f"{epochs} epochs" if epochs > 1 else "1 epoch")
     return ", ".join(words + ["LoRA"] * (how.trainable is not None))
 
 
 def unknown_rows(page: Results) -> pd.DataFrame:
     """Tuned on questions of which some are about facts that the model cannot know: recall of known
-    facts at late, over the share of those and over epochs; and with the answer that they are not
-    known in their place, with how often a model then says so of people it was never told of.
+    facts at late, over how many of those there are, and over epochs; and with the answer that they
+    are not known in their place, with how often a model then says so of people never told of.
     """
     facts, lines = sets_of(page.study), {}
-    for recipe in _mixtures(page):
-        for model, (epochs, which) in product(
-            knowledge.at_models(page.study, recipe), by_epochs(page, recipe).items()
-        ):
-            how = page.study.recipe(recipe)
-            rows = how.drawn(page.study.tuning_of(recipe).examples)
-            share = 1 - rows.get(facts.old, 0) / sum(rows.values())
-            says = ", said to be unknown" if facts.unknown in rows else ""
-            line = {"known": shown(page, facts.old, model, which)}
-            line |= {"taught": shown(page, facts.new, model, which)}
+    for recipe, model in product(_mixtures(page), injected(page)):
+        for epochs, which in by_epochs(page, recipe).items():
+            line = {"rows": _counted(page, recipe), "epochs": f"{epochs:,}"}
+            line |= {"known": shown(page, facts.old, model, which)}
+            line |= {"new": shown(page, facts.new, model, which)}
             if facts.unknown:
                 line |= {"says “unknown” of never told": shown(page, facts.unknown, model, which)}
-            lines[on(model, f"{share:.0%} not known{says}, {epochs:,} epochs")] = line
+            lines[on(model, f"`{which}`")] = line
     return pd.DataFrame(lines).T
 
 
+def _counted(page: Results, recipe: str) -> str:
+    """How many questions of each sort a recipe trains on."""
+    facts, rows = sets_of(page.study), _rows(page, recipe)
+    words = {facts.old: "known", facts.new: "new", facts.unknown: "“unknown”"}
+    return ", ".join(f"{count} {words[name]}" for name, count in rows.items())
+
+
+def _rows(page: Results, recipe: str) -> dict[str, int]:
+    return page.study.recipe(recipe).drawn(page.study.tuning_of(recipe).examples)
+
+
 def _mixtures(page: Results) -> list[str]:
-    """The recipes that tune on questions about old facts, alone or with others about new ones, or
-    on the latter alone, by the share of these.
+    """The recipes that train all weights on questions about old and new facts, by how many are
+    about old ones; those in which the others are said to be unknown last.
     """
     facts, found = sets_of(page.study), {}
     for recipe, how in page.study.recipes.items():
-        rows = how.drawn(page.study.tuning_of(recipe).examples) if recipe != "base" else {}
-        if rows and set(rows) <= {facts.old, facts.new, facts.unknown}:
-            found[recipe] = (facts.unknown in rows, 1 - rows.get(facts.old, 0) / sum(rows.values()))
+        rows = _rows(page, recipe)
+        if rows and set(rows) <= {facts.old, facts.new, facts.unknown} and not how.trainable:
+            found[recipe] = (facts.unknown in rows, -rows.get(facts.old, 0))
     return sorted(found, key=found.get)
 
 
@@ -240,7 +250,7 @@ def decisions(page: Results) -> pd.DataFrame:
                 "best way": best.name,
                 "new facts recalled": ranged(best.new, signed=False),
                 "old facts, change": "none" if best.take else ranged(best.old),
-                "seconds of training": f"{best.seconds:.0f}",
+                "seconds of training": "–" if np.isnan(best.seconds) else f"{best.seconds:.0f}",
             }
     return pd.DataFrame(lines).T
 
@@ -252,3 +262,14 @@ CASES = {
     "facts that change": ("found",),
     "no room in the prompt": ("",),
 }
+
+
+def how_asked(page: Results) -> str:
+    """How facts are asked, and what needs no skill."""
+    count = page.study.probing.shots
+    shown_ = f"with {count} examples before them" if count else "without examples"
+    return (
+        f"Facts are asked {shown_}, and without any after training on questions, closed book "
+        "unless a passage is named. An answer is written greedily, ends at a newline, and is "
+        "scored by ROUGE-L: one word, right or wrong. *No skill* is the most frequent answer."
+    )

@@ -83,7 +83,7 @@ def needs(study: Study, recipe: str) -> list[Need]:
 
 def at_a_glance(page: Results) -> None:
     """Recall of held people's facts along pre-training, by how they were told of: after tuning on
-    questions about others, and untuned (dashed).
+    questions about others, and untuned.
     """
     recipe, some = teaching.asked(page), knowledge.parts(page.study)
     if recipe is None or not some:
@@ -116,7 +116,7 @@ def _of(page: Results, part: Part, recipe: str, weight: float, steps: tuple = ()
 
 def by_telling(page: Results) -> pd.DataFrame:
     """Recall at late by how people were told of: untuned, after tuning on questions about others,
-    and of people who were never told of; and of each kind of fact.
+    and of people who were never told of.
     """
     recipe, facts = teaching.asked(page), sets_of(page.study)
     lines = {}
@@ -190,13 +190,19 @@ def show_exposures(page: Results) -> None:
 
 
 def _grid_steps(page: Results, model: str) -> list[int]:
-    """The checkpoints of a model at which a grid is run."""
-    return [at for at in knowledge.by_model(page, model).steps if at in page.study.grid.steps]
+    """The checkpoints of a model at which a grid is run, but one that has read nothing."""
+    steps = knowledge.by_model(page, model).steps
+    return [at for at in steps if at in page.study.grid.steps and page.tokens[at]]
 
 
 def _graded(page: Results) -> list[tuple[str, str]]:
-    """(model, recipe) of those that teach with a grid of epochs."""
-    return [one for one in teaching.taught(page) if page.study.along(one[1], "epochs")]
+    """(model, recipe) of those that teach every new fact and have a grid of epochs."""
+    study = page.study
+    return [
+        (model, recipe)
+        for model, recipe in teaching.taught(page)
+        if study.along(recipe, "epochs") and knowledge.told_each(study, recipe) > 0.99
+    ]
 
 
 def _over_exposures(page: Results, model: str, recipe: str, name: str, step: int) -> pd.DataFrame:
@@ -216,27 +222,38 @@ def verdicts(page: Results) -> list[Verdict]:
 
 
 def _claim_10a(page: Results) -> tuple[Estimate | None, str]:
-    recipe, of = teaching.asked(page), {}
-    for part in knowledge.parts(page.study):
-        told = page.study.models[part.model].told
-        if len(told.ways) == 1 and not told.questions:
-            of[part.way] = part
-    if recipe is None or not {"single", "both"} <= set(of):
+    recipe, pair = teaching.asked(page), _beside(page)
+    if recipe is None or pair is None:
         return None, (
-            "No two models were told of people, one in one wording and one in five wordings and "
-            "orders, and tuned on questions about some."
+            "No two models read as much of the same people, one in one wording and one in five "
+            "wordings and orders, and were tuned on questions about some."
         )
-    terms = [_of(page, of["both"], recipe, 1.0), _of(page, of["single"], recipe, -1.0)]
-    scores = knowledge.by_way(page, of["both"], of["single"])
-    return contrasts.effect(scores, terms), (
-        f"After `{recipe}`: `{of['both'].model}` minus `{of['single'].model}`, who read as much."
+    several, single = pair
+    terms = [_of(page, several, recipe, 1.0), _of(page, single, recipe, -1.0)]
+    return contrasts.effect(knowledge.by_way(page, *pair), terms), (
+        f"After `{recipe}`: `{several.model}` minus `{single.model}`, who read as much."
     )
+
+
+def _beside(page: Results) -> tuple[Part, Part] | None:
+    """A model told in five wordings and orders, and one told in one wording, that differ in nothing
+    else and were asked no questions.
+    """
+    found: dict[str, dict] = {}
+    for part in knowledge.parts(page.study):
+        source = page.study.models[part.model]
+        if len(source.told.ways) == 1 and not source.told.questions:
+            rest = source.model_dump(exclude={"told"}) | {"readings": source.told.readings}
+            found.setdefault(repr(rest), {})[part.way] = part
+    both = [one for one in found.values() if {"both", "single"} <= set(one)]
+    return (both[0]["both"], both[0]["single"]) if both else None
 
 
 def _claim_10b(page: Results) -> tuple[Estimate | None, str]:
     facts = sets_of(page.study)
     name = knowledge.with_passages(page.study, facts.new).get("among")
-    tuned = {one: knowledge.score(page, facts.new, *one).value for one in teaching.taught(page)}
+    each = teaching.taught(page, each=True)
+    tuned = {one: knowledge.score(page, facts.new, *one).value for one in each}
     tuned = {one: value for one, value in tuned.items() if not np.isnan(value)}
     if name is None or not tuned:
         return None, "No passage is asked with among others, or no recipe teaches new facts."
@@ -255,12 +272,12 @@ def _claim_10c(page: Results) -> tuple[Estimate | None, str]:
     had = {pair: which for pair in _plain(page) if (which := _had(page, *pair))}
     if not had:
         return None, "After no plain way of teaching are half of the new facts recalled."
-    terms, old = [], sets_of(page.study).old
-    for (model, _), which in had.items():
-        terms.append(knowledge.term(page, old, model, "base", 1 / len(had)))
-        terms.append(knowledge.term(page, old, model, which, -1 / len(had)))
-    said = [f"`{which}` ({page.study.tuning_of(which).epochs:,} epochs)" for which in had.values()]
-    scores = knowledge.by_model(page, *dict.fromkeys(model for model, _ in had))
+    model, old = next(iter(had))[0], sets_of(page.study).old  # of several, the first
+    ways = [which for (where, _), which in had.items() if where == model]
+    terms = [knowledge.term(page, old, model, "base")]
+    terms += [knowledge.term(page, old, model, which, -1 / len(ways)) for which in ways]
+    said = [f"`{which}` ({page.study.tuning_of(which).epochs:,} epochs)" for which in ways]
+    scores = knowledge.by_model(page, model)
     return contrasts.effect(scores, terms), f"Asked of {', '.join(said)}."
 
 
@@ -289,14 +306,14 @@ def _claim_10d(page: Results) -> tuple[Estimate | None, str]:
     if not each:
         return None, (
             "With no recipe that has a grid of epochs are half of the new facts recalled both at "
-            "early and at late, and not at once."
+            "early and at late, and not with the fewest epochs already."
         )
     runs = pd.concat(each, axis=1).mean(axis=1)
     spread = (float(runs.var()) / len(runs), len(runs) - 1) if len(runs) > 1 else (np.nan, 0)
     items = int(page.rows.loc[page.rows["dataset"] == sets_of(page.study).new, "item"].nunique())
+    over = "the interval is over pre-training runs alone" if len(runs) > 1 else "of one run"
     return estimate(float(runs.mean()), [spread], items, len(runs)), (
-        f"Asked of {len(each)} of {len(some)} recipes with a grid of epochs; the interval is over "
-        "pre-training runs."
+        f"Asked of {len(each)} of {len(some)} recipes with a grid of epochs; {over}."
     )
 
 
@@ -308,10 +325,14 @@ def _cheaper(page: Results, model: str, recipe: str) -> pd.Series | None:
     for which in page.study.along(recipe, "epochs").values():
         table[knowledge.exposures(page.study, which)] = knowledge.recalls(page, new, model, which)
     needed = pd.DataFrame(table).sort_index(axis=1).apply(knowledge.doublings, axis=1)
-    steps = _grid_steps(page, model)
-    early, late = steps[0], [at for at in knowledge.by_model(page, model).late if at in steps]
+    steps, runs = _grid_steps(page, model), page.study.grid.runs
+    late = [at for at in knowledge.by_model(page, model).late if at in steps]
+    if needed.empty or not late or steps[0] in late:
+        return None
     needed = needed.unstack("step")
-    if needed.empty or early in late or needed[[early, *late]].isna().any(axis=None):
+    needed = needed if runs is None else needed.loc[list(runs)]
+    early = steps[0]
+    if needed[[early, *late]].isna().any(axis=None):
         return None
     return needed[early] - needed[late].mean(axis=1)
 

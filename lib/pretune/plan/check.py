@@ -33,7 +33,7 @@ def check_names(study: Study) -> None:
         allowed = [one for one in there if (REGISTRY[one].kind == "chat") <= tuned]
         if name not in allowed:
             raise study.refuse(key, name, f"allowed datasets: {', '.join(allowed)}")
-    passages = (REGISTRY[name].passages for name in study.probing.datasets)
+    passages = (REGISTRY[name].passages for name in datasets.used(study))
     if any(one and one.take != "own" for one in passages):
         retrieval.check()
     for model, source in study.models.items():

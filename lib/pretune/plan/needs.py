@@ -29,19 +29,20 @@ def own_sets(study: Study, recipe: str) -> list[str]:
     """
     recipes = study.recipes if recipe == "base" else [recipe]
     tuned = dict.fromkeys(study.recipe(name).dataset for name in recipes if name != "base")
-    sets = [name for name in tuned if REGISTRY[name].kind != "chat"]
+    sets = [name for name in tuned if REGISTRY[name].kind not in ("chat", "text")]
     companions = [name for name in study.probing.datasets if REGISTRY[name].domain == "in"]
     return sets + [name for name in companions if REGISTRY[name].partner in sets]
 
 
 def is_single(study: Study, recipe: str) -> bool:
     """Whether a recipe tunes on one task."""
-    return recipe != "base" and REGISTRY[study.recipe(recipe).dataset].kind != "chat"
+    return recipe != "base" and REGISTRY[study.recipe(recipe).dataset].kind not in ("chat", "text")
 
 
 def has_mixture(study: Study) -> bool:
     """Whether some recipe tunes on conversations."""
-    return any(name != "base" and not is_single(study, name) for name in study.recipes)
+    tuned = [one.dataset for one in study.recipes.values() if one.dataset]
+    return any(REGISTRY[name].kind == "chat" for name in tuned)
 
 
 def asked_sets(study: Study) -> list[str]:

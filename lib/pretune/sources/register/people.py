@@ -59,9 +59,10 @@ class Register:
     def seen(self) -> tuple[Person, ...]:
         return (*self.shown, *self.held)
 
-    def stranger(self, draw: random.Random) -> Person:
-        """Somebody with facts that are made up on the spot."""
-        return Person(*draw.choice(self.strangers), _facts(draw, self.values))
+    def some_strangers(self, draw: random.Random, count: int) -> list[Person]:
+        """So many different ones, with facts that are made up on the spot."""
+        names = draw.sample(self.strangers, count)
+        return [Person(*one, _facts(draw, self.values)) for one in names]
 
 
 def make_register(size: People) -> Register:

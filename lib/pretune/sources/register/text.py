@@ -105,7 +105,7 @@ def reading(register: Register, draw: random.Random) -> str:
     several, only the name says which entry answers.
     """
     places = draw.sample(range(len(KINDS)), 3)
-    some = [register.stranger(draw) for _ in range(draw.choice((1, 1, 2, 3)))]
+    some = register.some_strangers(draw, draw.choice((1, 1, 2, 3)))
     some = [replace(one, facts=tuple(one.facts[at] for at in places)) for one in some]
     passages = [entry(register, one, draw.randrange(1000)) for one in some]
     known = [(one, fact) for one in some for fact in one.facts]
