@@ -591,9 +591,16 @@ def test_models_with_other_checkpoints_have_a_late_of_their_own(page):
     assert knowledge.by_model(found, "single").late == (4, 5)
     assert knowledge.by_model(found, "asked").late == (5, 6)
     assert not np.isnan(knowledge.score(found, "register_new", "asked", "text").value)
-    assert knowledge.passes(found, "single", 5) == pytest.approx(
-        2.5 * knowledge.passes(found, "single", 2)
-    )
+    # 256 tokens a step; a pass is the entries and readings of twenty people
+    told, size = found.study.models["single"].told, found.study.datasets.people
+    register = people.make_register(size)
+    entries = sum(len(text.entry(register, one, 0, "single")) for one in register.seen)
+    assert 1.1 * entries < text.characters(register, told) < 4 * entries
+    rows_ = found.rows[found.rows["dataset"] == "register_text"]
+    letters = sum(one[0] for one in rows_["choice_characters"])
+    a_token = letters / sum(one[0] for one in rows_["choice_tokens"])
+    expected = 5 * 256 * a_token / text.characters(register, told)
+    assert 0 < knowledge.passes(found, "single", 5) == pytest.approx(expected, rel=0.05)
 
 
 def test_what_a_recipe_tells_is_counted_by_its_rows():

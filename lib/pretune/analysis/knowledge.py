@@ -229,7 +229,7 @@ def passes(page: Results, model: str, step: int) -> float:
     if text.empty:
         return np.nan
     # with the end of each document, which counts as one of either
-    sizes = [sum(several[0] + 1 for several in text[f"choice_{unit}"]) for unit in UNITS]
+    sizes = [sum(int(several[0]) + 1 for several in text[f"choice_{unit}"]) for unit in UNITS]
     register = make_register(source.people)
     return page.tokens[step] * sizes[0] / sizes[1] / characters(register, source.told)
 

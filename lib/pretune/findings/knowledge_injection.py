@@ -264,8 +264,17 @@ def _claim_10b(page: Results) -> tuple[Estimate | None, str]:
     ]
     return contrasts.effect(knowledge.by_model(page, model), terms), (
         f"Untuned, with the passage among others, against `{recipe}`, after which most new facts "
-        "are recalled."
+        f"are recalled.{_reading(page, model)}"
     )
+
+
+def _reading(page: Results, model: str) -> str:
+    """How well a model reads, of which a passage among others asks more."""
+    own = knowledge.with_passages(page.study, sets_of(page.study).new).get("own")
+    if own is None:
+        return ""
+    found = ranged(teaching.score(page, own, model), signed=False)
+    return f" With the passage that answers alone, the untuned model recalls {found}."
 
 
 def _claim_10c(page: Results) -> tuple[Estimate | None, str]:
