@@ -204,12 +204,12 @@ def change(page: Results, dataset: str, model: str, recipe: str) -> Estimate:
     return contrasts.effect(by_model(page, model), terms)
 
 
-def recalls(page: Results, dataset: str, model: str, recipe: str) -> pd.Series:
-    """Mean scores of a set after a recipe, by run and step."""
+def recalls(page: Results, dataset: str, model: str, recipe: str) -> pd.DataFrame:
+    """Scores of a set after a recipe: a line for each run and step, a column for each item."""
     rows = page.rows[(page.rows["model"] == model) & (page.rows["recipe"] == recipe)]
-    rows = rows[(rows["dataset"] == dataset)]
+    rows = rows[rows["dataset"] == dataset]
     rows = rows[rows["shots_asked"] == shots(page.study, recipe)]
-    return rows.groupby(["run", "step"])["score"].mean()
+    return rows.pivot_table("score", ["run", "step"], "item")
 
 
 def seconds(page: Results) -> pd.Series:

@@ -8,6 +8,8 @@ a study has it by naming it.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -19,7 +21,7 @@ from pretune.analysis.display import say
 from pretune.analysis.knowledge import Part, sets_of
 from pretune.analysis.results import Results, ranged
 from pretune.analysis.scores import Term
-from pretune.analysis.statistics import Estimate, estimate
+from pretune.analysis.statistics import Estimate, estimate, jackknife
 from pretune.plan.needs import Need
 from pretune.sources.register.people import KINDS
 from pretune.study.config import Study
@@ -311,39 +313,51 @@ def _had(page: Results, model: str, recipe: str) -> str | None:
 
 def _claim_10d(page: Results) -> tuple[Estimate | None, str]:
     some = _graded(page)
-    each = [one for pair in some if (one := _cheaper(page, *pair)) is not None]
-    if not each:
+    saved = [one for pair in some if not (one := _saved(page, *pair))(None).isna().any()]
+    if not saved:
         return None, (
             "With no recipe that has a grid of epochs are half of the new facts recalled both at "
             "early and at late, and not with the fewest epochs already."
         )
-    runs = pd.concat(each, axis=1).mean(axis=1)
+
+    def mean(items: Sequence[int] | None) -> pd.Series:
+        return pd.concat([one(items) for one in saved], axis=1).mean(axis=1, skipna=False)
+
+    new, runs = sets_of(page.study).new, mean(None)
+    items = sorted(page.rows.loc[page.rows["dataset"] == new, "item"].unique())
     spread = (float(runs.var()) / len(runs), len(runs) - 1) if len(runs) > 1 else (np.nan, 0)
-    items = int(page.rows.loc[page.rows["dataset"] == sets_of(page.study).new, "item"].nunique())
-    over = "the interval is over pre-training runs alone" if len(runs) > 1 else "of one run"
-    return estimate(float(runs.mean()), [spread], items, len(runs)), (
-        f"Asked of {len(each)} of {len(some)} recipes with a grid of epochs; {over}."
+    one = jackknife(lambda kept: float(mean(kept).mean()), dict.fromkeys(items, 0), len(items))
+    found = estimate(float(runs.mean()), [spread, (one.variance, len(items) - 1)], len(items))
+    return replace(found, seeds=len(runs)), (
+        f"Asked of {len(saved)} of {len(some)} recipes with a grid of epochs; the interval is over "
+        "pre-training runs and items."
     )
 
 
-def _cheaper(page: Results, model: str, recipe: str) -> pd.Series | None:
-    """Of each run the doublings of exposures until new facts are had, at early minus at late; None
-    where they are not had somewhere.
+def _saved(page: Results, model: str, recipe: str) -> Callable[[Sequence[int] | None], pd.Series]:
+    """What gives, for some items or all, of each run the doublings of exposures until new facts are
+    had, at early minus at late; NaN where they are not, or are with the fewest already.
     """
-    new, table = sets_of(page.study).new, {}
-    for which in page.study.along(recipe, "epochs").values():
-        table[knowledge.exposures(page.study, which)] = knowledge.recalls(page, new, model, which)
-    needed = pd.DataFrame(table).sort_index(axis=1).apply(knowledge.doublings, axis=1)
-    steps, runs = _grid_steps(page, model), page.study.grid.runs
-    late = [at for at in knowledge.by_model(page, model).late if at in steps]
-    if needed.empty or not late or steps[0] in late:
-        return None
-    needed = needed.unstack("step")
-    needed = needed if runs is None else needed.loc[list(runs)]
-    early = steps[0]
-    if needed[[early, *late]].isna().any(axis=None):
-        return None
-    return needed[early] - needed[late].mean(axis=1)
+    study, new = page.study, sets_of(page.study).new
+    names = study.along(recipe, "epochs").values()
+    tables = {
+        knowledge.exposures(study, which): knowledge.recalls(page, new, model, which)
+        for which in names
+    }
+    steps, late = _grid_steps(page, model), knowledge.by_model(page, model).late
+    late, runs = [at for at in late if at in steps], study.grid.runs
+
+    def saved(items: Sequence[int] | None) -> pd.Series:
+        kept = {told: one if items is None else one[items] for told, one in tables.items()}
+        means = {told: one.mean(axis=1) for told, one in kept.items()}
+        needed = pd.DataFrame(means).sort_index(axis=1).apply(knowledge.doublings, axis=1)
+        if not late or steps[0] in late or needed.empty:
+            return pd.Series([np.nan])
+        needed = needed.unstack("step").reindex(columns=[steps[0], *late])
+        needed = needed if runs is None else needed.loc[list(runs)]
+        return needed[steps[0]] - needed[late].mean(axis=1, skipna=False)
+
+    return saved
 
 
 def differences(page: Results) -> list[str]:
