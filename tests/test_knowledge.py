@@ -264,12 +264,23 @@ def test_old_text_and_questions_are_mixed_in(coder):
 @pytest.mark.parametrize(
     ("recipe", "more", "words"),
     [
-        ({"examples": 31, "wordings": 1}, (), ("examples", "has 30 rows that fit")),
+        ({"examples": 31, "wordings": 1}, (), ("takes 31 rows", "which has 30 that it may take")),
+        ({"dataset": "register", "method": "sft", "examples": 999}, (), ("examples is 999", "324")),
         ({"dataset": "register"}, (), ("own.dataset", "allowed texts", "register_new_text")),
         ({"beside": {"register_new_text": 3}}, (), ("beside", "is what is read")),
         ({"models": ["big"]}, (), ("own.models", "'big' is none of")),
-        ({"max_steps": 5, "grid": {"epochs": [1, 2]}}, (), ("max_steps", "say one")),
+        (
+            {"max_steps": 5, "grid": {"epochs": [1, 2]}},
+            ("grid={steps: [800]}",),
+            ("own.max_steps", "a grid of epochs says when it ends"),
+        ),
+        (
+            {"grid": {"epochs": [1, 2]}},
+            ("grid={steps: [800]}", "tuning.max_steps=5"),
+            ("own.max_steps", "a grid of epochs says when it ends"),
+        ),
         ({"wordings": 0}, (), ("wordings", "greater than 0")),
+        ({"wordings": 21}, (), ("own.wordings", "in 20 versions")),
     ],
 )
 def test_what_cannot_be_read_is_refused_by_name(coder, recipe, more, words):

@@ -10,6 +10,8 @@ from pretune.models.checkpoint import Checkpoint
 from pretune.recipes.continued import Continued
 from pretune.recipes.sft import Sft
 from pretune.sources import corpus, datasets
+from pretune.sources.register.datasets import TAUGHT
+from pretune.sources.register.text import VERSIONS
 from pretune.study.config import Study
 from pretune.study.sources import Corpus, Saved
 from pretune.tasks import retrieval
@@ -66,6 +68,10 @@ def _check_text(study: Study, recipe: Continued, key: str) -> None:
         raise study.refuse(f"{key}.dataset", recipe.dataset, f"allowed texts: {', '.join(texts)}")
     if recipe.wordings and REGISTRY[recipe.dataset].world != "register":
         why = f"{recipe.dataset} does not say which of its documents are about the same"
+        raise study.refuse(f"{key}.wordings", recipe.wordings, why)
+    most = {"register_new_text": TAUGHT, "register_text": VERSIONS}.get(recipe.dataset)
+    if most and (recipe.wordings or 0) > most:
+        why = f"{recipe.dataset} tells of everybody in {most} versions"
         raise study.refuse(f"{key}.wordings", recipe.wordings, why)
 
 
@@ -143,6 +149,9 @@ def check_grid(study: Study, points: Iterable[Checkpoint]) -> None:
         for one in (one for one in asked or () if one not in there):
             raise study.refuse(key, one, f"allowed: {', '.join(map(str, there))}")
     for name in study.recipes:
+        if study.grid_of(name, "epochs") and (most := study.tuning_of(name).max_steps):
+            why = "a grid of epochs says when it ends, and leaves max_steps null"
+            raise study.refuse(f"recipes.{name}.max_steps", most, why)
         grid, used = study.grid_of(name, "learning_rate"), study.tuning_of(name).learning_rate
         if grid and used not in grid:
             allowed = f"its grid has {', '.join(f'{rate:g}' for rate in grid)}"

@@ -75,12 +75,6 @@ class Recipe(Frozen, ABC):
     max_steps: PositiveInt | None = None
     batch_size: PositiveInt | None = None
 
-    @model_validator(mode="after")
-    def _ends_once(self):
-        if self.max_steps and self.grid and self.grid.epochs:
-            raise ValueError("max_steps decides when it ends, and a grid of epochs would: say one")
-        return self
-
     # what a trained token costs, in forward passes: one, and two for its gradient
     passes: ClassVar[float] = 3.0
     # from the summed log-likelihoods of what counts in each row (rows,), in nats, to the losses

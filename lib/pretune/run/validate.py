@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from pretune.plan import lengths
-from pretune.recipes import sft
+from pretune.recipes import continued, sft
 from pretune.sources import datasets
 from pretune.sources.datasets import evaluation_split
 from pretune.study.config import Study
@@ -99,6 +99,7 @@ def _try_order(study: Study, dataset: Dataset, name: str, count: int) -> None:
     """Raises RowError where a recipe takes some rows only, and there are too few of them."""
     recipe = study.recipe(name)
     chosen = isinstance(recipe, sft.Sft) and (recipe.opening or recipe.distinct)
+    chosen = chosen or isinstance(recipe, continued.Continued) and recipe.wordings
     if chosen and recipe.dataset == dataset.name:
         there = len(list(islice(recipe.order(datasets.data_folder(study), 0), count)))
         if there < count:

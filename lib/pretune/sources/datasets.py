@@ -176,7 +176,7 @@ def are_ready(study: Study) -> bool:
     microworld are right, the user's own beside them need not be.
     """
     folder = data_folder(study)
-    if isinstance(study.datasets, MicroworldData | RegisterData) and not study.tasks:
+    if isinstance(study.datasets, MicroworldData) and not study.tasks:
         return folder.is_dir()
     if not all(storage.file_of(folder / place) for place in _needed(study)):
         return False

@@ -197,9 +197,8 @@ class Study(Frozen):
     def _knows_the_models_of_recipes(self):
         for name, one in self.recipes.items():
             if unknown := sorted(set(one.models or ()) - set(self.models)):
-                raise ValueError(
-                    f"recipes.{name}.models: {unknown[0]!r} is none of {', '.join(self.models)}"
-                )
+                there = ", ".join(filter(None, self.models)) or "no names: the study has one model"
+                raise ValueError(f"recipes.{name}.models: {unknown[0]!r} is none of {there}")
         return self
 
     @model_validator(mode="after")
