@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import random
+import warnings
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -55,7 +56,9 @@ def before(folder: Path, dataset: Dataset, split: str, index: int) -> str:
 def found(folder: Path, dataset: Dataset, split: str) -> list[list[int]]:
     """Of every row of a split the passages that are nearest to its question, the nearest first."""
     check()
-    import bm25s
+    with warnings.catch_warnings():  # in a notebook without widgets, of a bar that is not shown
+        warnings.filterwarnings("ignore", "IProgress not found")
+        import bm25s
 
     texts, asked = _collection(folder, dataset)[1], list(read(folder, dataset, split)["question"])
     words, queries = (
