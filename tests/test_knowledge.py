@@ -267,7 +267,7 @@ def test_old_text_and_questions_are_mixed_in(coder):
         ({"examples": 31, "wordings": 1}, (), ("takes 31 rows", "which has 30 that it may take")),
         ({"dataset": "register", "method": "sft", "examples": 999}, (), ("examples is 999", "324")),
         ({"dataset": "register"}, (), ("own.dataset", "allowed texts", "register_new_text")),
-        ({"beside": {"register_new_text": 3}}, (), ("beside", "is what is read")),
+        ({"beside": {"register_new_text": 3}}, (), ("beside", "is what is tuned on")),
         ({"models": ["big"]}, (), ("own.models", "'big' is none of")),
         (
             {"max_steps": 5, "grid": {"epochs": [1, 2]}},

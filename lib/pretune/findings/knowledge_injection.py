@@ -9,7 +9,6 @@ a study has it by naming it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -298,7 +297,7 @@ def _plain(page: Results) -> list[tuple[str, str]]:
     return [
         (model, recipe)
         for model, recipe in teaching.taught(page)
-        if len(knowledge.drawn(page.study, recipe) - {facts.new, facts.new_text}) == 0
+        if knowledge.drawn(page.study, recipe) <= {facts.new, facts.new_text}
         and page.study.recipe(recipe).trainable is None
     ]
 
@@ -327,8 +326,8 @@ def _claim_10d(page: Results) -> tuple[Estimate | None, str]:
     items = sorted(page.rows.loc[page.rows["dataset"] == new, "item"].unique())
     spread = (float(runs.var()) / len(runs), len(runs) - 1) if len(runs) > 1 else (np.nan, 0)
     one = jackknife(lambda kept: float(mean(kept).mean()), dict.fromkeys(items, 0), len(items))
-    found = estimate(float(runs.mean()), [spread, (one.variance, len(items) - 1)], len(items))
-    return replace(found, seeds=len(runs)), (
+    spreads = [spread, (one.variance, len(items) - 1)]
+    return estimate(float(runs.mean()), spreads, len(items), len(runs)), (
         f"Asked of {len(saved)} of {len(some)} recipes with a grid of epochs; the interval is over "
         "pre-training runs and items."
     )

@@ -7,6 +7,7 @@ After one prompt: the greedy answer, and some that are drawn at a temperature of
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain, repeat
 
 import pandas as pd
 import pyarrow as pa
@@ -40,7 +41,9 @@ class Sampling(Measure):
             return scoring.generate(network, tokenizer, several, asked.new_tokens, **how)
 
         greedy = answers(starts, 0.0)
-        drawn = answers([start for start in starts for _ in range(DRAWN)], TEMPERATURE)
+        drawn = answers(
+            list(chain.from_iterable(repeat(one, DRAWN) for one in starts)), TEMPERATURE
+        )
         for item, start, one in zip(asked.examples, starts, greedy, strict=True):
             own, drawn = drawn[:DRAWN], drawn[DRAWN:]
             right = item.completion.strip()

@@ -126,6 +126,23 @@ class Recipe(Frozen, ABC):
         return [self.dataset, trainable, *([own] if own != {"method": "sft"} else [])]
 
 
+class Mixing(Recipe):
+    """What trains on one dataset, with rows of others mixed in."""
+
+    dataset: Name
+    # other datasets whose rows are mixed in, and how many of each
+    beside: dict[Name, PositiveInt] = {}
+
+    @model_validator(mode="after")
+    def _mixes_others_in(self):
+        if self.dataset in self.beside:
+            raise ValueError(f"beside: {self.dataset} is what is tuned on; raise its `examples`")
+        return self
+
+    def count(self, examples: int) -> int:
+        return examples + sum(self.beside.values())
+
+
 class Untouched(Recipe):
     """The checkpoint as it is."""
 

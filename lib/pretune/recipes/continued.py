@@ -12,32 +12,19 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from pydantic import PositiveInt, model_validator
+from pydantic import PositiveInt
 
 from pretune.recipes import sft
-from pretune.recipes.base import Recipe, TrainingRows
+from pretune.recipes.base import Mixing, TrainingRows
 from pretune.recipes.optimisation import Tuning
-from pretune.strict import Name
 from pretune.tasks import rows as data
 from pretune.tasks.registry import REGISTRY
 
 
-class Continued(Recipe):
+class Continued(Mixing):
     method: Literal["continued"] = "continued"
-    dataset: Name  # of text
     # documents about the same, by their column `about`, in so many versions; null: in all
     wordings: PositiveInt | None = None
-    # other datasets whose rows are mixed in, and how many of each
-    beside: dict[Name, PositiveInt] = {}
-
-    @model_validator(mode="after")
-    def _mixes_others_in(self):
-        if self.dataset in self.beside:
-            raise ValueError(f"beside: {self.dataset} is what is read; raise its `examples`")
-        return self
-
-    def count(self, examples: int) -> int:
-        return examples + sum(self.beside.values())
 
     def drawn(self, examples: int) -> dict[str, int]:
         return {self.dataset: examples, **self.beside}

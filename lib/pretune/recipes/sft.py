@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt
 
-from pretune.recipes.base import Asking, Recipe, Teacher, TrainingRows
+from pretune.recipes.base import Asking, Mixing, Teacher, TrainingRows
 from pretune.recipes.optimisation import Tuning
-from pretune.strict import Frozen, Name, Share
+from pretune.strict import Frozen, Share
 from pretune.tasks import rows as data
 from pretune.tasks.chat import Turns
 from pretune.tasks.dataset import Dataset
@@ -42,11 +42,8 @@ class Filter(Frozen):
     of: Annotated[int, Field(ge=2)]
 
 
-class Sft(Recipe):
+class Sft(Mixing):
     method: Literal["sft"] = "sft"
-    dataset: Name
-    # other datasets whose rows are mixed in, and how many of each
-    beside: dict[Name, PositiveInt] = {}
     # rows that ask what one before them asks are passed by
     distinct: bool = False
     # of the rows, those before the first that is taken, as a teacher had them
@@ -74,15 +71,6 @@ class Sft(Recipe):
     @property
     def teacher(self) -> Teacher | None:
         return self.answers_of
-
-    @model_validator(mode="after")
-    def _mixes_others_in(self):
-        if self.dataset in self.beside:
-            raise ValueError(f"beside: {self.dataset} is what is tuned on; raise its `examples`")
-        return self
-
-    def count(self, examples: int) -> int:
-        return examples + sum(self.beside.values())
 
     def drawn(self, examples: int) -> dict[str, int]:
         times = self.filtered.of if self.filtered else 1

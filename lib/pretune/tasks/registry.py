@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import product
+from operator import itemgetter
 from pathlib import Path
 
 from pretune.tasks import chat, choice, question, sentence_pairs, summary
@@ -48,8 +49,9 @@ def _instructions(turns: Callable[[dict], chat.Turns]) -> dict:
     return {"example": partial(chat.answer, exchanges=turns), "metric": "nats", "turns": turns}
 
 
-def _of_register(row: dict) -> str:
-    return row["text"]
+def _register(name: str, title: str, **more) -> Dataset:
+    """A dataset of the generated register of people."""
+    return Dataset(name, title, ("", ""), "train", "validation", world="register", **more)
 
 
 def _fact(row: dict) -> str:
@@ -60,7 +62,7 @@ def _fact(row: dict) -> str:
 def _asked_with(take: str) -> dict:
     """Questions about the register, with passages of it before them."""
     texts = ("register_text", "register_new_text")
-    passages = Passages(take, texts, "validation", "about", _of_register)
+    passages = Passages(take, texts, "validation", "about", itemgetter("text"))
     return _of_people() | {"passages": passages}
 
 
@@ -68,7 +70,6 @@ def _of_people() -> dict:
     return {
         "example": partial(question.fact, answer="answer"),
         "metric": "rouge_l",
-        "world": "register",
         "knowledge": True,
     }
 
@@ -349,40 +350,16 @@ REGISTRY = {
             world="",
             **RARE,
         ),
-        Dataset("register", "Register", ("", ""), "train", "validation", **_of_people()),
-        Dataset(
-            "register_new",
-            "Register, new people",
-            ("", ""),
-            "train",
-            "validation",
-            **_of_people(),
-            shown="register",
-        ),
-        Dataset(
-            "register_never",
-            "Register, never told of",
-            ("", ""),
-            "train",
-            "validation",
-            **_of_people(),
-        ),
-        Dataset(
-            "register_unknown",
-            "Register, not to be known",
-            ("", ""),
-            "train",
-            "validation",
-            **_of_people(),
-            shown="register",
+        _register("register", "Register", **_of_people()),
+        _register("register_new", "Register, new people", **_of_people(), shown="register"),
+        _register("register_never", "Register, never told of", **_of_people()),
+        _register(
+            "register_unknown", "Register, not to be known", **_of_people(), shown="register"
         ),
         *(
-            Dataset(
+            _register(
                 f"{name}_{take}",
                 f"{title}, {said}",
-                ("", ""),
-                "train",
-                "validation",
                 **_asked_with(take),
                 rows=name,
                 shown="register",
@@ -391,25 +368,9 @@ REGISTRY = {
             for (name, title), (take, said) in product(TOLD_LATER.items(), TAKEN.items())
             if name == "register_new" or take == "found"  # who is never told of has no passage
         ),
-        Dataset(
-            "register_text",
-            "Register, text",
-            ("", ""),
-            "train",
-            "validation",
-            chat.text,
-            metric="nats",
-            world="register",
-        ),
-        Dataset(
-            "register_new_text",
-            "Register, text on new people",
-            ("", ""),
-            "train",
-            "validation",
-            chat.text,
-            metric="nats",
-            world="register",
+        _register("register_text", "Register, text", example=chat.text, metric="nats"),
+        _register(
+            "register_new_text", "Register, text on new people", example=chat.text, metric="nats"
         ),
         Dataset(
             "wikitext",
