@@ -44,9 +44,10 @@ answers.summary(page, knowledge_injection)
 # five wordings and orders. Gekhman et al. (2405.05904) find that facts which a model does not know
 # are learnt slowly, and that once they are, it is wrong more often about those that it did know.
 #
-# Here the three are asked in one world, in which it is known who was told of, how, and how often.
-# So: how must pre-training tell a fact that tuning can bring out? By which way do new facts get in,
-# and at what cost in old ones? And does any of that change with more pre-training?
+# Here the three are asked together, along pre-training, and of a generated register of people, of
+# which it is known who was told of, how, and how often. So: how must pre-training tell a fact that
+# tuning can bring out? By which way do new facts get in, and at what cost in old ones? And does any
+# of that change with more pre-training?
 #
 # **What would count as an answer.** Recall of facts that no question in tuning was about, beside a
 # control that nothing ever said. Every way beside every other, on the same new facts, with what it
@@ -55,9 +56,10 @@ answers.summary(page, knowledge_injection)
 # %% [markdown]
 # ## The claims, and the rules that judge them
 #
-# *Recall* is the share of questions that are answered with the right word, by ROUGE-L: an answer
+# *Recall* is the share of questions that are answered with the right words, by ROUGE-L: an answer
 # with other words beside it counts less. *Held* people were told of in pre-training, and no
-# question in training is about one of them.
+# question in training is about one of them. A claim about what only a generated register tells is
+# not asked of other studies.
 #
 # **Claim 10a.** A fact must be said in several ways in pre-training to be had after tuning.
 # **Rule, fixed before the data.** Recall of facts of held people, told of in five wordings and
@@ -82,15 +84,13 @@ answers.summary(page, knowledge_injection)
 # %% [markdown]
 # ## What was measured
 #
-# Several models, pre-trained on the same people and facts, each told of them in another way: in one
-# wording, always the same; in five wordings; in one wording and five orders; in five of both. The
-# name stands in the first sentence of a text only. Wordings of one person stand apart, since side
-# by side in one row they lose their effect. Into the models that recipes say, new facts are put: as
-# text, continuing pre-training, as questions, or both; others are asked with passages in the
-# prompt. *Early* is the first checkpoint after step 0, or of the grid; *late* the mean of the last,
-# neighbouring ones.
+# Into the models that recipes say, new facts are put: as text, continuing pre-training, as
+# questions, or both; untuned, the same models are asked with passages in the prompt. *Early* is the
+# first checkpoint after step 0 at which numbers of epochs are compared; *late* the mean of the
+# last, neighbouring ones.
 
 # %%
+say(teaching.who_was_told(page))
 say(f"{teaching.how_asked(page)} {prose.intervals(page)}")
 material.introduce(page)
 
@@ -197,14 +197,7 @@ say(prose.differences(page, (), *knowledge_injection.differences(page)))
 # ## What this does not show
 
 # %%
-say(
-    prose.limits(
-        page,
-        "Answers are single words, and every question has one of two wordings. Passages say "
-        "little beside what is asked for: a retriever has it easy, and so has a reader. Each "
-        "recipe keeps one learning rate.",
-    )
-)
+say(prose.limits(page, teaching.not_shown(page)))
 
 # %% [markdown]
 # ## Change this

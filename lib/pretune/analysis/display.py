@@ -130,6 +130,11 @@ def say(text: str) -> None:
     display(Markdown(text))
 
 
+def sentence(title: str) -> str:
+    """A title as a sentence, safe to show in `say`: with a full stop unless it ends by itself."""
+    return html.escape(title) + ("" if title.endswith(("?", "!", ".")) else ".")
+
+
 def quote(text: str, limit: int = 400) -> str:
     """Text from a dataset or a model, safe to show in `say` and `table`: escaped, shortened, its
     line ends visible.

@@ -40,6 +40,7 @@ class Sets(NamedTuple):
     """The datasets of facts that belong together; an empty name is none."""
 
     old: str
+    asked: str  # old ones that are tuned on: of other people, or of the train split
     new: str
     never: str
     unknown: str  # new facts, with an answer that says that they are not known
@@ -50,13 +51,14 @@ class Sets(NamedTuple):
 SETS = (
     Sets(
         "register",
+        "register",
         "register_new",
         "register_never",
         "register_unknown",
         "register_text",
         "register_new_text",
     ),
-    Sets("popqa_known", "popqa_rare", "", "", "", "popqa_rare_text"),
+    Sets("popqa_known", "popqa_asked", "popqa_rare", "", "", "", "popqa_rare_text"),
 )
 
 
@@ -88,7 +90,7 @@ def shots(study: Study, recipe: str) -> int:
 def asking(study: Study) -> list[str]:
     """The recipes that tune on questions about old facts and nothing else."""
     facts = sets_of(study)
-    return [name for name in study.recipes if drawn(study, name) == {facts.old}]
+    return [name for name in study.recipes if drawn(study, name) == {facts.asked}]
 
 
 def teaching(study: Study) -> list[str]:

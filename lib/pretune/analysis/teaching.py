@@ -1,5 +1,5 @@
 """How new facts were put in: by passages before a question, as text, as questions, and what each
-way costs; which old ones are known, and to whom that is known.
+way costs; and which facts an untuned model says that it knows.
 """
 
 from __future__ import annotations
@@ -129,8 +129,8 @@ def way(page: Results, recipe: str) -> str:
         words.append(f"text, {how.wordings or 'all'} wordings")
     elif how.dataset == facts.new:
         words.append("questions")
-    beside = {facts.new: "new questions", facts.old: "old questions", facts.old_text: "old text"}
-    own = [how.dataset] * (how.dataset == facts.old)
+    beside = {facts.new: "new questions", facts.asked: "old questions", facts.old_text: "old text"}
+    own = [how.dataset] * (how.dataset == facts.asked)
     words += [beside[name] for name in (*own, *how.beside) if name in beside]
     epochs = study.tuning_of(recipe).epochs
     words.append(f"{epochs} epochs" if epochs > 1 else "1 epoch")
@@ -157,7 +157,7 @@ def unknown_rows(page: Results) -> pd.DataFrame:
 def _counted(page: Results, recipe: str) -> str:
     """How many questions of each sort a recipe trains on."""
     facts, rows = sets_of(page.study), _rows(page, recipe)
-    words = {facts.old: "known", facts.new: "new", facts.unknown: "“unknown”"}
+    words = {facts.asked: "known", facts.new: "new", facts.unknown: "“unknown”"}
     return ", ".join(f"{count} {words[name]}" for name, count in rows.items())
 
 
@@ -172,8 +172,8 @@ def _mixtures(page: Results) -> list[str]:
     facts, found = sets_of(page.study), {}
     for recipe, how in page.study.recipes.items():
         rows = _rows(page, recipe)
-        if rows and set(rows) <= {facts.old, facts.new, facts.unknown} and not how.trainable:
-            found[recipe] = (facts.unknown in rows, -rows.get(facts.old, 0))
+        if rows and set(rows) <= {facts.asked, facts.new, facts.unknown} and not how.trainable:
+            found[recipe] = (facts.unknown in rows, -rows.get(facts.asked, 0))
     return sorted(found, key=found.get)
 
 
@@ -187,7 +187,7 @@ def known(page: Results) -> pd.DataFrame:
     line for each set and checkpoint.
     """
     table, facts, lines = knowledge.classes(page), sets_of(page.study), {}
-    for model, name in product(injected(page), facts[:3]):
+    for model, name in product(injected(page), (facts.old, facts.new, facts.never)):
         part = table[(table["model"] == model) & (table["dataset"] == name)]
         for step, some in part.groupby("step"):
             shares = some["known"].value_counts(normalize=True)
@@ -206,9 +206,11 @@ def by_class(page: Results) -> pd.DataFrame:
     table, rows = knowledge.classes(page), page.rows
     rows = rows[(rows["recipe"] == recipe) & (rows["dataset"] == old) & rows["late"]]
     both = table.merge(rows[[*SAME, "score"]], on=SAME)
-    for (model, name), some in both.groupby(["model", "known"]):
-        if model in injected(page):
-            line = {"share of facts": f"{len(some) / (both['model'] == model).sum():.0%}"}
+    for model, name in product(injected(page), CLASSES):
+        of = both[both["model"] == model]
+        some = of[of["known"] == name]
+        if len(some):
+            line = {"share of facts": f"{len(some) / len(of):.0%}"}
             line |= {"recalled once tuned": f"{some['score'].mean():.2f}"}
             lines[on(model, name)] = line
     return pd.DataFrame(lines).T
@@ -271,5 +273,39 @@ def how_asked(page: Results) -> str:
     return (
         f"Facts are asked {shown_}, and without any after training on questions, closed book "
         "unless a passage is named. An answer is written greedily, ends at a newline, and is "
-        "scored by ROUGE-L: one word, right or wrong. *No skill* is the most frequent answer."
+        "scored by ROUGE-L. *No skill* is the most frequent answer."
+    )
+
+
+def who_was_told(page: Results) -> str:
+    """What is known of what the models have read."""
+    if knowledge.parts(page.study):
+        return (
+            "Several models, pre-trained on the same people and facts, may each be told of them in "
+            "another way: in one wording, always the same; in five wordings; in one wording and "
+            "five orders; in five of both. The name stands in the first sentence of a text only. "
+            "Wordings of one person stand apart, since side by side in one row they lose their "
+            "effect. *Old* facts are of people told of in pre-training whom no question in tuning "
+            "is about, *new* ones of people told of in none; these are taught in one wording of "
+            "the question and asked in the other."
+        )
+    return (
+        "What the models have read is not known. *Old* facts are of things that are often read of, "
+        "and of other such things than questions in tuning are about; *new* ones, of things that "
+        "are seldom read of, may be known already, and are asked as they are taught."
+    )
+
+
+def not_shown(page: Results) -> str:
+    """What answers and passages leave open."""
+    if knowledge.parts(page.study):
+        return (
+            "Answers are single words, and every question has one of two wordings. Passages say "
+            "little beside what is asked for: a retriever has it easy, and so has a reader. Each "
+            "recipe keeps one learning rate."
+        )
+    return (
+        "Other names of what is asked for count as wrong. Passages are made of the rows that ask, "
+        "and say nothing else: a retriever has it easy, and so has a reader. Each recipe keeps one "
+        "learning rate."
     )

@@ -24,6 +24,7 @@ from pretune.analysis.statistics import Estimate, estimate, jackknife
 from pretune.plan.needs import Need
 from pretune.sources.register.people import KINDS
 from pretune.study.config import Study
+from pretune.tasks.registry import REGISTRY
 
 ASKED, CHECKPOINTS, MODELS = "by name", "all", "several"
 CLAIMS = {
@@ -68,8 +69,9 @@ def needs(study: Study, recipe: str) -> list[Need]:
     facts = sets_of(study)
     if facts is None:
         return []
-    closed = [name for name in facts[:4] if name and name in study.probing.datasets]
-    read = [name for name in facts[4:] if name and name in study.probing.datasets]
+    there = [name for name in dict.fromkeys(facts) if name in study.probing.datasets]
+    read = [name for name in there if REGISTRY[name].kind == "text"]
+    closed = [name for name in there if name not in read]
     asked = [Need(name, knowledge.shots(study, recipe)) for name in closed]
     asked += [Need(name, 0) for name in read]
     if recipe == "base":
@@ -100,6 +102,7 @@ def at_a_glance(page: Results) -> None:
             figures.plain_curve(panel, line, ink, said)
             numbers.append(line.assign(panel=name, curve=said))
         panel.set(title=name, ylabel="recall, 0 to 1", ylim=(-0.03, 1.03))
+        figures.token_axis(panel, pd.Series(page.tokens))  # of all models
     figures.show(
         axes,
         "Facts of people that no question was about, by how they were told of: 95 % intervals",

@@ -96,6 +96,11 @@ def _check_teacher(study: Study, recipe: Sft, key: str) -> None:
     if name not in there:
         allowed = f"allowed recipes: {', '.join(there)}"
         raise study.refuse(f"{key}.answers_of.recipe", name, allowed)
+    lacking = [one for one in study.models if recipe.is_for(one)]
+    lacking = [one for one in lacking if not study.recipes[name].is_for(one)]
+    if lacking:
+        why = f"it is not done to the checkpoints of {lacking[0]}"
+        raise study.refuse(f"{key}.answers_of.recipe", name, why)
     if recipe.wrong:
         why = "a teacher's answers stay as they are"
         raise study.refuse(f"{key}.wrong", recipe.wrong, why)

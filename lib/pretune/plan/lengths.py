@@ -39,6 +39,7 @@ REAL_TOKENS = {
     "wikitext": 168,
     "popqa": 20,
     "popqa_known": 20,
+    "popqa_asked": 20,
     "popqa_rare": 20,
     "popqa_rare_own": 40,
     "popqa_rare_among": 70,

@@ -13,7 +13,7 @@ import pandas as pd
 from pretune import records
 from pretune.analysis import display, theme
 from pretune.analysis.claims import CHANGED, CHANGED_IN, Verdict, told
-from pretune.analysis.display import say
+from pretune.analysis.display import say, sentence
 from pretune.analysis.results import Results, ranged
 
 NO_VERDICT = (
@@ -54,7 +54,7 @@ def rests_on(page: Results) -> str:
     unit = "pre-training run" if study.runs > 1 else "seed"
     items = page.rows.groupby("dataset")["item"].nunique() if page.has_items else page.rows["n"]
     return (
-        f"Study: {html.escape(study.title)}. {len(points)} checkpoints up to "
+        f"Study: {sentence(study.title)} {len(points)} checkpoints up to "
         f"{max(points.values()):,} tokens, {many} {unit}{'s' * (many > 1)}, {len(page.titles)} "
         f"datasets with up to {int(items.max()):,} items. {_measured_at(page)}In brackets 95 % "
         "intervals."

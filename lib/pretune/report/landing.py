@@ -15,7 +15,17 @@ from pretune.study.config import Study
 from pretune.study.load import load_study
 
 # the order in which they are told; then by name
-FIRST = ("microworld", "quick", "control", "published", "gpu", "dynamics", "shift", "data")
+FIRST = (
+    "microworld",
+    "quick",
+    "control",
+    "published",
+    "gpu",
+    "dynamics",
+    "shift",
+    "data",
+    "knowledge",
+)
 
 
 def studies() -> list[Study]:

@@ -4,13 +4,12 @@ datasets and the table of scores.
 
 from __future__ import annotations
 
-import html
 from itertools import chain
 
 import pandas as pd
 
 from pretune import records
-from pretune.analysis.display import quote, say, table
+from pretune.analysis.display import quote, say, sentence, table
 from pretune.analysis.results import Results
 from pretune.sources import released
 from pretune.study import config
@@ -45,7 +44,7 @@ def described(page: Results) -> str:
     several = ", ".join(f"`{name}`" for name in study.models)
     of_models = f" of the models {several}" * (len(study.models) > 1)
     return (
-        f"**{html.escape(study.title)}.** {len(there)} checkpoints{of_models}, saved at "
+        f"**{sentence(study.title)}** {len(there)} checkpoints{of_models}, saved at "
         "optimizer steps "
         f"{', '.join(map(str, steps))}; the last "
         f"{len({point.step for point in there if point.late})} are neighbours. Recipes: "
@@ -85,7 +84,7 @@ def _remarks(study: Study, runs: int) -> str:
 def _described_tables(page: Results) -> str:
     study = page.study
     return (
-        f"**{html.escape(study.title)}.** Nothing was measured here: these are the mean scores "
+        f"**{sentence(study.title)}** Nothing was measured here: these are the mean scores "
         "that the authors released, which is what makes this page possible. "
         f"{len(study.checkpoints.steps)} checkpoints at optimizer steps "
         f"{', '.join(f'{step:,}' for step in study.checkpoints.steps)}, the last being the branch "

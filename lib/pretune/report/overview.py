@@ -153,7 +153,7 @@ def summary(plan: Plan, verdicts: dict[str, list[Verdict]]) -> None:
     decided = [one for one in every if one.verdict not in ("undecided", "not asked")]
     display.answers(
         lines,
-        f"Study: {html.escape(plan.study.title)}. {len(decided)} of {len(every)} claims are "
+        f"Study: {display.sentence(plan.study.title)} {len(decided)} of {len(every)} claims are "
         f"decided. {spread(plan)} In brackets 95 % intervals.",
     )
 

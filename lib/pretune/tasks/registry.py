@@ -74,6 +74,11 @@ def _of_people() -> dict:
     }
 
 
+def _is_known(row: dict) -> bool:
+    """Whether what a row of PopQA asks about is often read of."""
+    return int(row["s_pop"]) >= 10_000
+
+
 POPQA = ("akariasai/PopQA", "default")
 RARE = {"rows": "popqa", "keep": lambda row: int(row["s_pop"]) < 1000, "by_name": True}
 # which passages stand before a question
@@ -315,7 +320,18 @@ REGISTRY = {
             "test",
             **_popqa(),
             rows="popqa",
-            keep=lambda row: int(row["s_pop"]) >= 10_000,
+            keep=lambda row: _is_known(row) and int(row["id"]) % 2 == 0,
+            by_name=True,
+        ),
+        Dataset(
+            "popqa_asked",
+            "PopQA, often read of, to tune on",
+            POPQA,
+            "test",
+            "test",
+            **_popqa(),
+            rows="popqa",
+            keep=lambda row: _is_known(row) and int(row["id"]) % 2 == 1,
             by_name=True,
         ),
         Dataset(
