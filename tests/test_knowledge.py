@@ -23,7 +23,7 @@ from pretune.measures import find
 from pretune.measures.base import Asked, Subject
 from pretune.models import pretraining, scoring
 from pretune.models.scoring import Generation
-from pretune.plan import needs
+from pretune.plan import lengths, needs
 from pretune.plan.cells import Model
 from pretune.recipes.pretrain import Architecture, Pretraining
 from pretune.report.open import open_plan, open_results
@@ -34,6 +34,7 @@ from pretune.study.load import load_study
 from pretune.study.sources import People, Told
 from pretune.tasks import retrieval, rows
 from pretune.tasks.registry import REGISTRY
+from test_plan import OLMO_1B
 from test_tuning_data import POINT
 
 SIZE = People(seed=3, seen=40, new=20, never=10)
@@ -665,3 +666,51 @@ def test_a_page_that_lacks_rows_says_so():
         assert "supported" not in words.values()
         knowledge_injection.by_telling(some)
         knowledge_injection.by_fact(some)
+
+
+def test_facts_of_popqa_are_scored_that_nothing_was_tuned_on(on_the_hub):
+    """Half of what is often read of is tuned on, and the other half scored."""
+    bare = [
+        f"recipes.{name}.grid=null"
+        for name, one in load_study("olmo-1b-knowledge").recipes.items()
+        if one.grid
+    ]
+    study = on_the_hub("olmo-1b-knowledge", OLMO_1B, *bare)
+    rows_ = [{"id": str(at), "s_pop": str(10**at)} for at in range(12)]
+    sets = {
+        name: {row["id"] for row in rows_ if REGISTRY[name].keep(row)}
+        for name in ("popqa_known", "popqa_asked", "popqa_rare")
+    }
+    assert sets["popqa_known"] == {"4", "6", "8", "10"}
+    assert sets["popqa_asked"] == {"5", "7", "9", "11"} and sets["popqa_rare"] == {"0", "1", "2"}
+    tuned = {name for recipe in study.recipes for name in study.recipe(recipe).drawn(1)}
+    assert "popqa_known" not in tuned and "popqa_asked" in tuned
+    page = page_of(np.random.default_rng(4), lambda *_: 0.5, study=study)
+    verdicts = {one.claim: one for one in knowledge_injection.verdicts(page)}
+    assert verdicts["10a"].effect is None and verdicts["10b"].effect is not None
+    assert set(teaching.unknown_rows(page)["rows"]) >= {"1000 known, 1000 new", "2000 known"}
+    assert "told of nowhere" in teaching.control(page)
+    assert "not known" in teaching.who_was_told(page)
+    assert not knowledge_injection.by_telling(page).size
+
+
+def test_questions_with_passages_are_planned_as_long_as_they_are():
+    study = load_study(QUICK)
+    lengths_ = {name: lengths.item(study, name) for name in study.probing.datasets}
+    assert lengths_["register_new_among"] == 2 * lengths_["register_new_own"]
+    assert lengths_["register_new_own"] == 2 * lengths_["register_new"]
+
+
+def test_a_finding_with_nothing_to_look_at_is_refused():
+    with pytest.raises(StudyError, match="nothing to look at"):
+        open_plan(load_study(QUICK, ("probing.datasets=[register]",)))
+
+
+def test_a_teacher_is_made_wherever_its_student_is():
+    student = {"dataset": "register", "answers_of": {"recipe": "t", "step": 800}, "skip": 10}
+    teacher = {"dataset": "register", "examples": 10, "models": ["asked"]}
+    said = (f"recipes.t={json.dumps(teacher)}",)
+    with pytest.raises(StudyError, match="not done to the checkpoints of single"):
+        open_plan(own(student | {"method": "sft", "examples": 5}, *said))
+    both = student | {"method": "sft", "examples": 5, "models": ["asked"]}
+    assert open_plan(own(both, *said)).cells

@@ -145,7 +145,8 @@ def check_grid(study: Study, points: Iterable[Checkpoint]) -> None:
     points, named = list(points), [("tuning.steps", study.tuning.steps)]
     for name, recipe in study.recipes.items():
         if recipe.teacher:
-            _check_steps(study, f"recipes.{name}.answers_of.step", recipe.teacher.step, points)
+            own = [point for point in points if recipe.is_for(point.model)]
+            _check_steps(study, f"recipes.{name}.answers_of.step", recipe.teacher.step, own)
     if study.grid:
         named += [("grid.steps", study.grid.steps), ("grid.runs", study.grid.runs)]
     for key, asked in named:

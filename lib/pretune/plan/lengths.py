@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pretune import paths, storage
 from pretune.study.config import Study
-from pretune.tasks.registry import GENERATED
+from pretune.tasks.registry import GENERATED, REGISTRY
 
 ROW_TOKENS = 60  # tokens of a typical example of a generated world, prompt and completion
 # the same of real rows: medians with OLMo's tokenizer (`pretune data`), but for those that are
@@ -126,9 +126,10 @@ def basis_of_longest(study: Study) -> str:
 
 
 def _known(study: Study, dataset: str) -> int:
-    return (
-        ROW_TOKENS if study.datasets.source in GENERATED else REAL_TOKENS.get(dataset, ROW_TOKENS)
-    )
+    if study.datasets.source not in GENERATED:
+        return REAL_TOKENS.get(dataset, ROW_TOKENS)
+    passages = REGISTRY[dataset].passages
+    return ROW_TOKENS * (1 + (passages.many if passages else 0))
 
 
 def _limit(study: Study, recipe: str, context: int) -> int:

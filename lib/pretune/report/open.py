@@ -47,6 +47,9 @@ def _findings(study: Study) -> list[str]:
         if len(study.models) > 1 and not findings.compares_models(findings.find(name)):
             why = "it is about one model, and the study has several (checkpoints)"
             raise study.refuse("findings", name, why)
+        if not any(findings.find(name).needs(study, recipe) for recipe in study.recipes):
+            why = "it has nothing to look at in the datasets and recipes of the study"
+            raise study.refuse(f"findings.{place}", name, why)
     return list(study.findings) or [name for name in findings.names() if _applies(study, name)]
 
 

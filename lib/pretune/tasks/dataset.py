@@ -30,6 +30,11 @@ class Passages(NamedTuple):
     text: Callable[[dict], str]
     count: int = 3
 
+    @property
+    def many(self) -> int:
+        """How many stand before a question."""
+        return 1 if self.take == "own" else self.count
+
 
 @dataclass(frozen=True)
 class Dataset:
