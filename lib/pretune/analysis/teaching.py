@@ -44,6 +44,7 @@ class Arm(NamedTuple):
     """
 
     name: str
+    words: str  # what is done
     take: str  # of passages; empty where it trains
     new: Estimate
     old: Estimate
@@ -61,7 +62,7 @@ def _open_book(page: Results) -> Iterator[Arm]:
     for model in injected(page):
         for take, name in knowledge.with_passages(page.study, facts.new).items():
             new, never = score(page, name, model), score(page, f"{facts.never}_{take}", model)
-            yield Arm(on(model, TAKEN[take]), take, new, NOTHING, never, 0.0)
+            yield Arm(on(model, TAKEN[take]), "", take, new, NOTHING, never, 0.0)
 
 
 def _trained(page: Results) -> Iterator[Arm]:
@@ -69,8 +70,8 @@ def _trained(page: Results) -> Iterator[Arm]:
     for model, recipe in taught(page, each=True):
         new, never = (score(page, one, model, recipe) for one in (facts.new, facts.never))
         old = knowledge.change(page, facts.old, model, recipe)
-        name = on(model, f"`{recipe}`: {way(page, recipe)}")
-        yield Arm(name, "", new, old, never, spent.get(recipe, np.nan))
+        took = spent.get(recipe, np.nan)
+        yield Arm(on(model, recipe), way(page, recipe), "", new, old, never, took)
 
 
 NOTHING = Estimate(0.0, 0.0, 0.0, 0.0, np.inf, 0)  # what is not touched
@@ -81,6 +82,7 @@ def ways_in(page: Results) -> pd.DataFrame:
     lines = {}
     for one in arms(page):
         lines[one.name] = {
+            "what is done": one.words or "–",
             "new": ranged(one.new, signed=False),
             "old, change": "none" if one.take else ranged(one.old),
             "never told of": ranged(one.never, signed=False),
@@ -126,7 +128,8 @@ def way(page: Results, recipe: str) -> str:
     study, how = page.study, page.study.recipe(recipe)
     facts, words = sets_of(study), []
     if isinstance(how, Continued):
-        words.append(f"text, {how.wordings or 'all'} wordings")
+        many = f"{how.wordings} wordings" if how.wordings != 1 else "one wording"
+        words.append(f"text, {many}" if how.wordings else "text")
     elif how.dataset == facts.new:
         words.append("questions")
     beside = {facts.new: "new questions", facts.asked: "old questions", facts.old_text: "old text"}
@@ -150,7 +153,7 @@ def unknown_rows(page: Results) -> pd.DataFrame:
             line |= {"new": shown(page, facts.new, model, which)}
             if facts.unknown:
                 line |= {"says “unknown” of never told": shown(page, facts.unknown, model, which)}
-            lines[on(model, f"`{which}`")] = line
+            lines[on(model, which)] = line
     return pd.DataFrame(lines).T
 
 
@@ -249,7 +252,7 @@ def decisions(page: Results) -> pd.DataFrame:
         if some:
             best = max(some, key=lambda one: one.new.value)
             lines[case] = {
-                "best way": best.name,
+                "best way": f"{best.name}, {best.words}".removesuffix(", "),
                 "new facts recalled": ranged(best.new, signed=False),
                 "old facts, change": "none" if best.take else ranged(best.old),
                 "seconds of training": "–" if np.isnan(best.seconds) else f"{best.seconds:.0f}",

@@ -4,6 +4,8 @@ datasets and the table of scores.
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from itertools import chain
 
 import pandas as pd
@@ -11,6 +13,7 @@ import pandas as pd
 from pretune import records
 from pretune.analysis.display import quote, say, sentence, table
 from pretune.analysis.results import Results
+from pretune.models.checkpoint import Checkpoint
 from pretune.sources import released
 from pretune.study import config
 from pretune.study.config import Study
@@ -40,18 +43,23 @@ def described(page: Results) -> str:
     if not page.has_items:
         return _described_tables(page)
     there, recipes = page.plan.checkpoints, ", ".join(f"`{name}`" for name in study.recipes)
-    steps, seeds = list(dict.fromkeys(point.step for point in there)), study.tuning.seeds
-    several = ", ".join(f"`{name}`" for name in study.models)
-    of_models = f" of the models {several}" * (len(study.models) > 1)
+    seeds, saved = study.tuning.seeds, defaultdict(list)
+    for model in study.models:
+        saved[_saved(point for point in there if point.model == model)].append(f"`{model}`")
+    of_models = [f", of {', '.join(some)}" * (len(study.models) > 1) for some in saved.values()]
+    places = [f"{how}{of}" for how, of in zip(saved, of_models, strict=True)]
     return (
-        f"**{sentence(study.title)}** {len(there)} checkpoints{of_models}, saved at "
-        "optimizer steps "
-        f"{', '.join(map(str, steps))}; the last "
-        f"{len({point.step for point in there if point.late})} are neighbours. Recipes: "
-        f"{recipes}. {study.probing.shots} shots are asked for, at most {study.probing.items} "
-        f"items a dataset, {seeds} seed{'s' * (seeds > 1)}. Datasets whose prompts do not fit the "
-        "context get fewer shots." + _remarks(study, study.runs)
+        f"**{sentence(study.title)}** {len(there)} checkpoints, saved at optimizer steps "
+        f"{'; '.join(places)}. Recipes: {recipes}. {study.probing.shots} shots are asked for, at "
+        f"most {study.probing.items} items a dataset, {seeds} seed{'s' * (seeds > 1)}. Datasets "
+        "whose prompts do not fit the context get fewer shots." + _remarks(study, study.runs)
     )
+
+
+def _saved(points: Iterable[Checkpoint]) -> str:
+    """At which steps the checkpoints of a model were saved, and how many are neighbours."""
+    late = {point.step: point.late for point in points}
+    return f"{', '.join(map(str, late))}, the last {sum(late.values())} of them neighbours"
 
 
 def _remarks(study: Study, runs: int) -> str:
