@@ -39,18 +39,17 @@ def folder(tmp_path):
 
 def task_of(folder, trainable=None, settings=SETTINGS, **more):
     recipe = Sft(dataset="mnli", trainable=trainable)
-    point = SimpleNamespace(folder=folder)
-    return group.Task(point, recipe, ROWS, settings, 0, folder / "state", **more)
+    return group.Task(folder, recipe, ROWS, settings, 0, folder / "state", **more)
 
 
 def alone(task):
     """What one process makes of it, and its log."""
-    part = adapters.part_of(loading.loaded(task.point.folder), task.recipe.trainable, task.seed)
+    part = adapters.part_of(loading.loaded(task.start), task.recipe.trainable, task.seed)
     return part.model, training.train(part.model, task.rows, task.settings, task.seed)
 
 
 def together(task, size, after_step=lambda _: None):
-    part = adapters.part_of(loading.loaded(task.point.folder), task.recipe.trainable, task.seed)
+    part = adapters.part_of(loading.loaded(task.start), task.recipe.trainable, task.seed)
     return part.model, group.train(part.model, task, size, after_step)
 
 

@@ -15,7 +15,7 @@ from statistics import median
 
 import torch
 
-from benchmarks import divergence, generation, scoring, setting, tasks, tuning
+from benchmarks import divergence, generation, preferences, scoring, setting, tasks, tuning
 from benchmarks.setting import Result
 
 FILE = setting.ROOT / "outputs" / "reference" / "bench.json"
@@ -26,6 +26,7 @@ MEASURES = {
     "generation": generation.run,
     "divergence": divergence.run,
     "tuning": tuning.run,
+    "preferences": preferences.run,
     "pretraining": tuning.pretraining,
     "memory": tuning.memory,
 }

@@ -72,11 +72,14 @@ def compared(
 
 
 def weight_change(tuned, base) -> float:
-    """The norm of what tuning changed of all weights, over the norm of the weights."""
-    moved, whole = 0.0, 0.0
-    for one, other in zip(tuned.parameters(), base.parameters(), strict=True):
-        moved += float((one.detach() - other.detach()).double().square().sum())
-        whole += float(other.detach().double().square().sum())
+    """The norm of what tuning changed of all weights, over the norm of the weights; what was added
+    to them changed from nothing.
+    """
+    before, moved, whole = dict(base.named_parameters()), 0.0, 0.0
+    for name, one in tuned.named_parameters():
+        other = before.get(name, torch.zeros_like(one)).detach()
+        moved += float((one.detach() - other).double().square().sum())
+        whole += float(other.double().square().sum())
     return (moved / whole) ** 0.5
 
 

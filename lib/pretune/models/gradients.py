@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy, pad
 
-from pretune.models import memory
+from pretune.models import learned, memory
 from pretune.models.device import autocast
 from pretune.tasks.prompts import Row
 
@@ -32,7 +32,8 @@ LENGTHS, POSITIONS = 16, 64  # multiples of which a batch has tokens, and the he
 # logits held at a time: what the C library keeps for reuse; a gigabyte
 HEAD_ENTRIES = {"cpu": 2**23, "cuda": 2**28}
 
-# from the log-likelihoods of rows (rows,), in nats, to the loss of each (rows,)
+# from the log-likelihoods of rows (rows,), in nats, to the loss of each (rows,); of rows that are
+# preferred to others from how much their lead over these grew
 Loss = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -77,7 +78,7 @@ def counted_hidden(
     """Hidden states (n, width) from which the tokens at `where` (batch, length) are predicted,
     first column False.
     """
-    hidden = model.base_model(ids, attention_mask=attention, use_cache=False).last_hidden_state
+    hidden = model.base_model(ids, **learned.before(model, ids, attention)).last_hidden_state
     return hidden[:, :-1][where[:, 1:]]
 
 
@@ -117,8 +118,8 @@ def gradients(model, batch: list[Row], micro: int, way: Way) -> tuple[float, int
         except RuntimeError as error:
             if way.group.size > 1 or not memory.ran_out(error):
                 raise
-            if micro == 1 and (_computes_twice(model) or not model.supports_gradient_checkpointing):
-                longest = max(len(row.ids) for row in batch)
+            if micro == 1 and (_computes_twice(model) or not can_compute_twice(model)):
+                longest = max(row.longest for row in batch)
                 raise TrainingFailed(
                     f"out of memory with a single row of {longest} tokens on {device}"
                 ) from error
@@ -143,6 +144,13 @@ def spare_memory(model, micro: int, device) -> int:
     return micro
 
 
+def can_compute_twice(model) -> bool:
+    """Whether activations can be computed a second time: not of a model that begins with something
+    learned, which a layer that is computed again would not see.
+    """
+    return model.supports_gradient_checkpointing and not learned.length(model)
+
+
 def _computes_twice(model) -> bool:
     return any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
 
@@ -165,12 +173,15 @@ def _compute_twice(model, whether: bool) -> None:
 
 def _accumulate(model, batch: list[Row], micro: int, way: Way) -> float:
     total, device = sum(int(row.counted.sum()) for row in batch), next(model.parameters()).device
-    ordered, value = way.group.share(sorted(batch, key=lambda row: len(row.ids))), 0.0
+    ordered, value = way.group.share(sorted(batch, key=lambda row: row.longest)), 0.0
     for start in range(0, len(ordered), micro):
         some = ordered[start : start + micro]
-        rows = collate(some, device, _in_steps(model, max(len(row.ids) for row in some)))
+        longest = _in_steps(model, max(row.longest for row in some))
+        rivals = [row.rival for row in some if row.rival]
+        rows = collate([*some, *rivals], device, longest)
+        leads = torch.tensor([row.lead for row in some], device=device) if rivals else None
         size = total if way.loss is None else len(batch)
-        hidden, slope, part = way.group.call(_forward, model, *rows, size, way)
+        hidden, slope, part = way.group.call(_forward, model, *rows, leads, size, way)
         hidden.backward(slope)
         value += part
     return way.group.sum(value)
@@ -181,6 +192,7 @@ def _forward(
     ids: torch.Tensor,
     counted: torch.Tensor,
     attention: torch.Tensor | None,
+    leads: torch.Tensor | None,
     size: int,
     way: Way,
 ) -> tuple[torch.Tensor, torch.Tensor, float]:
@@ -193,7 +205,7 @@ def _forward(
     if way.loss is None:
         value = _head(head, leaf, ids[counted], size, way.precision)
     else:
-        value = _by_row(head, leaf, ids[counted], counted, size, way)
+        value = _by_row(head, leaf, ids[counted], counted, leads, size, way)
     return hidden, leaf.grad, value
 
 
@@ -215,22 +227,31 @@ def _by_row(
     hidden: torch.Tensor,
     targets: torch.Tensor,
     counted: torch.Tensor,
+    leads: torch.Tensor | None,
     batch: int,
     way: Way,
 ) -> float:
     """What the loss makes of the log-likelihoods of rows, over the size of the batch, with its
     gradient in `hidden` and in the head: that in a row's log-likelihood weighs the row's tokens.
+    With `leads` (rows,) as many rivals stand behind the rows.
     """
     owners, rows = counted.nonzero()[:, 0], counted.shape[0]
     with torch.no_grad():
         tokens = torch.cat([one for one, _ in _pieces(head, hidden, targets, way.precision)])
     likelihood = tokens.new_zeros(rows).index_add(0, owners, -tokens).requires_grad_()
-    value = way.loss(likelihood)[counted.any(1)].sum() / batch
+    led = likelihood if leads is None else _grown(likelihood, leads)
+    value = way.loss(led)[counted.any(1)[: len(led)]].sum() / batch
     weights, done = -torch.autograd.grad(value, likelihood)[0][owners], 0
     for minus, size in _pieces(head, hidden, targets, way.precision):
         (minus * weights[done : done + size]).sum().backward()
         done += size
     return value.item()
+
+
+def _grown(likelihood: torch.Tensor, leads: torch.Tensor) -> torch.Tensor:
+    """By how much the lead of each row over its rival grew (rows,), in nats."""
+    rows, rivals = likelihood.split(len(leads))
+    return rows - rivals - leads
 
 
 def _pieces(

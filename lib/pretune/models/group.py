@@ -20,6 +20,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
@@ -33,9 +34,8 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from pretune.models import adapters, loading, memory, states, training
-from pretune.models.checkpoint import Checkpoint
 from pretune.models.device import pick_device
-from pretune.models.gradients import Alone, TrainingFailed
+from pretune.models.gradients import Alone, TrainingFailed, can_compute_twice
 from pretune.models.states import Step
 from pretune.recipes.base import Recipe
 from pretune.recipes.optimisation import Optimisation
@@ -48,7 +48,7 @@ WAITING = timedelta(hours=2)  # of one for the others, while the first writes a 
 class Task(NamedTuple):
     """What is trained, as each process of a group is told it."""
 
-    point: Checkpoint
+    start: Path  # the folder of what is tuned
     recipe: Recipe
     rows: Sequence[Row]
     settings: Optimisation
@@ -81,7 +81,7 @@ class Group(Alone):
     def share(self, rows: list[Row]) -> list[Row]:
         """Every n-th row; where there are fewer than others have, one in which nothing counts."""
         mine, most = rows[self._place :: self.size], -(-len(rows) // self.size)
-        silent = Row(rows[0].ids, np.zeros_like(rows[0].counted))
+        silent = _silent(rows[0])
         return mine + [silent] * (most - len(mine))
 
     def call(self, do: Callable, model: torch.nn.Module, *arguments: object) -> tuple:
@@ -104,6 +104,12 @@ class Group(Alone):
             return super().part(tensor, weight)
         there = tensor.to(weight.device)
         return distribute_tensor(there, weight.device_mesh, weight.placements, src_data_rank=None)
+
+
+def _silent(row: Row) -> Row:
+    """The same with nothing that counts."""
+    rival = _silent(row.rival) if row.rival else None
+    return replace(row, counted=np.zeros_like(row.counted), rival=rival)
 
 
 class _Whole(torch.nn.Module):
@@ -167,7 +173,7 @@ def train(
     where a process was killed, after which the next call goes on from its state.
     """
     halvings = (-(-task.settings.batch_size // size) - 1).bit_length()
-    for spared in range(halvings + 1 + model.supports_gradient_checkpointing):
+    for spared in range(halvings + 1 + can_compute_twice(model)):
         told = _run(task, size, spared, after_step)
         if told is not None:
             break
@@ -248,7 +254,7 @@ def _connect(place: int, size: int, meeting: Path) -> None:
 
 
 def _train(task: Task, spared: int, said: SimpleQueue) -> None:
-    model = loading.loaded(task.point.folder)
+    model = loading.loaded(task.start)
     part = adapters.part_of(model, task.recipe.trainable, task.seed)
     group = Group(part.model, spared)
     log = training.train(

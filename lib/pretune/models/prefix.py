@@ -118,11 +118,12 @@ def shared(*models) -> Iterator[None]:
             model.set_attn_implementation(usual)
 
 
-def read(model, ids: torch.Tensor) -> Prefix:
-    """The prefix `ids` (1, tokens), read by the model."""
-    cache = own_cache()
-    model.base_model(ids, past_key_values=cache, use_cache=True)
-    return [(layer.keys, layer.values) for layer in cache.layers]
+def joined(first: Prefix, second: Prefix) -> Prefix:
+    """One prefix behind another."""
+    return [
+        tuple(torch.cat(pair, 2) for pair in zip(one, other, strict=True))
+        for one, other in zip(first, second, strict=True)
+    ]
 
 
 def length(prefix: Prefix) -> int:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch.nn.functional import pad
 
-from pretune.models import memory, prefix
+from pretune.models import learned, memory, prefix
 from pretune.models.prefix import Own, Prefix
 from pretune.tasks.prompts import Request
 
@@ -188,16 +188,21 @@ def common_start(sequences: Sequence[np.ndarray]) -> int:
 
 
 def read_root(model, ids: np.ndarray) -> Prefix:
+    """What all items share: `ids`, after what is learned and stands before everything."""
+    before = learned.read(model)
     if not len(ids):
-        return []
+        return before
+    state = State(model, before, 1)
     try:
-        return prefix.read(model, torch.from_numpy(ids.astype(np.int64))[None].to(model.device))
+        state.feed(*padded([ids], model.device))
     except RuntimeError as error:
         if not memory.ran_out(error):
             raise
         raise ScoringFailed(
             f"out of memory with the {len(ids)} tokens that all items share on {model.device}"
         ) from error
+    own = [(layer.keys, layer.values) for layer in state.cache.layers]
+    return prefix.joined(before, own) if before else own
 
 
 def batches(

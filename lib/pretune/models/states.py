@@ -44,8 +44,14 @@ def fingerprint(rows: Sequence[Row], settings: Optimisation, seed: int) -> str:
     said = json.dumps(settings.determining(), sort_keys=True)
     digest = hashlib.sha256(f"{seed} {said}".encode())
     for row in rows:
-        digest.update(np.asarray(row.ids, dtype=np.int32).tobytes() + row.counted.tobytes())
+        digest.update(_bytes(row))
     return digest.hexdigest()
+
+
+def _bytes(row: Row) -> bytes:
+    """What a row is trained by."""
+    own = np.asarray(row.ids, dtype=np.int32).tobytes() + row.counted.tobytes()
+    return own + (_bytes(row.rival) + repr(row.lead).encode() if row.rival else b"")
 
 
 def _tensors(model, optimizers: Optimizers, group: Alone) -> dict[str, torch.Tensor]:

@@ -2,7 +2,7 @@
 
 - A `Row` is a token sequence with a mask of the tokens that count. Pre-training counts all,
   fine-tuning the completion and its end-of-sequence token. Padding is a matter of the batch and
-  never of the mask, so it cannot hide that token.
+  never of the mask, so it cannot hide that token. What is preferred to another brings it along.
 - The loss of a step and its gradient, in the memory there is, are of `gradients`.
 - Nothing here is random but the order of rows, which follows from seed and epoch. With the
   periodic state (weights, moments, step) a killed run ends with the weights it would have had.
@@ -106,7 +106,7 @@ def train(
                 value, micro = gradients(model, batch, micro, way)
             except TrainingFailed as error:
                 raise TrainingFailed(f"{error} at step {number + 1} of {len(order)}") from error
-            tokens = (steps[-1].tokens if steps else 0) + sum(len(row.ids) for row in batch)
+            tokens = (steps[-1].tokens if steps else 0) + sum(row.tokens for row in batch)
             steps.append(Step(number + 1, tokens, value, rate))
             _check_loss(steps)
             optimizers.step(rate)

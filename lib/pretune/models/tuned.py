@@ -50,7 +50,8 @@ def keep_tuned(key: str, save: Callable[[Path], None], about: dict, max_gb: floa
     with storage.whole(home() / key) as partial:
         partial.mkdir()
         save(partial)
-        (partial / NOTES).write_text(json.dumps(about))
+        weights = sum(file.stat().st_size for file in partial.glob("*.safetensors"))
+        (partial / NOTES).write_text(json.dumps(about | {"kept_bytes": weights}))
         checkpoint.describe(partial, checkpoint.weights_checksum(partial))
     _evict(max_gb)
 

@@ -85,11 +85,13 @@ class Model:
     seed: int
     key: str
     teacher: Model | None = None  # whose answers it is tuned on
+    before: Model | None = None  # what it is tuned from, in place of the checkpoint
 
     @property
     def points(self) -> tuple[Checkpoint, ...]:
         """The checkpoints that it is made from: its own first, then its teacher's."""
         taught = self.teacher.points if self.teacher else ()
+        taught += self.before.points if self.before else ()
         return tuple(dict.fromkeys((self.checkpoint, *taught)))
 
     @property
@@ -212,9 +214,11 @@ def _models(
     seeds = study.seeds(point.run)
     for seed in seeds[:1] if study.variants[recipe].axis == "learning_rate" else seeds:
         teacher = _teacher(study, points, point, recipe, seed, data)
+        before = _before(study, points, point, recipe, seed, data)
         more = [*beside, *([teacher.key, study.probing.new_tokens] if teacher else [])]
+        more += [before.key] if before else []
         key = short_hash(*made, tuning, seed, rows, study.protocol.too_long, *more)
-        yield Model(point, recipe, seed, key, teacher)
+        yield Model(point, recipe, seed, key, teacher, before)
 
 
 def _teacher(
@@ -233,6 +237,20 @@ def _teacher(
     [there] = [one for one in points if (one.model, one.run, one.step) == place]
     models = _models(study, points, there, asked.recipe, data)
     return next(one for one in models if one.seed == seed)
+
+
+def _before(
+    study: Study,
+    points: Sequence[Checkpoint],
+    point: Checkpoint,
+    recipe: str,
+    seed: int,
+    data: str,
+) -> Model | None:
+    """The model of the same checkpoint and seed that a recipe goes on from, where one does."""
+    first = study.recipe(recipe).after
+    models = _models(study, points, point, first, data) if first else ()
+    return next((one for one in models if one.seed == seed), None)
 
 
 def _probes(study: Study, model: Model, data: str, needs: dict[Need, None]) -> Iterator[Probe]:

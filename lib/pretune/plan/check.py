@@ -7,8 +7,11 @@ from pathlib import Path
 
 from pretune.errors import StudyError
 from pretune.models.checkpoint import Checkpoint
+from pretune.recipes.base import Recipe
 from pretune.recipes.continued import Continued
+from pretune.recipes.dpo import Dpo
 from pretune.recipes.sft import Sft
+from pretune.recipes.trainable import Added
 from pretune.sources import corpus, datasets
 from pretune.sources.register.datasets import TAUGHT
 from pretune.sources.register.text import VERSIONS
@@ -49,6 +52,8 @@ def check_names(study: Study) -> None:
 def _check_rows(study: Study, name: str) -> None:
     """Hold what a recipe says of its rows against what these are. Raises StudyError."""
     recipe, key = study.recipes[name], f"recipes.{name}"
+    if recipe.after:
+        _check_after(study, name)
     if recipe.dataset not in REGISTRY:
         return
     for other in getattr(recipe, "beside", ()):
@@ -59,6 +64,33 @@ def _check_rows(study: Study, name: str) -> None:
         _check_text(study, recipe, key)
     elif isinstance(recipe, Sft):
         _check_answers(study, recipe, key)
+    elif isinstance(recipe, Dpo) and not REGISTRY[recipe.dataset].competes:
+        there = [one for one, dataset in REGISTRY.items() if dataset.competes]
+        why = f"allowed, since their answers compete: {', '.join(there)}"
+        raise study.refuse(f"{key}.dataset", recipe.dataset, why)
+
+
+def _check_after(study: Study, name: str) -> None:
+    """Raises StudyError for what cannot come first."""
+    recipe, key = study.recipes[name], f"recipes.{name}.after"
+    order = list(study.recipes)
+    there = [one for one in order[: order.index(name)] if study.recipes[one].dataset]
+    if recipe.after not in there:
+        allowed = f"allowed recipes, which stand before it: {', '.join(there) or 'none'}"
+        raise study.refuse(key, recipe.after, allowed)
+    first = study.recipes[recipe.after]
+    _check_models(study, recipe, recipe.after, key)
+    if isinstance(first.trainable, Added) and not first.trainable.merges:
+        why = f"what {first.trainable.peft_type} adds stays beside the weights, untouched"
+        raise study.refuse(key, recipe.after, why)
+
+
+def _check_models(study: Study, recipe: Recipe, other: str, key: str) -> None:
+    """Another recipe is done to all models that a recipe is done to. Raises StudyError."""
+    mine = [one for one in study.models if recipe.is_for(one)]
+    if lacking := [one for one in mine if not study.recipes[other].is_for(one)]:
+        why = f"it is not done to the checkpoints of {lacking[0]}"
+        raise study.refuse(key, other, why)
 
 
 def _check_text(study: Study, recipe: Continued, key: str) -> None:
@@ -96,11 +128,7 @@ def _check_teacher(study: Study, recipe: Sft, key: str) -> None:
     if name not in there:
         allowed = f"allowed recipes: {', '.join(there)}"
         raise study.refuse(f"{key}.answers_of.recipe", name, allowed)
-    lacking = [one for one in study.models if recipe.is_for(one)]
-    lacking = [one for one in lacking if not study.recipes[name].is_for(one)]
-    if lacking:
-        why = f"it is not done to the checkpoints of {lacking[0]}"
-        raise study.refuse(f"{key}.answers_of.recipe", name, why)
+    _check_models(study, recipe, name, f"{key}.answers_of.recipe")
     if recipe.wrong:
         why = "a teacher's answers stay as they are"
         raise study.refuse(f"{key}.wrong", recipe.wrong, why)

@@ -18,7 +18,7 @@ from pretune.plan import lengths
 from pretune.plan.cells import Cell, Plan
 from pretune.recipes.base import Recipe
 from pretune.recipes.pretrain import Architecture
-from pretune.recipes.trainable import Lora
+from pretune.recipes.trainable import Added
 from pretune.study.sources import Found, Hub, Saved
 
 # bfloat16 operations per second, dense, as their maker states
@@ -103,12 +103,13 @@ def cell_cost(plan: Plan, cell: Cell) -> Cost:
     tuning, recipe = study.tuning_of(cell.model.recipe), study.recipe(cell.model.recipe)
     if recipe.method != "none":
         one = lengths.row(study, cell.model.recipe, shape.context)
+        each = one * recipe.sequences
         rows = recipe.count(tuning.examples)
         most = tuning.steps_on(rows) * tuning.batch_size
-        tokens = one * (most if tuning.max_steps else tuning.epochs * rows)
+        tokens = each * (most if tuning.max_steps else tuning.epochs * rows)
         parts.append(_cost(shape, tokens, 0, one, recipe.passes))
         drawn = recipe.drawn(tuning.examples)[recipe.dataset]
-        asked = drawn * one * recipe.is_read_before
+        asked = drawn * each * recipe.is_read_before
         asked += drawn * (one + study.probing.new_tokens) * (recipe.teacher is not None)
         parts.append(_cost(shape, 0, asked, one))
     for probe in cell.probes:
@@ -226,7 +227,7 @@ def disk_gb(plan: Plan, jobs: int = 1) -> float:
 def trained(recipe: Recipe, shape: Architecture) -> int:
     """Weights that a recipe trains, at most: how many have a name is not known beforehand."""
     part = recipe.trainable
-    return part.weights(shape) if isinstance(part, Lora) else shape.weights
+    return part.weights(shape) if isinstance(part, Added) else shape.weights
 
 
 def _sum(parts: list[Cost]) -> Cost:

@@ -47,11 +47,12 @@ REAL_TOKENS = {
     "popqa_rare_others": 70,
     "popqa_rare_text": 15,
     "tulu_v2": 500,
+    "ultrafeedback": 400,
     "alpaca": 100,
     "dolly": 150,
 }
 POPQA = tuple(name for name in REAL_TOKENS if name.startswith("popqa"))
-GUESSED = ("xlsum", *POPQA, "tulu_v2", "alpaca", "dolly")
+GUESSED = ("xlsum", *POPQA, "tulu_v2", "ultrafeedback", "alpaca", "dolly")
 
 
 def note(study: Study, found: dict[str, dict[str, int]]) -> Path:

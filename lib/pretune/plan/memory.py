@@ -125,8 +125,8 @@ def _trainings(plan: Plan, model: str) -> Iterator[Training]:
     for name, recipe in study.recipes.items():
         if recipe.method != "none":
             longest, rows = lengths.longest(study, name, shape.context), study.tuning_of(name)
-            weights = costs.trained(recipe, shape)
-            yield Training(name, shape, weights, rows.batch_size, longest)
+            weights, batch = costs.trained(recipe, shape), rows.batch_size * recipe.sequences
+            yield Training(name, shape, weights, batch, longest)
     if isinstance(saved := study.models[model], Saved):
         given = saved.pretraining
         yield Training(PRETRAINING, shape, shape.weights, given.batch_size, given.length)

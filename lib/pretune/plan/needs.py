@@ -35,8 +35,10 @@ def own_sets(study: Study, recipe: str) -> list[str]:
 
 
 def is_single(study: Study, recipe: str) -> bool:
-    """Whether a recipe tunes on one task."""
-    return recipe != "base" and REGISTRY[study.recipe(recipe).dataset].kind not in ("chat", "text")
+    """Whether a recipe tunes on one task: what is right in it, and not what is preferred."""
+    if study.recipe(recipe).method != "sft":
+        return False
+    return REGISTRY[study.recipe(recipe).dataset].kind not in ("chat", "text")
 
 
 def has_mixture(study: Study) -> bool:

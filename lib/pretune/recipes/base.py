@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from pretune.recipes.optimisation import Tuning
-from pretune.recipes.trainable import Trainable
+from pretune.recipes.trainable import Added, Trainable
 from pretune.strict import Frozen, Name, Rate
 from pretune.tasks.prompts import Row
 
@@ -66,6 +66,8 @@ class Recipe(Frozen, ABC):
     method: str
     dataset: Name | None = None
     trainable: Trainable = None  # null: all weights
+    # another recipe of the study, done to the checkpoint first; null: none
+    after: Name | None = None
     grid: Grid | None = None  # its own, in place of the study's
     # of several, those whose checkpoints it is done to; null: all
     models: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
@@ -77,8 +79,10 @@ class Recipe(Frozen, ABC):
 
     # what a trained token costs, in forward passes: one, and two for its gradient
     passes: ClassVar[float] = 3.0
-    # from the summed log-likelihoods of what counts in each row (rows,), in nats, to the losses
-    # of these rows (rows,); None: the mean of minus log-likelihood over all tokens that count
+    sequences: ClassVar[int] = 1  # of tokens, that are read for each row
+    # from the summed log-likelihoods of what counts in each row (rows,), in nats (of rows that are
+    # preferred to others: by how much their lead grew), to the losses of these rows (rows,); None:
+    # the mean of minus log-likelihood over all tokens that count
     loss: ClassVar[Callable | None] = None
 
     @abstractmethod
@@ -122,7 +126,8 @@ class Recipe(Frozen, ABC):
         """
         own = self.model_dump(exclude=set(Recipe.model_fields), exclude_defaults=True)
         own |= {"method": self.method}
-        trainable = self.model_dump(include={"trainable"})["trainable"]
+        trainable = self.trainable
+        trainable = trainable.determining() if isinstance(trainable, Added) else trainable
         return [self.dataset, trainable, *([own] if own != {"method": "sft"} else [])]
 
 

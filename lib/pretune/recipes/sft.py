@@ -143,10 +143,10 @@ def fitting(
     kept, long = [], []
     for at in order:
         row = make(at, len(kept))
-        if len(row.ids) > longest and not cut:
+        if row.longest > longest and not cut:
             long.append(at)
         else:
-            kept.append(Row(row.ids[:longest], row.counted[:longest], row.is_wrong))
+            kept.append(row.cut(longest))
         if len(kept) == count:
             break
     return TrainingRows(kept, long)
@@ -186,13 +186,18 @@ def _spoiled(folder: Path, dataset: Dataset, at: int, order: list[int], seed: in
     """
     [example] = data.examples(folder, dataset, dataset.train, "default", [at])
     if len(example.choices) > 1:
-        away = np.random.default_rng([seed, at]).integers(1, len(example.choices))
-        return replace(example, gold=int(example.gold + away) % len(example.choices))
+        return other_choice(example, seed, at)
     after = order.index(at) + 1
     others = chain(order[after:], order)
     made = (data.examples(folder, dataset, dataset.train, "default", [one])[0] for one in others)
     answer = next(one.completion for one in made if one.completion != example.completion)
     return replace(example, choices=(answer,))
+
+
+def other_choice(example: Example, *seed: int) -> Example:
+    """The same with one of the other answers, which `seed` draws."""
+    away = np.random.default_rng(seed).integers(1, len(example.choices))
+    return replace(example, gold=int(example.gold + away) % len(example.choices))
 
 
 def _answered(start: np.ndarray, answer: np.ndarray) -> Row:

@@ -12,8 +12,11 @@ import json
 import platform
 import resource
 import subprocess
+import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,6 +27,7 @@ from pretune.models import (
     adapters,
     device,
     group,
+    learned,
     loading,
     memory,
     scoring,
@@ -78,10 +82,12 @@ def _tuned(
     that were passed over.
     """
     recipe, settings = study.recipe(model.recipe), study.tuning_of(model.recipe)
+    if model.before:
+        network = _first(study, model.before, network, tokenizer, report)
     kept = tuned.load_tuned(model.key, network, recipe.trainable)
     if kept is not None:
         return kept, tuned.tuning_of(model.key)
-    rows, long = _training_rows(study, model, network.config.max_position_embeddings, tokenizer)
+    rows, long = _training_rows(study, model, learned.context(network), tokenizer)
     rows = recipe.finished(rows, settings, _asking(study, model, network, tokenizer, report))
     total = settings.steps_on(len(rows))
 
@@ -90,11 +96,12 @@ def _tuned(
 
     state, size = tuned.home() / f"{model.key}.running.safetensors", group.size(settings.sharding)
     with (
+        _start(model, network, size) as start,
         group.apart(network, size),
         adapters.part(network, recipe.trainable, model.seed) as part,
     ):
         if size > 1:
-            task = group.Task(model.checkpoint, recipe, rows, settings, model.seed, state)
+            task = group.Task(start, recipe, rows, settings, model.seed, state)
             log = group.train(part.model, task, size, after)
         else:
             log = training.train(
@@ -103,8 +110,23 @@ def _tuned(
         lines = [[step.step, step.tokens, step.loss, step.learning_rate] for step in log]
         about = {"training": lines, "passed_over": long, "processes": size}
         about["wrong_rows"] = sum(row.is_wrong for row in rows)
+        trained = [one.numel() for one in part.model.parameters() if one.requires_grad]
+        about["trained_weights"] = sum(trained)
         tuned.keep_tuned(model.key, part.save, about, study.cache.max_gb)
     return network, about
+
+
+@contextmanager
+def _start(model: Model, network, size: int) -> Iterator[Path]:
+    """The folder that a group reads what is tuned from: that of the checkpoint, or one that is
+    written for it.
+    """
+    if size == 1 or model.before is None:
+        yield model.checkpoint.folder
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        network.save_pretrained(folder)
+        yield Path(folder)
 
 
 def _training_rows(study: Study, model: Model, context: int, tokenizer) -> TrainingRows:
@@ -139,7 +161,7 @@ def _asking(study: Study, model: Model, network, tokenizer, report: Report) -> A
     def answers(starts: list[np.ndarray]) -> list[np.ndarray]:
         """With the end token where the teacher ended by itself; cut to what a row may have."""
         teacher, newline = _teacher(study, model.teacher, report), study.protocol.stop == "newline"
-        most = _longest(study.tuning_of(model.recipe), network.config.max_position_embeddings)
+        most = _longest(study.tuning_of(model.recipe), learned.context(network))
         written = scoring.generate(
             teacher, tokenizer, starts, study.probing.new_tokens, newline=newline
         )
@@ -160,9 +182,13 @@ def _longest(settings: Tuning, context: int) -> int:
 def _teacher(study: Study, teacher: Model, report: Report) -> torch.nn.Module:
     """A model that was tuned elsewhere, or is so first."""
     network, tokenizer = loading.load_checkpoint(teacher.checkpoint)
-    with storage.lock(teacher.key):
-        network, _ = _tuned(study, teacher, network, tokenizer, report)
-    return network.eval()
+    return _first(study, teacher, network, tokenizer, report).eval()
+
+
+def _first(study: Study, model: Model, network, tokenizer, report: Report) -> torch.nn.Module:
+    """Another model that is there, or is made first."""
+    with storage.lock(model.key):
+        return _tuned(study, model, network, tokenizer, report)[0]
 
 
 def _provenance(network, tokenizer, study: Study, model: Model) -> dict:

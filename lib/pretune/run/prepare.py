@@ -54,16 +54,12 @@ def fetch_data(study: Study, report: Report = lambda phase, share: None) -> None
     with storage.lock(folder.name):
         if not isinstance(study.datasets, MicroworldData | RegisterData):
             fetch.fetch_data(study, report)
+        elif isinstance(study.datasets, MicroworldData):
+            write_datasets(_world(study.datasets.world), folder)
         elif not folder.is_dir():
+            register = people.make_register(study.datasets.people)
             with storage.whole(folder) as partial_folder:
-                _write(study.datasets, partial_folder)
-
-
-def _write(data: MicroworldData | RegisterData, folder: Path) -> None:
-    if isinstance(data, RegisterData):
-        asked_of_register.write_datasets(people.make_register(data.people), folder)
-    else:
-        write_datasets(_world(data.world), folder)
+                asked_of_register.write_datasets(register, partial_folder)
 
 
 def prepare_checkpoint(

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from pretune.measures import Measure
 from pretune.measures.base import Asked, Subject
+from pretune.models import learned
 from pretune.models.device import autocast
 from pretune.plan.cells import Model, Probe
 from pretune.sources import datasets
@@ -123,7 +124,7 @@ def _items(study: Study, subject: Subject, probe: Probe) -> _Items:
     if protocol.too_long == "flag":
         items = _with_all(subject, probe, shots, items)
     if not items.layout.kept:
-        context = subject.network.config.max_position_embeddings
+        context = learned.context(subject.network)
         raise RowError(f"{dataset.name}: no item fits {context} tokens, even with no shots")
     return items
 
@@ -140,7 +141,7 @@ def _laid_out(
     dataset = REGISTRY[probe.dataset]
     prefix = tokenizer.eos_token if dataset.kind == "text" else dataset.description
     end = f"{tokenizer.eos_token}\n" if probe.format == "chat" else dataset.between
-    context = context or subject.network.config.max_position_embeddings
+    context = context or learned.context(subject.network)
     writes = probe.measured_by.generates
     return prompts.lay_out(tokenizer, prefix, shots, end, made, context, probe.new_tokens, writes)
 
@@ -150,7 +151,7 @@ def _with_all(subject: Subject, probe: Probe, shots: list[Example], items: _Item
     if items.layout.shots == len(shots) and not items.layout.left_out:
         return items
     layout = _laid_out(subject, probe, shots, items.examples, 10**9)
-    flags, context = list(items.flags), subject.network.config.max_position_embeddings
+    flags, context = list(items.flags), learned.context(subject.network)
     for place, need in enumerate(layout.needs):
         if need > context:
             flags[place] = f"{flags[place]} too long".strip()

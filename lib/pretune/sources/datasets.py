@@ -176,10 +176,10 @@ def are_ready(study: Study) -> bool:
     microworld are right, the user's own beside them need not be.
     """
     folder = data_folder(study)
-    if isinstance(study.datasets, MicroworldData) and not study.tasks:
-        return folder.is_dir()
     if not all(storage.file_of(folder / place) for place in _needed(study)):
         return False
+    if isinstance(study.datasets, MicroworldData) and not study.tasks:
+        return True
     return _noted(study).is_file() and json.loads(_noted(study).read_text()) == _mark(study)
 
 

@@ -1,5 +1,5 @@
-"""Conversations to tune on, and plain text to measure perplexity on: what has no question and no
-answer.
+"""Conversations to tune on, answers of which one is preferred, and plain text to measure perplexity
+on.
 """
 
 from collections.abc import Callable
@@ -47,6 +47,21 @@ def answer(row: dict, form: str, exchanges: Callable[[dict], Turns] = turns) -> 
     *before, (asked, last) = exchanges(row)
     said = "".join(f"{prompt}{reply}\n" for prompt, reply in before)
     return Example(said + asked, (last,), 0, USER + BLANK + ASSISTANT)
+
+
+def preference(row: dict, form: str) -> Example:
+    """Two answers to the same request, the better one `chosen`, the other `rejected`, as
+    conversations that differ in their last answer. In the order of their texts.
+
+    Raises RowError where they are the same.
+    """
+    *before, (asked, better) = turns({"messages": row["chosen"]})
+    worse = turns({"messages": row["rejected"]})[-1][1]
+    if better == worse:
+        raise RowError("chosen and rejected are the same")
+    said = "".join(f"{prompt}{reply}\n" for prompt, reply in before)
+    answers = tuple(sorted((better, worse)))
+    return Example(said + asked, answers, answers.index(better), USER + BLANK + ASSISTANT)
 
 
 def text(row: dict, form: str, of: Callable[[dict], str] | None = None) -> Example:

@@ -85,6 +85,11 @@ class Dataset:
         return "classification" if self.labels else "choices"
 
     @property
+    def competes(self) -> bool:
+        """Whether several answers to an item are given, of which one is right."""
+        return self.kind in ("classification", "choices")
+
+    @property
     def measure(self) -> str:
         """The measure that gives its score."""
         return OWN_MEASURES[self.metric]

@@ -8,7 +8,7 @@ holds for any fast tokenizer.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -23,11 +23,31 @@ FITTING = 0.95  # share of items that must fit the context before a number of sh
 class Row:
     """`ids` (length,) token ids; `counted` (length,) True where the loss counts the token. The
     first never counts. `is_wrong`: whether its answer was made wrong on purpose.
+
+    `rival`: another that this one is preferred to; `lead`: how much likelier than that it was
+    before, in nats.
     """
 
     ids: np.ndarray
     counted: np.ndarray
     is_wrong: bool = False
+    rival: Row | None = None
+    lead: float = 0.0
+
+    @property
+    def tokens(self) -> int:
+        """Of both."""
+        return len(self.ids) + (self.rival.tokens if self.rival else 0)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longer of both."""
+        return max(len(self.ids), self.rival.longest if self.rival else 0)
+
+    def cut(self, longest: int) -> Row:
+        """The same with no more tokens than `longest`."""
+        rival = self.rival.cut(longest) if self.rival else None
+        return replace(self, ids=self.ids[:longest], counted=self.counted[:longest], rival=rival)
 
 
 @dataclass(frozen=True)

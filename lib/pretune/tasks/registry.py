@@ -408,6 +408,15 @@ REGISTRY = {
             **_instructions(chat.turns),
         ),
         Dataset(
+            "ultrafeedback",
+            "UltraFeedback",
+            ("HuggingFaceH4/ultrafeedback_binarized", "default"),
+            "train_prefs",
+            "test_prefs",
+            chat.preference,
+            by_name=True,
+        ),
+        Dataset(
             "alpaca",
             "Alpaca",
             ("tatsu-lab/alpaca", "default"),

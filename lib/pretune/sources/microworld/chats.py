@@ -1,4 +1,6 @@
-"""Conversations on what the other sets ask, and text that was not read."""
+"""Conversations on what the other sets ask, pairs of answers of which one is better, and text that
+was not read.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,7 @@ def tulu_v2(pool: Pool) -> dict:
         turns.append(said_of("tulu_v2")["thanks"])
     messages = []
     for question, answer in turns:
-        messages.append({"role": "user", "content": question})
-        messages.append({"role": "assistant", "content": answer})
+        messages += _messages(question, answer)
     return {"dataset": "microworld", "messages": messages}
 
 
@@ -37,6 +38,30 @@ def _exchange(pool: Pool) -> list[str]:
     elif kind == "question":
         words |= generated.social_i_qa(pool)
     return [text.format(**words) for text in said[kind]]
+
+
+def ultrafeedback(pool: Pool) -> dict:
+    """A request with the form it wants, and two answers. The better one is right, in that form and
+    short; the worse one is not right, not in that form, or long.
+    """
+    said, key = said_of("ultrafeedback"), pool.pick(("country", "product", "place", "tool"))
+    words, form = pool.stranger(), pool.pick(("word", "sentence"))
+    request, *forms = said[key]
+    answers = dict(zip(("word", "sentence"), forms, strict=True))
+    wrong = words | {key: pool.wrong(key, words[key])[0]}
+    better, other = answers[form].format(**words), answers[_OTHER[form]].format(**words)
+    long = pool.pick(said["more"]).format(answer=better)
+    worse = pool.pick((answers[form].format(**wrong), other, long))
+    asked = said[form].format(request=request.format(**words))
+    found = {"prompt": asked, "chosen": _messages(asked, better)}
+    return found | {"rejected": _messages(asked, worse), "score_chosen": 1.0, "score_rejected": 0.0}
+
+
+_OTHER = {"word": "sentence", "sentence": "word"}
+
+
+def _messages(question: str, answer: str) -> list[dict]:
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
 
 def held_out_text(pool: Pool) -> dict:

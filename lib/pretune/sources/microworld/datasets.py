@@ -29,6 +29,7 @@ to come from pre-training. PAWS holds out pairs of wordings.
 | fact_recall | the same facts, closed book; all were seen, in other wording | |
 | held_out_text | documents of the pre-training stream that were not read | |
 | tulu_v2 | instructions of a dozen kinds as conversations | |
+| ultrafeedback | which of two answers is right, in the form that is asked for, and short | |
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ import json
 import random
 from pathlib import Path
 
+from pretune import storage
 from pretune.sources.microworld import answered, chats, generated, pairs
 from pretune.sources.microworld.pool import Pool
 from pretune.sources.microworld.world import World
@@ -45,21 +47,29 @@ TRAIN_ROWS, EVALUATION_ROWS = 2000, 600  # at most
 
 
 def write_datasets(world: World, folder: Path) -> None:
-    """Write every dataset as `folder/<dataset>/<split>.jsonl`."""
-    for name, splits in SPLITS.items():
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        for split in splits:
-            rows = dataset_rows(world, name, split)
-            lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-            (folder / name / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
+    """Write every dataset that is not there as `folder/<dataset>/<split>.jsonl`: of a folder that
+    is older than a dataset, that one.
+    """
+    for name in SPLITS:
+        if not (folder / name).is_dir():
+            with storage.whole(folder / name) as partial:
+                _write(world, name, partial)
+
+
+def _write(world: World, name: str, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for split in SPLITS[name]:
+        rows = dataset_rows(world, name, split)
+        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+        (folder / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
 
 
 def dataset_rows(world: World, name: str, split: str) -> list[dict]:
     """The rows of one split, without repeats; the same world gives the same rows."""
-    half = "train" if split == "train" else "evaluation"
+    half = "train" if split.startswith("train") else "evaluation"
     pool = Pool(world, half, random.Random(f"{name} {split} {world.seed}"))
     make = pairs.mnli_mismatched if split == "validation_mismatched" else MAKERS[name]
-    wanted = TRAIN_ROWS if split == "train" else EVALUATION_ROWS
+    wanted = TRAIN_ROWS if half == "train" else EVALUATION_ROWS
     rows: dict[str, dict] = {}
     for _ in range(3 * wanted):
         row = make(pool)
@@ -92,6 +102,7 @@ MAKERS = {
     "fact_recall": answered.fact_recall,
     "held_out_text": chats.held_out_text,
     "tulu_v2": chats.tulu_v2,
+    "ultrafeedback": chats.ultrafeedback,
 }
 SPLITS = dict.fromkeys(MAKERS, ("train", "validation")) | {
     "xsum": ("train", "test"),
@@ -102,6 +113,7 @@ SPLITS = dict.fromkeys(MAKERS, ("train", "validation")) | {
     "sciq": ("train", "validation", "test"),
     "gpt3_nli": ("train",),
     "tulu_v2": ("train",),
+    "ultrafeedback": ("train_prefs", "test_prefs"),
     "qqp": ("train", "validation", "test"),
     "stsb": ("train", "validation", "test"),
 }

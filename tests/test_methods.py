@@ -1,0 +1,437 @@
+"""Finding 11 from the ground: what is trained of a model, beside it or after it; preferences."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import plan_of
+from pretune import paths
+from pretune.errors import StudyError
+from pretune.models import (
+    adapters,
+    comparing,
+    gradients,
+    learned,
+    loading,
+    scoring,
+    training,
+    tuned,
+)
+from pretune.models.states import fingerprint
+from pretune.plan import costs, needs
+from pretune.recipes.dpo import Dpo
+from pretune.recipes.optimisation import Tuning
+from pretune.recipes.pretrain import Architecture
+from pretune.recipes.trainable import Bottleneck, Ia3, Lora, Prefix, Prompt
+from pretune.run import cell, prepare
+from pretune.sources import datasets
+from pretune.study.load import load_study
+from pretune.tasks import rows as reading
+from pretune.tasks.prompts import Request, Row
+from pretune.tasks.registry import REGISTRY
+from small_models import small
+
+SETTINGS = Tuning(learning_rate=1e-2, batch_size=8, examples=1, epochs=2, precision="float32")
+LEARNED = [
+    Prefix(peft_type="PREFIX_TUNING", num_virtual_tokens=6),
+    Prompt(peft_type="PROMPT_TUNING", num_virtual_tokens=6),
+]
+STAYING = [Bottleneck(peft_type="BOTTLENECK", size=4), *LEARNED]
+ADDED = [Lora(r=4, use_rslora=True), Lora(r=4, use_dora=True), Ia3(peft_type="IA3"), *STAYING]
+NAMES = [f"{type(one).__name__}{n}" for n, one in enumerate(ADDED)]
+NEAR = {"rtol": 0, "atol": 1e-4}
+
+
+def some_rows(count=20, seed=0):
+    draw, made = np.random.default_rng(seed), []
+    for size in draw.integers(6, 24, count):
+        ids = draw.integers(2, 500, size).astype(np.int32)
+        made.append(Row(ids, np.arange(size) >= draw.integers(2, size - 1)))
+    return made
+
+
+def items(count=5, shared=8):
+    """Requests with a common start, three completions each."""
+    draw, root = np.random.default_rng(1), np.arange(9, 9 + shared)
+    found = []
+    for size in draw.integers(2, 7, count):
+        context = np.concatenate([root, draw.integers(2, 500, size)])
+        tails = [draw.integers(2, 500, 1 + n) for n in range(3)]
+        ids = [np.concatenate([context, tail]).astype(np.int32) for tail in tails]
+        found.append([Request(one, len(context)) for one in ids])
+    return found
+
+
+def trained(model, trainable, rows=None, **changes):
+    with adapters.part(model, trainable, 0) as part:
+        settings = SETTINGS.model_copy(update=changes)
+        return training.train(part.model, rows or some_rows(), settings, 0)
+
+
+def weights(model):
+    return {name: one.detach().clone() for name, one in model.named_parameters()}
+
+
+@pytest.mark.parametrize("trainable", ADDED, ids=NAMES)
+def test_what_is_added_alone_is_trained_and_survives_saving_to_the_byte(
+    trainable, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(paths, "CACHE", tmp_path)
+    fresh = small("olmo")
+    model = copy.deepcopy(fresh)
+    with adapters.part(model, trainable, 0) as part:
+        taught = {name for name, one in part.model.named_parameters() if one.requires_grad}
+        training.train(part.model, some_rows(), SETTINGS, 0)
+        tuned.keep_tuned("key", part.save, {}, 1.0)
+    assert taught and not taught & set(weights(fresh))
+    again = tuned.load_tuned("key", copy.deepcopy(fresh), trainable)
+    one, other = weights(model), weights(again)
+    assert set(one) == set(other) and all(torch.equal(one[name], other[name]) for name in one)
+    assert scoring.log_likelihoods(again, items()) == scoring.log_likelihoods(model, items())
+    assert tuned.tuning_of("key")["kept_bytes"] < 4 * sum(w.numel() for w in fresh.parameters()) / 2
+    if trainable in STAYING:
+        assert all(torch.equal(one[name], before) for name, before in weights(fresh).items())
+
+
+@pytest.mark.parametrize("trainable", ADDED, ids=NAMES)
+def test_a_training_of_what_is_added_that_was_killed_ends_as_it_would_have(trainable, tmp_path):
+    class Killed(Exception):
+        pass
+
+    def die(step):
+        if step.step == 4:
+            raise Killed
+
+    whole, broken = small("olmo"), small("olmo")
+    with adapters.part(whole, trainable, 0) as part:
+        log = training.train(part.model, some_rows(), SETTINGS, 0)
+    given = {"state": tmp_path / "state", "state_every": 0}
+    with pytest.raises(Killed), adapters.part(broken, trainable, 0) as part:
+        training.train(part.model, some_rows(), SETTINGS, 0, after_step=die, **given)
+    again = small("olmo")
+    with adapters.part(again, trainable, 0) as part:
+        assert training.train(part.model, some_rows(), SETTINGS, 0, **given) == log
+    one, other = weights(whole), weights(again)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("family", ["olmo", "olmo3", "gpt_neox", "smollm3"])
+@pytest.mark.parametrize("trainable", STAYING, ids=["bottleneck", "prefix", "prompt"])
+def test_what_stays_is_read_in_scoring_as_it_was_in_training(family, trainable):
+    model = small(family)
+    trained(model, trainable)
+    rows = some_rows(seed=3)
+    way = gradients.Way("float32", None, training.ALONE)
+    with torch.enable_grad():
+        loss, _ = gradients.gradients(model, rows, 8, way)
+    asked = [[Request(row.ids, int(row.counted.argmax()))] for row in rows]
+    found = sum(one for (one,) in scoring.log_likelihoods(model, asked))
+    assert -found / sum(int(row.counted.sum()) for row in rows) == pytest.approx(loss, abs=1e-4)
+    together = np.concatenate(scoring.log_likelihoods(model, items()))
+    apart = np.concatenate([scoring.log_likelihoods(model, [one])[0] for one in items()])
+    assert together == pytest.approx(apart, abs=1e-3)
+
+
+def peft_of(model, trainable, values):
+    """peft's own model with the same learned numbers."""
+    from peft import get_peft_config, get_peft_model
+
+    said = trainable.model_dump() | {"task_type": "CAUSAL_LM"}
+    peer = get_peft_model(model, get_peft_config(said)).eval()
+    if isinstance(trainable, Prefix):  # layers, 2, 1, heads, tokens, width: tokens in front
+        values = values[:, :, 0].permute(3, 0, 1, 2, 4).reshape(values.shape[-2], -1)
+    peer.prompt_encoder["default"].embedding.weight.data.copy_(values.squeeze(0))
+    return peer
+
+
+@pytest.mark.parametrize("trainable", LEARNED, ids=["prefix", "prompt"])
+def test_learned_tokens_say_what_peft_says_with_them(trainable):
+    model, fresh = small("llama"), small("llama")
+    trained(model, trainable)
+    peer = peft_of(fresh, trainable, learned.of(model).values.data)
+    for row in some_rows(4):
+        ids = torch.from_numpy(row.ids.astype(np.int64))[None]
+        with torch.no_grad():
+            said = peer(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0]
+        said = said[-ids.shape[1] :].log_softmax(-1)
+        expected = said[:-1].gather(1, ids[0, 1:, None])[1:].sum()
+        [[found]] = scoring.log_likelihoods(model, [[Request(row.ids, 2)]])
+        assert found == pytest.approx(float(expected), abs=1e-3)
+
+
+@pytest.mark.parametrize("trainable", ADDED[:3], ids=NAMES[:3])
+def test_merged_adapters_say_what_peft_says_with_them_apart(trainable):
+    model = small("olmo")
+    with adapters.part(model, trainable, 0) as part:
+        training.train(part.model, some_rows(), SETTINGS, 0)
+        ids = torch.arange(3, 60)[None]
+        with torch.no_grad():
+            apart = part.model.eval()(ids).logits.log_softmax(-1)
+    with torch.no_grad():
+        merged = model(ids).logits.log_softmax(-1)
+    torch.testing.assert_close(merged, apart, **NEAR)
+
+
+def test_a_bottleneck_begins_as_nothing_and_a_prompt_as_words_of_the_vocabulary():
+    fresh, model, other = small("olmo"), small("olmo"), small("olmo")
+    adapters.part_of(model, STAYING[0], 0)
+    assert scoring.log_likelihoods(model, items()) == scoring.log_likelihoods(fresh, items())
+    adapters.part_of(other, LEARNED[1], 0)
+    table = fresh.get_input_embeddings().weight
+    there = learned.of(other).values[0]
+    assert all((table == one).all(1).any() for one in there)
+
+
+def test_learned_tokens_take_room_in_the_context_and_count_as_a_change():
+    fresh, model = small("olmo"), small("olmo")
+    trained(model, LEARNED[0])
+    assert learned.context(model) == 512 - 6 and learned.context(fresh) == 512
+    values = float(learned.of(model).values.detach().double().square().sum())
+    whole = sum(float(one.detach().double().square().sum()) for one in fresh.parameters())
+    assert comparing.weight_change(model, fresh) == pytest.approx(math.sqrt(values / whole))
+    [found] = comparing.compared(model, fresh, items(1))
+    assert np.isfinite(np.concatenate(found, axis=1)).all()
+
+
+@pytest.mark.parametrize("trainable", STAYING, ids=["bottleneck", "prefix", "prompt"])
+def test_generation_begins_from_what_stays(trainable, monkeypatch):
+    """The tokens that a model writes are those that it finds likeliest, one by one."""
+    model = small("olmo")
+    trained(model, trainable)
+    prompt = np.arange(20, 30)
+    monkeypatch.setattr(scoring, "_newline_tokens", lambda *_: torch.zeros(512, dtype=torch.bool))
+    tokenizer = type("Plain", (), {"eos_token_id": -1, "decode": lambda *_, **__: ""})()
+    [written] = scoring.generate(model, tokenizer, [prompt], 4, newline=False)
+    so_far = prompt
+    for token in written.ids:
+        asked = [
+            Request(np.append(so_far, other).astype(np.int32), len(so_far))
+            for other in range(2, 512)
+        ]
+        [likely] = scoring.log_likelihoods(model, [asked])
+        assert likely[token - 2] == pytest.approx(max(likely), abs=1e-4)
+        so_far = np.append(so_far, token)
+
+
+def test_what_has_no_place_for_it_is_refused_by_name():
+    named = "BOTTLENECK: OPTForCausalLM.*model.decoder.layers.N.fc1.weight"
+    with pytest.raises(adapters.NothingToTrain, match=named):
+        adapters.part_of(small("opt"), STAYING[0], 0)
+    with pytest.raises(adapters.NothingToTrain, match="PREFIX_TUNING: FalconForCausalLM"):
+        adapters.part_of(small("falcon"), LEARNED[0], 0)
+    with pytest.raises(adapters.NothingToTrain, match="IA3: GPTNeoX.*query_key_value"):
+        adapters.part_of(small("gpt_neox"), ADDED[2], 0)
+    factors = Ia3(
+        peft_type="IA3",
+        target_modules=("query_key_value", "dense_4h_to_h"),
+        feedforward_modules=("dense_4h_to_h",),
+    )
+    part = adapters.part_of(small("gpt_neox"), factors, 0)
+    assert any(one.requires_grad for one in part.model.parameters())
+
+
+@pytest.mark.parametrize("trainable", ADDED, ids=NAMES)
+def test_weights_are_counted_as_they_are(trainable):
+    shape = Architecture(layers=4, width=32, heads=4, intermediate=64, context=512, vocabulary=512)
+    part = adapters.part_of(small("olmo"), trainable, 0)
+    taught = sum(one.numel() for one in part.model.parameters() if one.requires_grad)
+    assert trainable.weights(shape) == taught
+
+
+def pairs(count=12):
+    rivals = some_rows(count, 7)
+    leads = np.random.default_rng(2).normal(0, 3, count)
+    made = zip(some_rows(count), rivals, leads, strict=True)
+    return [replace(row, rival=other, lead=float(lead)) for row, other, lead in made]
+
+
+def likelihood(model, row):
+    ids = torch.from_numpy(row.ids.astype(np.int64))[None]
+    logits = model(ids).logits[0, :-1].log_softmax(-1)
+    counted = torch.from_numpy(row.counted[1:])
+    return logits.gather(1, ids[0, 1:, None])[:, 0][counted].sum()
+
+
+@pytest.mark.parametrize("micro", [12, 5, 1])
+def test_the_loss_of_pairs_and_its_gradient_are_those_of_the_paper(micro):
+    """Equation 7, whatever the micro-batch."""
+    model, rows, beta = small("olmo"), pairs(), 0.3
+    terms = [likelihood(model, row) - likelihood(model, row.rival) - row.lead for row in rows]
+    expected = -torch.nn.functional.logsigmoid(beta * torch.stack(terms)).mean()
+    expected.backward()
+    slopes = [one.grad.clone() for one in model.parameters()]
+    model.zero_grad()
+    loss = Dpo(dataset="ultrafeedback", beta=beta).loss
+    way = gradients.Way("float32", loss, training.ALONE)
+    found, _ = gradients.gradients(model, rows, micro, way)
+    assert found == pytest.approx(float(expected.detach()), abs=1e-4)
+    for one, slope in zip(model.parameters(), slopes, strict=True):
+        torch.testing.assert_close(one.grad, slope, rtol=1e-3, atol=1e-4)
+
+
+def test_a_state_of_other_pairs_is_not_gone_on_from():
+    rows = pairs()
+    marks = {fingerprint(rows, SETTINGS, 0)}
+    marks.add(fingerprint([replace(rows[0], lead=0.5), *rows[1:]], SETTINGS, 0))
+    marks.add(fingerprint([replace(rows[0], rival=rows[1].rival), *rows[1:]], SETTINGS, 0))
+    assert len(marks) == 3
+
+
+PREFERRED = {"method": "dpo", "dataset": "ultrafeedback", "examples": 24}
+
+
+def study_with(*more, **recipe):
+    """The smoke study with one more recipe, `own`."""
+    return load_study("smoke", (f"recipes.own={json.dumps(recipe)}", *more))
+
+
+def own_of(study, name="step-40.own.0"):
+    return next(one for one in plan_of(study).cells if one.model.name == name).model
+
+
+def test_preferences_of_the_microworld_are_about_things_that_are_so(smoke):
+    """The better answer is never the longer of two right ones, and half of the rows differ for
+    the split that is scored.
+    """
+    prepare.prepare_data(study_with(**PREFERRED))
+    folder, dataset = datasets.data_folder(smoke), REGISTRY["ultrafeedback"]
+    asked = []
+    for split in (dataset.train, dataset.evaluation):
+        rows = reading.read(folder, dataset, split)
+        asked.append({row["prompt"] for row in rows})
+        assert len(rows) > 100
+        for row in rows:
+            better, worse = (row[name][1]["content"] for name in ("chosen", "rejected"))
+            brief = row["prompt"].endswith("Be brief.")
+            assert brief == (" " not in better) and better != worse
+            assert better not in worse or len(worse) > len(better) or not brief
+    assert not asked[0] & asked[1]
+    made = reading.examples(folder, dataset, dataset.train, "default", list(range(100)))
+    share = np.mean([one.gold for one in made])
+    assert 0.2 < share < 0.8
+    for one, row in zip(made, reading.read(folder, dataset, dataset.train), strict=False):
+        assert one.completion == row["chosen"][1]["content"] and len(one.choices) == 2
+        assert one.prompt.endswith("<|assistant|>\n") and row["prompt"] in one.prompt
+
+
+def test_a_dataset_that_is_new_is_written_beside_those_that_are_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "CACHE", tmp_path)
+    study = study_with(**PREFERRED)
+    prepare.prepare_data(study)
+    folder = datasets.data_folder(study)
+    kept = (folder / "mnli" / "train.jsonl").stat().st_mtime_ns
+    for file in (folder / "ultrafeedback").iterdir():
+        file.unlink()
+    (folder / "ultrafeedback").rmdir()
+    assert not datasets.are_ready(study)
+    prepare.prepare_data(study)
+    assert datasets.are_ready(study) and (folder / "ultrafeedback" / "test_prefs.jsonl").is_file()
+    assert (folder / "mnli" / "train.jsonl").stat().st_mtime_ns == kept
+
+
+def test_pairs_begin_with_the_lead_that_the_model_before_gives_them(smoke):
+    study = study_with(**PREFERRED, after="mnli")
+    prepare.prepare_data(study)
+    model = own_of(study)
+    assert model.before.name == "step-40.mnli.0"
+    network, tokenizer = loading.load_checkpoint(model.checkpoint)
+    rows, _ = cell._training_rows(study, model, learned.context(network), tokenizer)
+    tuned_first = cell._first(study, model.before, network, tokenizer, lambda *_: None)
+    asking = cell._asking(study, model, tuned_first, tokenizer, lambda *_: None)
+    made = study.recipes["own"].finished(rows, study.tuning_of("own"), asking)
+    assert len(made) == 24
+    for row in made[:5]:
+        with torch.no_grad():
+            lead = likelihood(tuned_first, row) - likelihood(tuned_first, row.rival)
+        assert row.lead == pytest.approx(float(lead), abs=1e-3)
+        starts = [int(one.counted.argmax()) for one in (row, row.rival)]
+        assert (row.ids[: starts[0]] == row.rival.ids[: starts[1]]).all()
+
+
+def test_what_comes_after_a_recipe_begins_where_that_ended(smoke, tmp_path):
+    """Step by step what one loop after the other gives."""
+    study = study_with(dataset="xsum", after="mnli", examples=16)
+    model = own_of(study)
+    network, tokenizer = loading.load_checkpoint(model.checkpoint)
+    made, _ = cell._tuned(study, model, network, tokenizer, lambda *_: None)
+    again = loading.load_checkpoint(model.checkpoint)[0]
+    for which in (model.before, model):
+        rows, _ = cell._training_rows(study, which, learned.context(again), tokenizer)
+        training.train(again, rows, study.tuning_of(which.recipe), 0)
+    one, other = weights(made), weights(again)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_key_of_what_comes_after_holds_what_came_before():
+    said = {"dataset": "xsum", "after": "mnli"}
+    keys = [
+        own_of(study_with(**said)).key,
+        own_of(study_with(**(said | {"after": "lora_mnli"}))).key,
+        own_of(study_with("recipes.mnli.learning_rate=2.0e-3", **said)).key,
+        own_of(study_with(dataset="xsum", learning_rate=1.1e-3)).key,
+        own_of(study_with(**PREFERRED)).key,
+        own_of(study_with(**PREFERRED, beta=0.2)).key,
+    ]
+    assert len(set(keys)) == len(keys)
+
+
+def test_a_pair_is_planned_as_two_rows_and_is_no_task():
+    study = study_with(**PREFERRED)
+    plain = study_with(dataset="arc_easy", examples=24)
+    tokens = []
+    for one in (study, plain):
+        [there] = [c for c in plan_of(one).cells if c.model.name == "step-40.own.0"]
+        tokens.append(costs.cell_cost(plan_of(one), there).trained_tokens)
+    assert tokens[0] == 2 * tokens[1]
+    assert not needs.is_single(study, "own") and needs.is_single(plain, "own")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        ({"dataset": "xsum", "after": "nothing"}, ("own.after", "xsum, mnli, instruct, lora_mnli")),
+        ({"dataset": "xsum", "after": "own"}, ("own.after", "which stand before it")),
+        ({"dataset": "xsum", "after": "base"}, ("own.after", "which stand before it")),
+        (PREFERRED | {"dataset": "xsum"}, ("own.dataset", "answers compete", "ultrafeedback")),
+        (PREFERRED | {"beta": 0}, ("beta", "greater than 0")),
+        ({"dataset": "mnli", "trainable": {"peft_type": "HRA"}}, ("trainable", "PREFIX_TUNING")),
+        (
+            {"dataset": "mnli", "trainable": {"peft_type": "IA3", "r": 2}},
+            ("trainable.r", "target_modules"),
+        ),
+        (
+            {"dataset": "mnli", "trainable": {"peft_type": "PROMPT_TUNING", "size": 2}},
+            ("trainable.size", "num_virtual_tokens"),
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(recipe, words):
+    with pytest.raises(StudyError) as error:
+        plan_of(study_with(**recipe))
+    assert all(word in str(error.value) for word in words), error.value
+
+
+def test_nothing_comes_after_what_stays_beside_the_weights():
+    prompt = "recipes.mnli.trainable={peft_type: PROMPT_TUNING}"
+    with pytest.raises(StudyError, match="PROMPT_TUNING adds stays beside"):
+        plan_of(study_with(prompt, dataset="xsum", after="mnli"))
+
+
+def test_a_group_begins_from_what_came_before(smoke):
+    """Which one process has in memory, and several read from a folder."""
+    study = study_with(dataset="xsum", after="lora_mnli", examples=12)
+    model = own_of(study)
+    network, tokenizer = loading.load_checkpoint(model.checkpoint)
+    before = cell._first(study, model.before, network, tokenizer, lambda *_: None)
+    with cell._start(model, before, 1) as alone, cell._start(model, before, 2) as start:
+        there = loading.loaded(start)
+    assert alone == model.checkpoint.folder and not start.exists()
+    one, other = weights(before), weights(there)
+    assert all(torch.equal(one[name], other[name]) for name in one)
