@@ -242,7 +242,8 @@ def test_a_study_of_several_models_is_read_by_their_names(smoke, house, tmp_path
     shown += "open.open_results('two', '99_toy', 'all')))"
     page = subprocess.run([sys.executable, "-c", shown], capture_output=True, text=True, check=True,
                           env=environment | {"PRETUNE_OUTPUTS": str(outputs)})  # fmt: skip
-    assert "10 checkpoints of the models `small`, `large`" in page.stdout
+    assert "10 checkpoints, saved at optimizer steps 0, 20" in page.stdout
+    assert "neighbours, of `small`, `large`." in page.stdout
     assert "pre-training runs" not in page.stdout
     of_one = run_pretune("plan", "two", "--set", "findings=[01_dataset_dichotomy]",
                          environment=environment, outputs=outputs)  # fmt: skip

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import math
+import shutil
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from conftest import plan_of
+from conftest import OUTPUTS, ROOT, plan_of, run_pretune
 from pretune import paths
+from pretune.analysis import methods, preferences, results, written
 from pretune.errors import StudyError
+from pretune.findings import tuning_methods
 from pretune.models import (
     adapters,
     comparing,
@@ -26,10 +31,12 @@ from pretune.models import (
 )
 from pretune.models.states import fingerprint
 from pretune.plan import costs, needs
+from pretune.plan.cells import Plan
 from pretune.recipes.dpo import Dpo
 from pretune.recipes.optimisation import Tuning
 from pretune.recipes.pretrain import Architecture
 from pretune.recipes.trainable import Bottleneck, Ia3, Lora, Prefix, Prompt
+from pretune.report.open import open_results
 from pretune.run import cell, prepare
 from pretune.sources import datasets
 from pretune.study.load import load_study
@@ -435,3 +442,227 @@ def test_a_group_begins_from_what_came_before(smoke):
     assert alone == model.checkpoint.folder and not start.exists()
     one, other = weights(before), weights(there)
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+METHODS = """
+  mnli_text: {dataset: mnli, beside: {held_out_text: 2}}
+  mnli_last: {dataset: mnli, trainable: "layers.1."}
+  mnli_ia3: {dataset: mnli, trainable: {peft_type: IA3}, grid: {learning_rate: [1.0e-3, 1.0e-2]}}
+  mnli_bottleneck: {dataset: mnli, trainable: {peft_type: BOTTLENECK, size: 4}}
+  mnli_prefix: {dataset: mnli, trainable: {peft_type: PREFIX_TUNING, num_virtual_tokens: 4}}
+  mnli_prompt: {dataset: mnli, trainable: {peft_type: PROMPT_TUNING, num_virtual_tokens: 4}}
+  dpo: {method: dpo, dataset: ultrafeedback, after: xsum, examples: 16}
+tuning:"""
+
+
+@pytest.fixture(scope="module")
+def page(smoke, tmp_path_factory):
+    """Of the smoke study with every method, four checkpoints of it."""
+    outputs, file = tmp_path_factory.mktemp("methods"), tmp_path_factory.mktemp("own")
+    file = file / "smoke.yaml"
+    shutil.copytree(OUTPUTS / "cache", outputs / "cache")
+    shutil.rmtree(outputs / "cache" / "tuned")
+    text = (ROOT / "params" / "smoke.yaml").read_text().replace("\ntuning:", METHODS)
+    grid = "{dataset: mnli, grid: {learning_rate: [5.0e-4, 1.0e-3]}}"
+    text = text.replace("{dataset: mnli}", grid).replace("[0, 20, 36, 38, 40]", "[20, 36, 38, 40]")
+    text = text.replace("  instruct: {dataset: tulu_v2}\n", "")
+    text = text.replace("arc_easy,", "arc_easy, ultrafeedback,").partition("findings:")[0]
+    file.write_text(text + "grid: {steps: [40]}\nfindings: [11_tuning_methods]\n")
+    done = run_pretune("run", str(file), outputs=outputs)
+    assert done.returncode == 0, done.stderr
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setattr(paths, "OUTPUTS", outputs)
+        changed.setattr(paths, "CACHE", outputs / "cache")
+        yield open_results(str(file), "11_tuning_methods", "all"), outputs
+
+
+def test_a_study_that_names_it_measures_every_method_and_makes_its_page(page):
+    found, outputs = page
+    [own] = methods.by_set(found)
+    assert own == "mnli" and set(methods.by_set(found)[own]) == {
+        *("all weights", "all weights, 4% text", "weights in layers.1.", "LoRA, rank 8", "(IA)3"),
+        *("bottlenecks of 4", "prefix of 4", "prompt of 4"),
+    }
+    costs = methods.costs(found)
+    assert costs.loc["mnli_prompt", "weights"] == 4 * 64 < costs.loc["mnli_prefix", "weights"]
+    assert (costs.loc[["mnli_prompt", "mnli_prefix"], "bytes"] < 10_000).all()
+    assert costs.loc["mnli", "bytes"] > 4 * costs.loc["mnli", "weights"]
+    html = (outputs / "smoke" / "site" / "11_tuning_methods.html").read_text()
+    for said in ("11a", "prompt of 4", "share kept", "better answer gained more", "LoRA, rank 8"):
+        assert said in html, said
+    assert "Traceback" not in html
+
+
+def test_a_prefix_is_asked_with_what_it_learnt_and_base_without(page):
+    """The measure that holds both beside each other finds them apart, and base as it was."""
+    found, _ = page
+    rows = found.measured("divergence")
+    rows = rows[rows["recipe"].isin(["mnli_prefix", "mnli_bottleneck"])]
+    assert len(rows) and (rows["weight_change"] > 0).all()
+    assert all(np.max(one) > 0 for one in rows["kl_base_tuned"])
+
+
+def test_the_reward_that_is_implied_is_that_of_the_paper(page):
+    """beta times how much likelier each answer became, the better one minus the worse."""
+    found, _ = page
+    [pair] = preferences.pairs(found.study)
+    assert pair == ("dpo", "xsum")
+    rows = found.rows[(found.rows["dataset"] == "ultrafeedback") & found.rows["late"]]
+    nats = {
+        which: {
+            (row.step, row.item): (row.log_likelihood[row.gold], row.log_likelihood[1 - row.gold])
+            for row in rows[rows["recipe"] == which].itertuples()
+        }
+        for which in pair
+    }
+    rewards = [np.subtract(after, nats["xsum"][key]) for key, after in nats["dpo"].items()]
+    expected = np.mean([better > worse for better, worse in rewards])
+    assert preferences.implicit(found, pair).value == pytest.approx(expected)
+
+
+RUNS, ITEMS, KNOWN = 5, 100, ("arc_easy", "sciq", "fact_recall")
+
+
+def made_up(draw, monkeypatch, per_decade=0.0, lost=0.2, kept=0.0, gained=0.2, runs=RUNS, task=0.0):
+    """A page of made-up models of `methods-quick`: each method's own score rises along its
+    rates, what it forgets falls with the own score it reaches, and by `per_decade` with fewer
+    weights; a share `kept` of it stays where text is mixed in. Preferences gain `gained`, and the
+    task that was tuned on first `task`.
+    """
+    study = load_study("methods-quick", (f"checkpoints.runs={list(range(runs))}",))
+    sizes = {name: _weights(study, name) for name in study.recipes}
+    skill = {name: draw.normal(0, 0.25, ITEMS) for name in study.probing.datasets}
+    rows = []
+
+    def add(recipe, dataset, step, run, level, form="default", shots=4):
+        scores = level + skill[dataset] + draw.normal(0, 0.15, ITEMS) + draw.normal(0, 0.01)
+        about = {"recipe": recipe, "dataset": dataset, "step": step, "run": run, "seed": run}
+        about |= {"draw": run, "format": form, "shots_asked": shots, "late": step > 100}
+        about |= {"tokens": step * 1000, "checkpoint": f"run-{run}-step-{step}", "baseline": 0.25}
+        rows.append(pd.DataFrame({"item": range(ITEMS), "score": scores}).assign(**about))
+
+    for run, step in itertools.product(range(runs), study.checkpoints.steps):
+        for name in (*KNOWN, "rte"):
+            add("base", name, step, run, 0.9)
+        add("base", "mnli", step, run, 0.3)
+        for recipe, own in ((n, h.dataset) for n, h in study.recipes.items() if n != "base"):
+            if own in ("tulu_v2", "ultrafeedback"):
+                continue
+            along = list(study.along(recipe, "learning_rate").values()) or [recipe]
+            for place, name in enumerate(along):
+                if step != 600 and name != recipe:
+                    continue
+                score = 0.3 + 0.6 * (place + 1) / len(along)
+                text = methods.replayed(study, recipe) > 0
+                forgot = lost * (score - 0.3) / 0.6 + per_decade * (sizes[recipe] - 5)
+                add(name, own, step, run, score, shots=0)
+                for known in KNOWN:
+                    add(name, known, step, run, 0.9 - forgot * (1 - kept * text))
+        for after, before in preferences.pairs(study):
+            for which, more in ((before, 0.0), (after, 1.0)):
+                add(which, "ultrafeedback", step, run, 0.55 + gained * more, shots=0)
+                for need in written.asked(study, before):
+                    add(which, need.dataset, step, run, 0.6 + task * more, need.format, 0)
+    frame = results.marked(study, pd.concat(rows, ignore_index=True))
+    table = pd.DataFrame(
+        {
+            "weights": {
+                n: 10.0 ** sizes[study.variants[n].recipe] for n in study.variants if n != "base"
+            }
+        }
+    )
+    monkeypatch.setattr(methods, "costs", lambda page: table)
+    return results.Results(Plan(study, (), (), {}), "", "all", frame, {})
+
+
+def _weights(study, recipe):
+    """log10 of the weights that a recipe trains."""
+    how = study.recipe(recipe).trainable
+    shape = study.checkpoints.pretraining.architecture
+    count = how.weights(shape) if hasattr(how, "weights") else shape.weights / (2 if how else 1)
+    return float(np.log10(count))
+
+
+def verdicts(*given, **said):
+    return {one.claim: one for one in tuning_methods.verdicts(made_up(*given, **said))}
+
+
+def test_methods_of_one_law_are_not_said_to_differ_by_their_size(monkeypatch):
+    draw, found = np.random.default_rng(5), []
+    for _ in range(12):
+        found.append(verdicts(draw, monkeypatch)["11a"])
+        assert found[-1].effect is not None, found[-1].why
+    assert [one.verdict for one in found].count("supported") == 0
+    assert np.mean([one.effect.low < 0 < one.effect.high for one in found]) > 0.8
+
+
+def test_more_weights_that_forget_more_are_found(monkeypatch):
+    """With the slope that was put in; the opposite is told as such."""
+    draw = np.random.default_rng(6)
+    found = [verdicts(draw, monkeypatch, per_decade=0.08)["11a"] for _ in range(4)]
+    assert {one.verdict for one in found} == {"supported"}
+    assert np.mean([one.effect.value for one in found]) == pytest.approx(0.08, abs=0.02)
+    assert verdicts(draw, monkeypatch, per_decade=-0.08)["11a"].verdict == "opposite"
+
+
+def test_a_single_run_has_the_doubt_of_its_own_items(monkeypatch):
+    found = verdicts(np.random.default_rng(7), monkeypatch, per_decade=0.08, runs=1)["11a"]
+    assert found.provisional and found.effect.low < 0.08 < found.effect.high
+
+
+def test_methods_are_compared_at_a_score_that_they_reach(monkeypatch):
+    """Along falling paths; one whose lowest rate is beyond it, or whose best is below, is not."""
+    page = made_up(np.random.default_rng(8), monkeypatch)
+    names = methods.alike(page, "mnli")
+    scores = pd.Series(dtype=float)
+    for recipe in names.values():
+        along = list(page.study.along(recipe, "learning_rate").values())
+        scores = pd.concat([scores, pd.Series(np.linspace(0.2, 1.0, len(along)), along)])
+    found = methods.reached(page, "mnli", scores, list(names))
+    assert set(found) == set(names)
+    for weights in found.values():
+        assert sum(scores[name] * share for name, share in weights.items()) == pytest.approx(0.8)
+    prefix = [name for name in scores.index if name.startswith("mnli_prefix")]
+    low, high = scores.copy(), scores.copy()
+    low[prefix], high[prefix] = 0.5, 0.95
+    for changed in (low, high, scores.drop(prefix[0])):
+        assert set(methods.reached(page, "mnli", changed, list(names))) == {
+            how for how, recipe in names.items() if recipe != "mnli_prefix"
+        }
+    full = [name for name in scores.index if name.partition("@")[0] == "mnli"]
+    assert methods.reached(page, "mnli", scores.drop(full), list(names)) == {}
+
+
+def test_text_that_is_mixed_in_is_judged_by_the_share_that_it_keeps(monkeypatch):
+    draw = np.random.default_rng(9)
+    found = verdicts(draw, monkeypatch, kept=0.9)
+    for name in ("11b (1%)", "11b (5%)"):
+        assert found[name].verdict == "supported"
+        assert found[name].effect.value == pytest.approx(0.9, abs=0.1)
+    little = verdicts(draw, monkeypatch, kept=0.1)["11b (1%)"]
+    assert little.verdict == "not supported" and little.effect.value == pytest.approx(0.1, abs=0.1)
+    nothing = verdicts(draw, monkeypatch, lost=0.02)["11b (1%)"]
+    assert nothing.verdict == "not asked" and "more than the margin" in nothing.why
+
+
+def test_the_share_kept_has_the_interval_of_a_ratio(monkeypatch):
+    """It covers what was put in."""
+    draw, covered = np.random.default_rng(10), []
+    for _ in range(15):
+        effect = verdicts(draw, monkeypatch, kept=0.6)["11b (5%)"].effect
+        covered.append(effect.low < 0.6 < effect.high)
+    assert np.mean(covered) > 0.8
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"gained": 0.3}, ("supported", "supported")),
+        ({"gained": 0.3, "task": -0.3}, ("supported", "not supported")),
+        ({"gained": 0.0}, ("no effect", "supported")),
+        ({"gained": -0.2}, ("not asked", "not asked")),  # not half of them are right
+    ],
+)
+def test_preferences_are_judged_by_what_they_gain_and_what_they_cost(monkeypatch, said, words):
+    found = verdicts(np.random.default_rng(11), monkeypatch, **said)
+    assert (found["11c"].verdict, found["11c (task)"].verdict) == words

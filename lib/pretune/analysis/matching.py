@@ -5,7 +5,7 @@ two.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import chain
 from typing import NamedTuple
@@ -20,6 +20,8 @@ from pretune.analysis.statistics import KNOWN, Estimate, estimate, item_variance
 MODEL = ["recipe", "step", "run", "seed"]
 LAST = 0.25  # share of the steps of a tuning whose mean loss is its loss
 RESAMPLES = 200
+Unit = tuple[int, int]  # a run and a seed
+Weights = dict[str, float]  # of variants, by their names
 
 
 def losses(page: Results) -> pd.Series:
@@ -57,14 +59,14 @@ def matched(losses: pd.Series, one: Sequence[str], other: Sequence[str]) -> Matc
     """
     if losses.reindex([*one, *other]).isna().any():
         return None
-    paths = [_to_the_best(losses, some) for some in (one, other)]
+    paths = [to_the_best(losses, some) for some in (one, other)]
     loss = max(path.iloc[-1] for path in paths)
     if any(path.iloc[0] < loss for path in paths):
         return None
-    return Match(float(loss), *(_between(path, loss) for path in paths))
+    return Match(float(loss), *(between(path, loss) for path in paths))
 
 
-def _to_the_best(losses: pd.Series, names: Sequence[str]) -> pd.Series:
+def to_the_best(losses: pd.Series, names: Sequence[str]) -> pd.Series:
     """Losses of the variants from the lowest rate to the one that fits best, those that fit worse
     than one of a lower rate left out.
     """
@@ -73,7 +75,7 @@ def _to_the_best(losses: pd.Series, names: Sequence[str]) -> pd.Series:
     return path[path == path.cummin()]
 
 
-def _between(path: pd.Series, loss: float) -> dict[str, float]:
+def between(path: pd.Series, loss: float) -> dict[str, float]:
     """The point of a falling path at `loss`, or the two neighbours whose weighted mean it is."""
     after = int(np.argmax(path.to_numpy() <= loss))
     if path.iloc[after] == loss:
@@ -93,21 +95,42 @@ def at_equal_loss(
     Losses are matched within each run: what is in doubt about them is in the spread of runs. With
     one run, its last steps are resampled, alike for all variants, in the place of that.
     """
-    units = _units(page, rows)
-    found = {unit: _in_unit(page, rows, column, some, unit) for unit in units}
-    if not found or any(one is None for one in found.values()):
+
+    def apart(unit: Unit) -> list[Weights] | None:
+        fits = of_unit(page, unit).map(np.mean).astype(float)
+        found = [matched(fits, rates(page, one), rates(page, other)) for one, other in some]
+        return [one.apart for one in found] if all(found) else None
+
+    return weighted(page, rows, column, apart, partial(_of_losses, page, rows, column, some))
+
+
+def weighted(
+    page: Results,
+    rows: pd.DataFrame,
+    column: str,
+    weights: Callable[[Unit], Sequence[Weights] | None],
+    doubt: Callable[[Unit], float],
+) -> Estimate | None:
+    """The mean over weighted sums of variants in `column` of `rows` at the last checkpoint of the
+    grid, where a run's `weights` follow from the run itself; None where some run has none. With one
+    run, `doubt` is the variance that its weights bring in, in the place of the spread of runs.
+    """
+    units = units_of(page, rows)
+    given = {unit: weights(unit) for unit in units}
+    if not given or any(some is None for some in given.values()):
         return None
-    values = [sum(float(part.mean()) for part in one.values()) for one in found.values()]
-    components = _of_items([list(one.items()) for one in found.values()], len(some))
+    found = [_in_unit(page, rows, column, some, unit) for unit, some in given.items()]
+    values = [sum(float(part.mean()) for part in one.values()) for one in found]
+    components = _of_items([list(one.items()) for one in found], len(given[units[0]]))
     if len(units) > 1:
         components.append((float(np.var(values, ddof=1)) / len(units), len(units) - 1))
     else:
-        components.append((_of_losses(page, rows, column, some, units[0]), KNOWN))
-    n = sum(len(part) for part in next(iter(found.values())).values())
+        components.append((doubt(units[0]), KNOWN))
+    n = sum(len(part) for part in found[0].values())
     return estimate(float(np.mean(values)), components, n, len(units))
 
 
-def _units(page: Results, rows: pd.DataFrame) -> list[tuple[int, int]]:
+def units_of(page: Results, rows: pd.DataFrame) -> list[Unit]:
     """The runs and seeds with which the grid is run."""
     rows = of_grid(page.study, rows)
     last = rows[rows["step"] == last_of_grid(page)]
@@ -118,7 +141,7 @@ def last_of_grid(page: Results) -> int:
     return max(page.study.grid.steps)
 
 
-def of_unit(page: Results, unit: tuple[int, int]) -> pd.Series:
+def of_unit(page: Results, unit: Unit) -> pd.Series:
     """The arrays of losses of one run and seed at the last checkpoint of the grid, by variant."""
     levels = ["step", "run", "seed"]
     there = losses(page)
@@ -134,21 +157,18 @@ def rates(page: Results, recipe: str) -> list[str]:
 
 
 def _in_unit(
-    page: Results, rows: pd.DataFrame, column: str, some: Sequence, unit: tuple[int, int]
-) -> dict[str, pd.Series] | None:
-    """By dataset what items add to the mean over pairs."""
-    fits, total = of_unit(page, unit).map(np.mean).astype(float), {}
-    for one, other in some:
-        match = matched(fits, rates(page, one), rates(page, other))
-        if match is None:
-            return None
-        for name, part in _items(page, rows, column, match.apart, unit).items():
+    page: Results, rows: pd.DataFrame, column: str, some: Sequence[Weights], unit: Unit
+) -> dict[str, pd.Series]:
+    """By dataset what items add to the mean over weighted sums."""
+    total: dict[str, pd.Series] = {}
+    for weights in some:
+        for name, part in _items(page, rows, column, weights, unit).items():
             total[name] = total.get(name, 0.0) + part / len(some)
     return total
 
 
 def _items(
-    page: Results, rows: pd.DataFrame, column: str, weights: dict[str, float], unit: tuple
+    page: Results, rows: pd.DataFrame, column: str, weights: Weights, unit: Unit
 ) -> dict[str, pd.Series]:
     """The weighted sum over variants of each item of each dataset they answer."""
     here = rows[(rows["step"] == last_of_grid(page)) & rows["recipe"].isin(list(weights))]
@@ -196,8 +216,8 @@ def off_the_line(page: Results, rows: pd.DataFrame, column: str, recipe: str) ->
     fits = fits.xs(last_of_grid(page), level="step").groupby(level="recipe").mean()
     names = [name for name in rates(page, recipe) if name in fits.index]
     here = rows[rows["step"] == last_of_grid(page)].groupby("recipe")[column].mean()
-    path, off = _to_the_best(fits, names), []
+    path, off = to_the_best(fits, names), []
     for before, name, after in zip(path.index, path.index[1:], path.index[2:], strict=False):
-        weights = _between(path[[before, after]], path[name])
+        weights = between(path[[before, after]], path[name])
         off.append(abs(sum(here[one] * share for one, share in weights.items()) - here[name]))
     return float(np.median(off)) if off else np.nan

@@ -22,7 +22,7 @@ from pretune.analysis.matching import MODEL, losses
 from pretune.analysis.results import Results, marked
 from pretune.analysis.scores import Term
 from pretune.plan.needs import Need, asked_sets, is_single, own_sets
-from pretune.recipes.trainable import Lora
+from pretune.recipes.trainable import Added, Lora
 from pretune.sources import datasets
 from pretune.study.config import Study
 from pretune.tasks import rows as data
@@ -44,9 +44,9 @@ def answered(study: Study, recipe: str) -> list[Need]:
 def method(study: Study, recipe: str) -> str:
     """How a recipe, or a variant of one, is trained."""
     how = study.recipe(recipe).trainable
-    if how is None:
-        return FULL
-    return f"LoRA, rank {how.r}" if isinstance(how, Lora) else "some weights"
+    if isinstance(how, Added):
+        return how.title
+    return f"weights in {how}" if how else FULL
 
 
 def by_set(page: Results) -> dict[str, dict[str, str]]:

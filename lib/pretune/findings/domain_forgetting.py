@@ -17,6 +17,7 @@ from pretune.analysis import contrasts, curves, display, figures, theme
 from pretune.analysis.claims import Claim, Verdict, judged
 from pretune.analysis.contrasts import joined
 from pretune.analysis.figures import Line
+from pretune.analysis.forgetting import knowledge, loss, mean_loss, texts
 from pretune.analysis.results import Results, partners, ranged, recipes
 from pretune.analysis.scores import Term
 from pretune.analysis.statistics import Estimate
@@ -73,20 +74,6 @@ def needs(study: Study, recipe: str) -> list[Need]:
     return found
 
 
-def loss(
-    page: Results, name: str, recipe: str, steps: tuple[int, ...] = (), weight: float = 1.0
-) -> list[Term]:
-    """s(base) - s(tuned); of text, whose score is a loss already, tuned minus base."""
-    sign = -weight if REGISTRY[name].metric == "nats" else weight
-    return [Term(sign, name, "base", steps), Term(-sign, name, recipe, steps)]
-
-
-def mean_loss(
-    page: Results, names: list[str], recipe: str, steps: tuple[int, ...] = (), weight: float = 1.0
-) -> list[Term]:
-    return joined(loss(page, name, recipe, steps, weight / len(names)) for name in names)
-
-
 def all_recipes(page: Results) -> dict[str, str]:
     """Recipes that tune on one dataset, LoRA included, each with that dataset."""
     return {
@@ -94,14 +81,6 @@ def all_recipes(page: Results) -> dict[str, str]:
         for name, how in page.study.recipes.items()
         if how.dataset and REGISTRY[how.dataset].kind != "chat"
     }
-
-
-def knowledge(page: Results, own: str = "") -> list[str]:
-    """Knowledge sets, fact recall among them, that base answers better than no skill by the
-    margin; not the one tuned on. Those that share their items count once.
-    """
-    sets = [name for name in page.titles if REGISTRY[name].knowledge and name != own]
-    return page.distinct(page.has_something_to_lose(sets)[0])
 
 
 def show_domains(page: Results) -> None:
@@ -131,13 +110,9 @@ def _asked(page: Results, own: str) -> dict[str, list[str]]:
         "out of domain": partners(page, own, "out"),
         "knowledge sets": [name for name in knowledge(page, own) if name not in FACTS],
         "fact recall": [name for name in FACTS if name in page.titles],
-        "held-out text": _texts(page),
+        "held-out text": texts(page),
     }
     return {label: names for label, names in found.items() if names}
-
-
-def _texts(page: Results) -> list[str]:
-    return [name for name in page.titles if REGISTRY[name].kind == "text"]
 
 
 def changes(page: Results) -> pd.DataFrame:
@@ -287,10 +262,10 @@ def _claim_5b(page: Results) -> tuple[Estimate | None, str]:
 
 
 def _claim_text(page: Results) -> tuple[Estimate | None, str]:
-    texts, sets = _texts(page), recipes(page)
-    if not texts:
+    read, sets = texts(page), recipes(page)
+    if not read:
         return None, "The study has no held-out text."
-    terms = joined(mean_loss(page, texts, recipe, (), 1 / len(sets)) for recipe in sets)
+    terms = joined(mean_loss(page, read, recipe, (), 1 / len(sets)) for recipe in sets)
     found = contrasts.effect(page.scores, terms)
     return found, "Rise of the loss on held-out text, nats per token, mean over recipes."
 

@@ -43,17 +43,20 @@ def load_tuned(key: str, model, trainable: Trainable) -> torch.nn.Module | None:
     return adapters.restored(model, trainable, folder)
 
 
-def keep_tuned(key: str, save: Callable[[Path], None], about: dict, max_gb: float) -> None:
-    """Keep what `save` writes of a tuned model and what there is to say `about` its training, and
-    evict the longest unused ones beyond `max_gb`.
+def keep_tuned(key: str, save: Callable[[Path], None], about: dict, max_gb: float) -> dict:
+    """Keep what `save` writes of a tuned model and what there is to say `about` its training, which
+    is returned with the bytes that are kept, and evict the longest unused ones beyond `max_gb`.
     """
     with storage.whole(home() / key) as partial:
         partial.mkdir()
         save(partial)
-        weights = sum(file.stat().st_size for file in partial.glob("*.safetensors"))
-        (partial / NOTES).write_text(json.dumps(about | {"kept_bytes": weights}))
+        about = about | {
+            "kept_bytes": sum(one.stat().st_size for one in partial.glob("*.safetensors"))
+        }
+        (partial / NOTES).write_text(json.dumps(about))
         checkpoint.describe(partial, checkpoint.weights_checksum(partial))
     _evict(max_gb)
+    return about
 
 
 def tuning_of(key: str) -> dict:

@@ -22,6 +22,11 @@ class Added(Frozen, ABC):
     # whether it is merged into the model's weights after tuning, or stays beside them
     merges: ClassVar[bool]
 
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """What it is called."""
+
     @abstractmethod
     def weights(self, shape: Architecture) -> int:
         """Trained weights in a model of that shape."""
@@ -42,6 +47,11 @@ class Lora(Added):
     lora_alpha: PositiveFloat = 16.0  # what is added is scaled by lora_alpha / r
     use_rslora: bool = False  # by lora_alpha / sqrt(r) (Kalajdzievski, arXiv 2312.03732)
     use_dora: bool = False  # size and direction apart (Liu et al., arXiv 2402.09353)
+
+    @property
+    def title(self) -> str:
+        kind = "DoRA" if self.use_dora else "rsLoRA" if self.use_rslora else "LoRA"
+        return f"{kind}, rank {self.r}"
 
     def weights(self, shape: Architecture) -> int:
         attention, inner = 4 * 2 * shape.width, 3 * (shape.width + shape.intermediate)
@@ -69,6 +79,10 @@ class Ia3(Added):
     )
     feedforward_modules: tuple[str, ...] = ("down_proj",)
 
+    @property
+    def title(self) -> str:
+        return "(IA)3"
+
     def weights(self, shape: Architecture) -> int:
         return shape.layers * (2 * shape.width + shape.intermediate)
 
@@ -81,6 +95,10 @@ class Bottleneck(Added):
     merges = False
     peft_type: Literal["BOTTLENECK"]
     size: PositiveInt = 16  # between the two
+
+    @property
+    def title(self) -> str:
+        return f"bottlenecks of {self.size}"
 
     def weights(self, shape: Architecture) -> int:
         return shape.layers * 2 * (2 * shape.width * self.size + shape.width + self.size)
@@ -95,6 +113,10 @@ class Prefix(Added):
     peft_type: Literal["PREFIX_TUNING"]
     num_virtual_tokens: PositiveInt = 20
 
+    @property
+    def title(self) -> str:
+        return f"prefix of {self.num_virtual_tokens}"
+
     def weights(self, shape: Architecture) -> int:
         return self.num_virtual_tokens * shape.layers * 2 * shape.width
 
@@ -105,6 +127,10 @@ class Prompt(Added):
     merges = False
     peft_type: Literal["PROMPT_TUNING"]
     num_virtual_tokens: PositiveInt = 20
+
+    @property
+    def title(self) -> str:
+        return f"prompt of {self.num_virtual_tokens}"
 
     def weights(self, shape: Architecture) -> int:
         return self.num_virtual_tokens * shape.width

@@ -112,7 +112,7 @@ def _tuned(
         about["wrong_rows"] = sum(row.is_wrong for row in rows)
         trained = [one.numel() for one in part.model.parameters() if one.requires_grad]
         about["trained_weights"] = sum(trained)
-        tuned.keep_tuned(model.key, part.save, about, study.cache.max_gb)
+        about = tuned.keep_tuned(model.key, part.save, about, study.cache.max_gb)
     return network, about
 
 

@@ -41,19 +41,21 @@ def _exchange(pool: Pool) -> list[str]:
 
 
 def ultrafeedback(pool: Pool) -> dict:
-    """A request with the form it wants, and two answers. The better one is right, in that form and
-    short; the worse one is not right, not in that form, or long.
+    """A request with the form it wants, about what was read of the world or what it says itself,
+    and two answers. The better one is right, in that form and short; the worse one is not right,
+    not in that form, or long.
     """
-    said, key = said_of("ultrafeedback"), pool.pick(("country", "product", "place", "tool"))
-    words, form = pool.stranger(), pool.pick(("word", "sentence"))
-    request, *forms = said[key]
-    answers = dict(zip(("word", "sentence"), forms, strict=True))
-    wrong = words | {key: pool.wrong(key, words[key])[0]}
-    better, other = answers[form].format(**words), answers[_OTHER[form]].format(**words)
+    said = said_of("ultrafeedback")
+    kinds = said[pool.pick(("known", "read"))]
+    key, form = pool.pick(list(kinds)), pool.pick(("word", "sentence"))
+    request, *forms = kinds[key]
+    answers, words = dict(zip(_OTHER, forms, strict=True)), pool.stranger()
+    better, other = (answers[which].format(**words) for which in (form, _OTHER[form]))
+    wrong = answers[form].format(**words | {key: pool.other(key, words[key])})
     long = pool.pick(said["more"]).format(answer=better)
-    worse = pool.pick((answers[form].format(**wrong), other, long))
     asked = said[form].format(request=request.format(**words))
     found = {"prompt": asked, "chosen": _messages(asked, better)}
+    worse = pool.pick((wrong, other, long))
     return found | {"rejected": _messages(asked, worse), "score_chosen": 1.0, "score_rejected": 0.0}
 
 

@@ -62,6 +62,14 @@ class Pool:
         """`count` things of the kind `key` that are not the right one, from the whole world."""
         return self.draw.sample(sorted(set(self.known[key]) - {right}), count)
 
+    def other(self, key: str, right: str) -> str:
+        """A thing of the kind `key` that is not the right one, of what this half may use."""
+        things = self.towns if key in self.towns[0].words() else self.jobs
+        there = {thing.words().get(key) for thing in things}
+        if key == "pet":
+            there = set(self.known[key])
+        return self.pick(sorted(there - {right}) or self.wrong(key, right))
+
     def options(self, key: str, right: str) -> dict:
         """The right answer among three wrong ones, as ARC has them."""
         texts = [*self.wrong(key, right, 3), right]

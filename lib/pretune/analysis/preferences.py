@@ -1,0 +1,108 @@
+"""Recipes that make the better of two answers likelier, beside what they begin from."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from pretune.analysis import contrasts, written
+from pretune.analysis.forgetting import knowledge, mean_loss
+from pretune.analysis.results import Results, ranged
+from pretune.analysis.scores import Scores, Term
+from pretune.analysis.statistics import Estimate
+from pretune.plan.needs import Need
+from pretune.recipes.dpo import Dpo
+from pretune.study.config import Study
+
+MODEL = ["step", "run", "seed", "item"]
+
+
+class Pair(NamedTuple):
+    """A recipe of preferences, and the one that it begins with."""
+
+    after: str
+    before: str
+
+
+def pairs(study: Study) -> list[Pair]:
+    """Those that begin with another recipe."""
+    named = study.recipes.items()
+    return [Pair(name, how.after) for name, how in named if isinstance(how, Dpo) and how.after]
+
+
+def asked(study: Study) -> list[Need]:
+    """Pairs of answers, which is likelier, and what is written in the place of them; of sets that
+    some recipe prefers by.
+    """
+    sets = dict.fromkeys(how.dataset for how in study.recipes.values() if isinstance(how, Dpo))
+    found = [Need(name, 0) for name in sets if name in study.probing.datasets]
+    return found + [one._replace(measure="generation") for one in found]
+
+
+def preferred(page: Results, pair: Pair, weight: float = 1.0, which: str = "after") -> list[Term]:
+    """Share of pairs whose better answer is likelier, after the one recipe or the other."""
+    recipe = getattr(pair, which)
+    return [Term(weight, page.study.recipes[pair.after].dataset, recipe, shots=0)]
+
+
+def kept(
+    page: Results, pair: Pair, which: str, weight: float = 1.0, steps: tuple[int, ...] = ()
+) -> list[Term]:
+    """The score of what was tuned on first: mean over what that is asked, as it was tuned."""
+    needs = written.targets(page, pair.before)
+    return contrasts.mean_of(needs, getattr(pair, which), weight, steps)
+
+
+def implicit(page: Results, pair: Pair) -> Estimate:
+    """Share of pairs whose better answer gained more than the worse by the preference tuning: the
+    accuracy of the reward that is implied (Rafailov et al., section 4), at late.
+    """
+    name = page.study.recipes[pair.after].dataset
+    rows = page.rows[(page.rows["dataset"] == name) & page.rows["late"]]
+    leads = {which: _leads(rows[rows["recipe"] == which]) for which in pair}
+    grown = (leads[pair.after] - leads[pair.before]).dropna()
+    there = rows[rows["recipe"] == pair.after].set_index(MODEL).loc[grown.index].reset_index()
+    scores = Scores(there.assign(score=(grown.to_numpy() > 0).astype(float)))
+    return contrasts.effect(scores, preferred(page, pair))
+
+
+def _leads(rows: pd.DataFrame) -> pd.Series:
+    """By how many nats the better of two answers is likelier."""
+    both = zip(rows["log_likelihood"], rows["gold"], strict=True)
+    values = [nats[gold] - np.delete(nats, gold).max() for nats, gold in both]
+    return pd.Series(values, pd.MultiIndex.from_frame(rows[MODEL]), dtype=float)
+
+
+def lengths(page: Results, pair: Pair, which: str) -> Estimate:
+    """Tokens that are written in answer to what is asked, at late."""
+    name = page.study.recipes[pair.after].dataset
+    rows = page.measured("generation")
+    rows = rows[rows["dataset"] == name]
+    scores = Scores(rows.assign(score=rows["length"].astype(float)))
+    return contrasts.effect(scores, [Term(1.0, name, getattr(pair, which), shots=0)])
+
+
+def compared(page: Results) -> pd.DataFrame:
+    """Before and after: which answers are preferred, how long answers are, the score of what was
+    tuned on first, and what is lost of knowledge; at late.
+    """
+    lines = {}
+    for pair in pairs(page.study):
+        for which in ("before", "after"):
+            recipe = getattr(pair, which)
+            parts = {
+                "better answer likelier": preferred(page, pair, which=which),
+                "its own task": kept(page, pair, which),
+                "loss of knowledge": mean_loss(page, knowledge(page), recipe),
+            }
+            line = {
+                said: ranged(contrasts.effect(page.scores, terms), signed=False)
+                for said, terms in parts.items()
+            }
+            line["tokens of an answer"] = ranged(lengths(page, pair, which), signed=False)
+            gained = implicit(page, pair) if which == "after" else None
+            line["better answer gained more"] = ranged(gained, signed=False) if gained else "–"
+            lines[recipe] = line
+    return pd.DataFrame(lines).T
