@@ -536,7 +536,8 @@ def made_up(draw, monkeypatch, per_decade=0.0, lost=0.2, kept=0.0, gained=0.2, r
 
     def add(recipe, dataset, step, run, level, form="default", shots=4):
         scores = level + skill[dataset] + draw.normal(0, 0.15, ITEMS) + draw.normal(0, 0.01)
-        about = {"recipe": recipe, "dataset": dataset, "step": step, "run": run, "seed": run}
+        about = {"recipe": recipe, "dataset": dataset, "step": step, "run": run}
+        about |= {"seed": 0 if recipe == "base" else run}
         about |= {"draw": run, "format": form, "shots_asked": shots, "late": step > 100}
         about |= {"tokens": step * 1000, "checkpoint": f"run-{run}-step-{step}", "baseline": 0.25}
         rows.append(pd.DataFrame({"item": range(ITEMS), "score": scores}).assign(**about))

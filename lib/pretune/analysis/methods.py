@@ -132,7 +132,7 @@ def comparable(page: Results, own: str) -> list[str]:
 def _comparable(page: Results, own: str) -> list[str]:
     every = list(alike(page, own))
     names = every
-    for unit in matching.units_of(page, _of_knowledge(page)):
+    for unit in matching.units_of(page, _kept_knowledge(page)):
         found = reached(page, own, own_scores(page, own, unit).mean(), every)
         names = [how for how in names if how in found]
     sizes = {_size(page, own, how) for how in names}
@@ -161,6 +161,12 @@ def _of_knowledge(page: Results) -> pd.DataFrame:
     return page.once("rows of knowledge", partial(_knowledge_rows, page))
 
 
+def _kept_knowledge(page: Results) -> pd.DataFrame:
+    """The same of what was tuned."""
+    rows = _of_knowledge(page)
+    return rows[rows["recipe"] != "base"]
+
+
 def _knowledge_rows(page: Results) -> pd.DataFrame:
     owns = {recipe.dataset for recipe in page.study.recipes.values()}
     kept = set(knowledge(page)) - owns
@@ -183,7 +189,7 @@ def forgetting_by_size(page: Results, sets: Sequence[str]) -> Estimate | None:
     def weights(unit: Unit) -> list[Weights] | None:
         return slopes({own: own_scores(page, own, unit).mean() for own in sets})
 
-    rows = _of_knowledge(page)
+    rows = _kept_knowledge(page)
     doubt = partial(_of_own_items, page, rows, sets, slopes)
     return matching.weighted(page, rows, "score", weights, doubt)
 
