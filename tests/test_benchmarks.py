@@ -26,10 +26,14 @@ def test_rows_are_read_and_scored_as_the_library_does_it_now(without_peers, real
     assert len(one) == len(two) == 3
     _, losses = tuning.ours(model, tuning.rows(tokenizer, 8))
     assert len(losses) == 1
+    preferences = importlib.import_module("benchmarks.preferences")
+    _, losses = preferences.ours(model, preferences.pairs(tokenizer, 8))
+    assert losses == [pytest.approx(0.6931, abs=1e-3)]
 
 
 @pytest.mark.parametrize(
-    "name", ["run", "floor", "scaling", "reach", "generation", "divergence", "tasks", "gpu"]
+    "name",
+    ["run", "floor", "scaling", "reach", "generation", "divergence", "tasks", "gpu", "preferences"],
 )
 def test_every_benchmark_can_be_loaded(without_peers, name):
     assert importlib.import_module(f"benchmarks.{name}").__doc__

@@ -20,6 +20,7 @@ from test_divergence import alone as apart
 from test_divergence import moved
 from test_divergence import requests as sequences
 from test_group import NEAR, alone, losses, task_of, together
+from test_methods import STAYING
 from test_scoring import requests
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
@@ -165,6 +166,22 @@ def test_adapters_are_the_same_after_saving(tmp_path):
         part.save(tmp_path)
     again = adapters.restored(fresh, lora, tmp_path)
     assert torch.allclose(weights(again), weights(model), atol=1e-6)
+
+
+@pytest.mark.parametrize("trainable", STAYING, ids=["bottleneck", "prefix", "prompt"])
+def test_what_stays_beside_the_weights_is_trained_and_read_there(trainable, tmp_path):
+    """As on the processor, which gives the same of what was kept."""
+    model, other = on_gpu(small("olmo")), small("olmo")
+    with adapters.part(model, trainable, 0) as part:
+        log = training.train(part.model, rows(), TUNING, 0)
+        part.save(tmp_path)
+    with adapters.part(other, trainable, 0) as part:
+        assert losses(training.train(part.model, rows(), TUNING, 0)) == pytest.approx(
+            losses(log), abs=1e-3
+        )
+    again = adapters.restored(small("olmo"), trainable, tmp_path)
+    here, there = (scoring.log_likelihoods(one, requests()) for one in (again, model))
+    assert sum(there, []) == pytest.approx(sum(here, []), abs=1e-2)
 
 
 def on_the_first(place: int, *given: object, member=group._member) -> None:
