@@ -180,7 +180,7 @@ def test_what_stays_beside_the_weights_is_trained_and_read_there(trainable, tmp_
             losses(log), abs=1e-3
         )
     again = adapters.restored(small("olmo"), trainable, tmp_path)
-    here, there = (scoring.log_likelihoods(one, requests()) for one in (again, model))
+    here, there = (scoring.log_likelihoods(one, sequences()) for one in (again, model))
     assert sum(there, []) == pytest.approx(sum(here, []), abs=1e-2)
 
 
