@@ -20,7 +20,7 @@ from test_divergence import alone as apart
 from test_divergence import moved
 from test_divergence import requests as sequences
 from test_group import NEAR, alone, losses, task_of, together
-from test_methods import STAYING
+from test_methods import STAYING, items
 from test_scoring import requests
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
@@ -180,7 +180,7 @@ def test_what_stays_beside_the_weights_is_trained_and_read_there(trainable, tmp_
             losses(log), abs=1e-3
         )
     again = adapters.restored(small("olmo"), trainable, tmp_path)
-    here, there = (scoring.log_likelihoods(one, sequences()) for one in (again, model))
+    here, there = (scoring.log_likelihoods(one, items()) for one in (again, model))
     assert sum(there, []) == pytest.approx(sum(here, []), abs=1e-2)
 
 
