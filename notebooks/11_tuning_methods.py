@@ -73,7 +73,8 @@ answers.summary(page, tuning_methods)
 # **Claim 11c.** Preference tuning after tuning raises what it is for and keeps the task. **Rule,
 # both.** The share of pairs whose better answer is the likelier one, after minus before, lies above
 # the margin with its interval; and the score of what was tuned on first, after minus before, lies
-# above minus the margin. Asked where more than half of the pairs are right after it.
+# above minus the margin, where it beats no skill by the margin before. Asked where more than half
+# of the pairs are right after it.
 
 # %% [markdown]
 # ## What was measured
@@ -111,11 +112,9 @@ table(tuning_methods.given(page))
 # %% [markdown]
 # ## Why that is not enough
 #
-# A method that forgets little may have learnt little. Along the rates of each, own score rises, and
-# what is lost rises with it: one method is better than another where its line runs below.
-
-# %%
-tuning_methods.at_a_glance(page)
+# A method that forgets little may have learnt little, and either depends on the rate more than on
+# the method. The picture at the head of this page has a line for each method along its rates: one
+# is better than another where its line runs below.
 
 # %% [markdown]
 # ## The comparison

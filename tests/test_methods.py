@@ -562,8 +562,8 @@ def made_up(draw, monkeypatch, per_decade=0.0, lost=0.2, kept=0.0, gained=0.2, r
         for after, before in preferences.pairs(study):
             for which, more in ((before, 0.0), (after, 1.0)):
                 add(which, "ultrafeedback", step, run, 0.55 + gained * more, shots=0)
-                for need in written.asked(study, before):
-                    add(which, need.dataset, step, run, 0.6 + task * more, need.format, 0)
+            for need in written.asked(study, before):
+                add(after, need.dataset, step, run, 0.9 + task, need.format, 0)
     frame = results.marked(study, pd.concat(rows, ignore_index=True))
     table = pd.DataFrame(
         {

@@ -195,14 +195,14 @@ def test_the_claims_laid_down_are_those_that_judge():
     said = (paths.REFERENCE / "PREREGISTRATION.md").read_text()
     laid = dict(
         re.findall(
-            r"^- \*\*(\d+\w(?: \((?:text|task)\))?)\*\* (.*?)(?=\n- |\n\n)", said, re.M | re.S
+            r"^- \*\*(\d+\w(?: \((?:text|task|5%)\))?)\*\* (.*?)(?=\n- |\n\n)", said, re.M | re.S
         )
     )
     judged = {}
     for finding in map(findings.find, findings.names()):
         for name, one in finding.CLAIMS.items():
             words = f"{one.text}. Effect ({one.unit}): {one.effect}. m = {one.margin:g}."
-            own = name in ("5b (text)", "11c (task)")
+            own = name in ("5b (text)", "11b (5%)", "11c (task)")
             judged[name if own else name.partition(" ")[0]] = words
     assert {name: " ".join(words.split()) for name, words in laid.items()} == judged
-    assert len(judged) == 32
+    assert len(judged) == 33

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -41,18 +42,24 @@ def asked(study: Study) -> list[Need]:
     return found + [one._replace(measure="generation") for one in found]
 
 
-def preferred(page: Results, pair: Pair, weight: float = 1.0, which: str = "after") -> list[Term]:
-    """Share of pairs whose better answer is likelier, after the one recipe or the other."""
-    recipe = getattr(pair, which)
-    return [Term(weight, page.study.recipes[pair.after].dataset, recipe, shots=0)]
+def preferred(page: Results, pair: Pair, which: str) -> list[Term]:
+    """Share of pairs whose better answer is likelier, `before` or `after`."""
+    name = page.study.recipes[pair.after].dataset
+    return [Term(1.0, name, getattr(pair, which), shots=0)]
 
 
-def kept(
-    page: Results, pair: Pair, which: str, weight: float = 1.0, steps: tuple[int, ...] = ()
-) -> list[Term]:
-    """The score of what was tuned on first: mean over what that is asked, as it was tuned."""
-    needs = written.targets(page, pair.before)
-    return contrasts.mean_of(needs, getattr(pair, which), weight, steps)
+def kept(page: Results, pair: Pair, which: str) -> list[Term]:
+    """The score of what was tuned on first, `before` or `after`: mean over what that is asked, as
+    it was tuned.
+    """
+    return contrasts.mean_of(written.targets(page, pair.before), getattr(pair, which))
+
+
+def has_a_task(page: Results, pair: Pair) -> bool:
+    """Whether what was tuned on first beats no skill by the margin at late."""
+    terms = kept(page, pair, "before")
+    without = [replace(one, weight=-one.weight, column="baseline") for one in terms]
+    return bool(contrasts.effect(page.scores, terms + without).value > page.margin)
 
 
 def implicit(page: Results, pair: Pair) -> Estimate:
@@ -65,7 +72,7 @@ def implicit(page: Results, pair: Pair) -> Estimate:
     grown = (leads[pair.after] - leads[pair.before]).dropna()
     there = rows[rows["recipe"] == pair.after].set_index(MODEL).loc[grown.index].reset_index()
     scores = Scores(there.assign(score=(grown.to_numpy() > 0).astype(float)))
-    return contrasts.effect(scores, preferred(page, pair))
+    return contrasts.effect(scores, preferred(page, pair, "after"))
 
 
 def _leads(rows: pd.DataFrame) -> pd.Series:
@@ -93,7 +100,7 @@ def compared(page: Results) -> pd.DataFrame:
         for which in ("before", "after"):
             recipe = getattr(pair, which)
             parts = {
-                "better answer likelier": preferred(page, pair, which=which),
+                "better answer likelier": preferred(page, pair, which),
                 "its own task": kept(page, pair, which),
                 "loss of knowledge": mean_loss(page, knowledge(page), recipe),
             }

@@ -93,6 +93,6 @@ def answer(page: Results, finding: ModuleType) -> None:
     verdict.
     """
     if page.is_whole:
-        changed = [CHANGED] if min(finding.CLAIMS).startswith(CHANGED_IN) else []
+        changed = [CHANGED] if min(finding.CLAIMS) in CHANGED_IN else []
         return say("\n\n".join([*map(told, finding.verdicts(page)), *changed]))
     say(f"{finding.checkpoint_answer(page)} {NO_VERDICT}")
