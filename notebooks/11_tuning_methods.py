@@ -61,14 +61,15 @@ answers.summary(page, tuning_methods)
 # data.** The least-squares slope of the loss of knowledge over the logarithm of trained weights
 # lies above .02 for ten times as many, with its 95 % interval. Along its rates, from the lowest to
 # the one of the best own score, each method is taken where it has four fifths of the best own score
-# of all weights, on a straight line between two rates. This is done within each run, so that its
-# doubt is in the spread of runs; of a single run the items of the own set are resampled. Asked of
-# sets on which at least 4 methods of different sizes have that in every run, and less at their
-# lowest rate; mean over these.
+# of all weights, on a straight line between two rates, within each run. The interval holds the
+# doubt of items, of runs, and of methods, which lie off the line. Asked of sets on which at least 4
+# methods of different sizes have that score in every run, and less at their lowest rate; mean over
+# these.
 #
 # **Claim 11b.** A hundredth of pre-training text mixed in halves forgetting. **Rule.** Of what all
-# weights lose of knowledge at late, the share that is not lost when 1 % of the rows are text lies
-# above .5 with its interval; 5 % is judged beside it. Asked where more than the margin is lost.
+# weights lose of knowledge at late, the share that is not lost when 1 % of the rows are text, of
+# the kind that was read in pre-training, lies above .5 with its interval; 5 % is judged beside it.
+# Asked where more than the margin is lost.
 #
 # **Claim 11c.** Preference tuning after tuning raises what it is for and keeps the task. **Rule,
 # both.** The share of pairs whose better answer is the likelier one, after minus before, lies above
@@ -131,8 +132,8 @@ tuning_methods.show_equal(page)
 tuning_methods.show_along(page)
 
 # %% [markdown]
-# All weights, with text of pre-training mixed in. A share of what is lost is told where something
-# is.
+# All weights, with text mixed in that is of the kind that was read in pre-training, and was not
+# read itself. A share of what is lost is told where something is.
 
 # %%
 table(tuning_methods.replaying(page))
@@ -171,7 +172,8 @@ say(
         page,
         "Each method has one size, or a few, and one optimizer. How many weights it trains is not "
         "all that sets it apart from others: where they are may matter as much. Seconds are of "
-        "small models, in which what is not trained is computed all the same.",
+        "small models, in which what is not trained is computed all the same. Text that is mixed "
+        "in tells of the same world, and so may say what is asked.",
     )
 )
 

@@ -101,7 +101,12 @@ def at_equal_loss(
         found = [matched(fits, rates(page, one), rates(page, other)) for one, other in some]
         return [one.apart for one in found] if all(found) else None
 
-    return weighted(page, rows, column, apart, partial(_of_losses, page, rows, column, some))
+    def doubt(units: Sequence[Unit]) -> list[tuple[float, float]]:
+        if len(units) > 1:
+            return []
+        return [(_of_losses(page, rows, column, some, units[0]), KNOWN)]
+
+    return weighted(page, rows, column, apart, doubt)
 
 
 def weighted(
@@ -109,11 +114,11 @@ def weighted(
     rows: pd.DataFrame,
     column: str,
     weights: Callable[[Unit], Sequence[Weights] | None],
-    doubt: Callable[[Unit], float],
+    doubt: Callable[[Sequence[Unit]], list[tuple[float, float]]],
 ) -> Estimate | None:
     """The mean over weighted sums of variants in `column` of `rows` at the last checkpoint of the
-    grid, where a run's `weights` follow from the run itself; None where some run has none. With one
-    run, `doubt` is the variance that its weights bring in, in the place of the spread of runs.
+    grid, where a run's `weights` follow from the run itself; None where some run has none. `doubt`
+    gives variances beside those of items and of runs, each with its degrees of freedom.
     """
     units = units_of(page, rows)
     given = {unit: weights(unit) for unit in units}
@@ -124,8 +129,7 @@ def weighted(
     components = _of_items([list(one.items()) for one in found], len(given[units[0]]))
     if len(units) > 1:
         components.append((float(np.var(values, ddof=1)) / len(units), len(units) - 1))
-    else:
-        components.append((doubt(units[0]), KNOWN))
+    components += doubt(units)
     n = sum(len(part) for part in found[0].values())
     return estimate(float(np.mean(values)), components, n, len(units))
 

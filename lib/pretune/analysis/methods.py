@@ -1,5 +1,5 @@
 """Methods of tuning: recipes on the same rows that differ in which weights they train, or in the
-text of pre-training that is mixed in; and where several of them reach the same score.
+text that is mixed in; and where several of them have the same score.
 
 A method is held against others at an own score that they reach: along its rates, from the lowest to
 the one of the best score, in a straight line between two.
@@ -14,9 +14,8 @@ import numpy as np
 import pandas as pd
 
 from pretune import records
-from pretune.analysis import matching, shift
-from pretune.analysis.forgetting import knowledge
-from pretune.analysis.matching import RESAMPLES, Unit, Weights
+from pretune.analysis import forgetting, matching, shift
+from pretune.analysis.matching import Unit, Weights
 from pretune.analysis.results import Results, of_grid
 from pretune.analysis.statistics import Estimate
 from pretune.plan.needs import is_single
@@ -32,73 +31,115 @@ REACH = 0.8  # share of the best own score of all weights at which methods are c
 def replayed(study: Study, recipe: str) -> float:
     """The share of a recipe's rows that are of a text, mixed in."""
     how = study.recipe(recipe)
-    beside = how.beside if isinstance(how, Sft) else {}
-    rows = sum(count for name, count in beside.items() if REGISTRY[name].kind == "text")
+    rows = sum(count for name, count in how.beside.items() if REGISTRY[name].kind == "text")
     return rows / how.count(study.tuning_of(recipe).examples)
 
 
-def named(study: Study, recipe: str) -> str:
-    """What a method is called: which weights are trained, and what is replayed."""
-    share = replayed(study, recipe)
-    return shift.method(study, recipe) + (f", {share:.0%} text" if share else "")
+def percent(share: float) -> str:
+    """A share of rows as it is said: of less than one in a hundred with a digit more."""
+    return f"{share:.0%}" if share >= 0.0095 else f"{share:.1%}"
 
 
 def by_set(page: Results) -> dict[str, dict[str, str]]:
-    """Of every set that is tuned on by several methods the recipes, by what they are called; all
-    weights first.
+    """Of every set that is tuned on by several methods the recipes, by what they are called, by
+    their names too where two are called the same; all weights first.
     """
-    found: dict[str, dict[str, str]] = {}
+    return page.once("methods", partial(_by_set, page))
+
+
+def _by_set(page: Results) -> dict[str, dict[str, str]]:
+    alike: dict[str, dict[str, list[str]]] = {}
     for recipe, how in page.study.recipes.items():
-        if _is_method(page, recipe):
-            found.setdefault(how.dataset, {})[named(page.study, recipe)] = recipe
-    return {own: some for own, some in found.items() if FULL in some and len(some) > 1}
+        if isinstance(how, Sft) and is_single(page.study, recipe) and how.dataset in page.titles:
+            some = alike.setdefault(how.dataset, {})
+            some.setdefault(_rows_of(page.study, recipe), []).append(recipe)
+    found = {}
+    for own, groups in alike.items():
+        for some in map(partial(_called, page.study), groups.values()):
+            if FULL in some and len(some) > 1:
+                found.setdefault(own, some)
+    return found
 
 
-def _is_method(page: Results, recipe: str) -> bool:
-    how = page.study.recipes[recipe]
-    plain = isinstance(how, Sft) and not how.after and how.dataset in page.titles
-    return plain and is_single(page.study, recipe)
+def _rows_of(study: Study, recipe: str) -> str:
+    """All that is done to a checkpoint but which weights are trained, at which rate, and the text
+    that is mixed in.
+    """
+    how = study.recipes[recipe]
+    apart = {"trainable", "grid", "learning_rate", "beside", "models"}
+    others = {name: n for name, n in how.beside.items() if REGISTRY[name].kind != "text"}
+    tuning = study.tuning_of(recipe).model_dump(exclude={"learning_rate"})
+    return repr((how.model_dump(exclude=apart), others, tuning))
+
+
+def _called(study: Study, recipes: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for recipe in recipes:
+        share, name = replayed(study, recipe), shift.method(study, recipe)
+        said = f"{name}, {percent(share)} text" if share else name
+        found[f"{said} ({recipe})" if said in found else said] = recipe
+    return dict(sorted(found.items(), key=lambda one: one[0] != FULL))
 
 
 def alike(page: Results, own: str) -> dict[str, str]:
-    """Of a set the methods that train on the same rows."""
+    """Of a set the methods without text mixed in."""
     there = by_set(page)[own]
     return {how: recipe for how, recipe in there.items() if not replayed(page.study, recipe)}
 
 
+def replays(page: Results) -> dict[str, list[tuple[str, str]]]:
+    """By the share of their rows, as it is said, the recipes that mix text in while they train all
+    weights: (set, recipe).
+    """
+    found: dict[str, list[tuple[str, str]]] = {}
+    for own, some in by_set(page).items():
+        for recipe in some.values():
+            share = replayed(page.study, recipe)
+            if share and page.study.recipes[recipe].trainable is None:
+                found.setdefault(percent(share), []).append((own, recipe))
+    return found
+
+
+def known(page: Results) -> list[str]:
+    """Knowledge that base has and that no method is tuned on."""
+    return [name for name in forgetting.knowledge(page) if name not in by_set(page)]
+
+
 def costs(page: Results) -> pd.DataFrame:
-    """What each recipe or variant trains and takes, means over its models: `weights` that are
-    trained, `bytes` that are kept, `seconds` of training, `memory` of the process in GB (of a GPU,
-    where one trained it).
+    """What each recipe or variant takes, means over its models: `weights` that are trained, `bytes`
+    that are kept, `seconds` of training, and `held`: bytes of weights, gradients and moments.
     """
     return page.once("costs", partial(_costs, page))
 
 
 def _costs(page: Results) -> pd.DataFrame:
-    about = records.provenance(page.plan)
-    about = about.reindex(columns=[*about, *{"trained_weights", "kept_bytes"} - set(about)])
+    about, columns = records.provenance(page.plan), ("trained_weights", "kept_bytes")
+    about = about.reindex(
+        columns=[*about, *sorted({*columns, "training_seconds"} - set(about.columns))]
+    )
     table = pd.DataFrame(
         {
             "recipe": [name.partition(".")[2].rpartition(".")[0] for name in about["model"]],
             "weights": about["trained_weights"],
             "bytes": about["kept_bytes"],
-            "seconds": [one.get("tune", np.nan) for one in about["seconds"]],
-            "memory": about["peak_gpu_memory_gb"].fillna(about["peak_memory_gb"]),
+            "seconds": about["training_seconds"],
+            "held": 4 * about["parameters"] + 12 * about["trained_weights"],
         }
     )
-    return table.groupby("recipe").mean().astype(float)
+    return table.groupby("recipe").mean().astype(float).reindex(list(page.study.variants))
 
 
 def own_scores(page: Results, own: str, unit: Unit | None = None) -> pd.DataFrame:
-    """Items by variants: the scores on a set of what was tuned on it, at the last checkpoint of the
-    grid, of one run or the mean of all.
+    """Items by variants: the scores on a set of methods that were tuned on it, at the last
+    checkpoint of the grid, of one run or the mean of all.
     """
     return page.once(f"own scores {own} {unit}", partial(_own_scores, page, own, unit))
 
 
 def _own_scores(page: Results, own: str, unit: Unit | None) -> pd.DataFrame:
+    names = [name for recipe in alike(page, own).values() for name in matching.rates(page, recipe)]
     rows = page.rows[(page.rows["dataset"] == own) & page.rows["as_asked"]]
-    rows = rows[(rows["step"] == matching.last_of_grid(page)) & (rows["recipe"] != "base")]
+    rows = rows[(rows["step"] == matching.last_of_grid(page)) & rows["recipe"].isin(names)]
     rows = of_grid(page.study, rows[rows["format"] == "default"])
     if unit is not None:
         rows = rows[(rows["run"] == unit[0]) & (rows["seed"] == unit[1])]
@@ -106,20 +147,21 @@ def _own_scores(page: Results, own: str, unit: Unit | None) -> pd.DataFrame:
 
 
 def reached(page: Results, own: str, scores: pd.Series, names: Sequence[str]) -> dict[str, Weights]:
-    """Of the methods in `names` those that reach `REACH` of the best own score of all weights, by
-    `scores` of variants: with which weights their variants have that score.
+    """Of the methods in `names` those that have `REACH` of the best own score of all weights, and
+    less at their lowest rate, by `scores` of variants: with which weights their variants have it.
     """
-    some, worse = alike(page, own), -scores
-    paths = {
-        how: matching.to_the_best(worse, there)
-        for how in names
-        if worse.reindex(there := matching.rates(page, some[how])).notna().all() and there
-    }
+    some, worse, paths = alike(page, own), -scores, {}
+    for how in {FULL: None} | dict.fromkeys(names):
+        there = matching.rates(page, some[how])
+        if there and worse.reindex(there).notna().all():
+            paths[how] = matching.to_the_best(worse, there)
     if FULL not in paths:
         return {}
-    wanted = REACH * paths[FULL].iloc[-1]
-    fit = {how: path for how, path in paths.items() if path.iloc[-1] <= wanted <= path.iloc[0]}
-    return {how: matching.between(path, wanted) for how, path in fit.items()}
+    wanted, found = REACH * paths[FULL].iloc[-1], {}
+    for how in names:
+        if how in paths and paths[how].iloc[-1] <= wanted <= paths[how].iloc[0]:
+            found[how] = matching.between(paths[how], wanted)
+    return found
 
 
 def comparable(page: Results, own: str) -> list[str]:
@@ -130,9 +172,9 @@ def comparable(page: Results, own: str) -> list[str]:
 
 
 def _comparable(page: Results, own: str) -> list[str]:
-    every = list(alike(page, own))
-    names = every
-    for unit in matching.units_of(page, _kept_knowledge(page)):
+    every, units = list(alike(page, own)), matching.units_of(page, _of_tuned(page))
+    names = [how for how in every if np.isfinite(_size(page, own, how))] if units else []
+    for unit in units:
         found = reached(page, own, own_scores(page, own, unit).mean(), every)
         names = [how for how in names if how in found]
     sizes = {_size(page, own, how) for how in names}
@@ -140,104 +182,84 @@ def _comparable(page: Results, own: str) -> list[str]:
 
 
 def _size(page: Results, own: str, how: str) -> float:
-    """log10 of the weights that a method trains."""
+    """log10 of the weights that a method trains; NaN where no record says how many."""
     return float(np.log10(costs(page).loc[alike(page, own)[how], "weights"]))
 
 
-def _slope(page: Results, own: str, given: dict[str, Weights]) -> Weights:
+def _slope(sizes: np.ndarray, given: Sequence[Weights]) -> Weights:
     """The weights of variants in the least-squares slope of what is forgotten over log10 trained
     weights: minus those of the score, since base is the same for all.
     """
-    sizes = np.array([_size(page, own, how) for how in given])
     away, total = sizes - sizes.mean(), {}
-    for part, weights in zip(away / (away**2).sum(), given.values(), strict=True):
+    for part, weights in zip(away / (away**2).sum(), given, strict=True):
         for name, share in weights.items():
             total[name] = total.get(name, 0.0) - part * share
     return total
 
 
 def _of_knowledge(page: Results) -> pd.DataFrame:
-    """Rows of knowledge that base has, as claims ask for it."""
+    """Rows of what base knows, as claims ask for it."""
     return page.once("rows of knowledge", partial(_knowledge_rows, page))
 
 
-def _kept_knowledge(page: Results) -> pd.DataFrame:
-    """The same of what was tuned."""
+def _knowledge_rows(page: Results) -> pd.DataFrame:
+    rows = page.rows[page.rows["as_asked"] & page.rows["dataset"].isin(known(page))]
+    return rows[rows["format"] == "default"]
+
+
+def _of_tuned(page: Results) -> pd.DataFrame:
     rows = _of_knowledge(page)
     return rows[rows["recipe"] != "base"]
 
 
-def _knowledge_rows(page: Results) -> pd.DataFrame:
-    owns = {recipe.dataset for recipe in page.study.recipes.values()}
-    kept = set(knowledge(page)) - owns
-    rows = page.rows[page.rows["as_asked"] & page.rows["dataset"].isin(kept)]
-    return rows[rows["format"] == "default"]
-
-
 def forgetting_by_size(page: Results, sets: Sequence[str]) -> Estimate | None:
-    """The slope of forgetting over log10 trained weights at equal own score, mean over `sets`; None
-    where methods do not reach it in some run.
+    """The slope of forgetting over log10 trained weights at equal own score, mean over `sets`, with
+    the doubt of items, of runs, and of methods, which do not lie on a line.
     """
     names = {own: comparable(page, own) for own in sets}
+    sizes = {own: np.array([_size(page, own, how) for how in names[own]]) for own in sets}
 
-    def slopes(scores: dict[str, pd.Series]) -> list[Weights] | None:
-        found = {own: reached(page, own, some, names[own]) for own, some in scores.items()}
-        if any(set(found[own]) != set(names[own]) for own in sets):
-            return None
-        return [_slope(page, own, found[own]) for own in sets]
-
-    def weights(unit: Unit) -> list[Weights] | None:
-        return slopes({own: own_scores(page, own, unit).mean() for own in sets})
-
-    rows = _kept_knowledge(page)
-    doubt = partial(_of_own_items, page, rows, sets, slopes)
-    return matching.weighted(page, rows, "score", weights, doubt)
-
-
-def _of_own_items(
-    page: Results, rows: pd.DataFrame, sets: Sequence[str], slopes, unit: Unit
-) -> float:
-    """The variance that the doubt in own scores brings in, by resampling their items; NaN where
-    resampled scores are often not reached.
-    """
-    here = of_grid(page.study, rows)
-    here = here[(here["step"] == matching.last_of_grid(page)) & (here["run"] == unit[0])]
-    means = here.groupby(["recipe", "dataset"])["score"].mean().groupby(level="recipe").mean()
-    tables, draw = {own: own_scores(page, own, unit) for own in sets}, np.random.default_rng(0)
-    values = []
-    for _ in range(RESAMPLES):
-        scores = {
-            own: table.iloc[draw.integers(len(table), size=len(table))].mean()
-            for own, table in tables.items()
+    def weights(unit: Unit) -> list[Weights]:
+        found = {
+            own: reached(page, own, own_scores(page, own, unit).mean(), names[own]) for own in sets
         }
-        if (found := slopes(scores)) is not None:
-            values.append(np.mean([sum(means[n] * w for n, w in one.items()) for one in found]))
-    return float(np.var(values, ddof=1)) if len(values) > RESAMPLES / 2 else np.nan
+        return [_slope(sizes[own], list(found[own].values())) for own in sets]
+
+    def doubt(_: Sequence[Unit]) -> list[tuple[float, float]]:
+        return [_off_the_line(page, own, 1 / len(sets)) for own in sets]
+
+    return matching.weighted(page, _of_tuned(page), "score", weights, doubt)
+
+
+def _off_the_line(page: Results, own: str, share: float) -> tuple[float, float]:
+    """The variance that a slope has because methods lie off their line, and its degrees of
+    freedom.
+    """
+    lines = at_equal_score(page, own)
+    sizes, lost = np.log10(lines["weights"].astype(float)), lines["forgot"].astype(float)
+    off = lost - np.polyval(np.polyfit(sizes, lost, 1), sizes)
+    freedom = len(lines) - 2
+    spread = float((off**2).sum()) / freedom / float(((sizes - sizes.mean()) ** 2).sum())
+    return spread * share**2, freedom
 
 
 def at_equal_score(page: Results, own: str) -> pd.DataFrame:
     """A line for each method that can be compared: `weights` that it trains, `forgot` at the own
-    score that all reach, the mean over runs, and the rates between which that lies.
+    score that all reach within each run, the mean over runs, and `rates` around it on average.
     """
     names, lines = comparable(page, own), {}
-    if not names:
-        return pd.DataFrame()
-    found = reached(page, own, own_scores(page, own).mean(), names)
     rows = of_grid(page.study, _of_knowledge(page))
     rows = rows[rows["step"] == matching.last_of_grid(page)]
-    means = rows.groupby(["recipe", "dataset"])["score"].mean().groupby(level="recipe").mean()
-    untuned = rows[rows["recipe"] == "base"]["score"].groupby(rows["dataset"]).mean().mean()
-    for how, weights in found.items():
-        rates = [f"{page.study.tuning_of(name).learning_rate:g}" for name in weights]
-        forgot = untuned - sum(means[name] * share for name, share in weights.items())
+    lost = {how: [] for how in names}
+    for unit in matching.units_of(page, _of_tuned(page)) if names else ():
+        here = rows[rows["run"] == unit[0]]
+        means = here.groupby(["recipe", "dataset"])["score"].mean().groupby(level="recipe").mean()
+        found = reached(page, own, own_scores(page, own, unit).mean(), names)
+        for how, weights in found.items():
+            lost[how].append(means["base"] - sum(means[name] * w for name, w in weights.items()))
+    between = reached(page, own, own_scores(page, own).mean(), names) if names else {}
+    for how in names:
+        rates = [f"{page.study.tuning_of(name).learning_rate:g}" for name in between.get(how, ())]
         size = costs(page).loc[alike(page, own)[how], "weights"]
-        lines[how] = {"weights": size, "forgot": forgot, "rates": " to ".join(rates)}
+        lines[how] = {"weights": size, "forgot": np.mean(lost[how]), "rates": " to ".join(rates)}
     return pd.DataFrame(lines).T
-
-
-def replays(page: Results, own: str) -> dict[float, str]:
-    """The recipes of a set that replay text while all weights are trained, by their shares."""
-    there = by_set(page)[own].values()
-    plain = [one for one in there if page.study.recipes[one].trainable is None]
-    shares = {replayed(page.study, recipe): recipe for recipe in plain}
-    return {share: recipe for share, recipe in sorted(shares.items()) if share}

@@ -8,14 +8,15 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from pretune.analysis import contrasts, written
-from pretune.analysis.forgetting import knowledge, mean_loss
+from pretune.analysis import contrasts, methods, written
+from pretune.analysis.forgetting import mean_loss
 from pretune.analysis.results import Results, ranged
 from pretune.analysis.scores import Scores, Term
 from pretune.analysis.statistics import Estimate
 from pretune.plan.needs import Need
 from pretune.recipes.dpo import Dpo
 from pretune.study.config import Study
+from pretune.tasks.registry import REGISTRY
 
 MODEL = ["step", "run", "seed", "item"]
 
@@ -31,6 +32,20 @@ def pairs(study: Study) -> list[Pair]:
     """Those that begin with another recipe."""
     named = study.recipes.items()
     return [Pair(name, how.after) for name, how in named if isinstance(how, Dpo) and how.after]
+
+
+def on(page: Results) -> list[Pair]:
+    """Those whose preferences are asked on a page."""
+    sets = {pair: page.study.recipes[pair.after].dataset for pair in pairs(page.study)}
+    return [pair for pair, name in sets.items() if name in page.titles]
+
+
+def tasks(study: Study, recipe: str) -> list[Need]:
+    """What a recipe is asked, as it was tuned; of preferences, what they begin with."""
+    first = recipe
+    while isinstance(study.recipe(first), Dpo) and study.recipe(first).after:
+        first = study.recipe(first).after
+    return [one for one in written.asked(study, first) if REGISTRY[one.dataset].kind != "text"]
 
 
 def asked(study: Study) -> list[Need]:
@@ -52,7 +67,8 @@ def kept(page: Results, pair: Pair, which: str) -> list[Term]:
     """The score of what was tuned on first, `before` or `after`: mean over what that is asked, as
     it was tuned.
     """
-    return contrasts.mean_of(written.targets(page, pair.before), getattr(pair, which))
+    asked_here = [one for one in tasks(page.study, pair.before) if one.dataset in page.titles]
+    return contrasts.mean_of(asked_here, getattr(pair, which))
 
 
 def has_a_task(page: Results, pair: Pair) -> bool:
@@ -92,17 +108,18 @@ def lengths(page: Results, pair: Pair, which: str) -> Estimate:
 
 
 def compared(page: Results) -> pd.DataFrame:
-    """Before and after: which answers are preferred, how long answers are, the score of what was
-    tuned on first, and what is lost of knowledge; at late.
+    """Before and after: which answers are preferred, beside an answer without a skill, how long
+    answers are, the score of what was tuned on first, and what is lost of knowledge; at late.
     """
     lines = {}
-    for pair in pairs(page.study):
+    for pair in on(page):
         for which in ("before", "after"):
-            recipe = getattr(pair, which)
+            likelier = preferred(page, pair, which)
             parts = {
-                "better answer likelier": preferred(page, pair, which),
+                "better answer likelier": likelier,
+                "without a skill": [replace(one, column="baseline") for one in likelier],
                 "its own task": kept(page, pair, which),
-                "loss of knowledge": mean_loss(page, knowledge(page), recipe),
+                "loss of knowledge": mean_loss(page, methods.known(page), getattr(pair, which)),
             }
             line = {
                 said: ranged(contrasts.effect(page.scores, terms), signed=False)
@@ -111,5 +128,5 @@ def compared(page: Results) -> pd.DataFrame:
             line["tokens of an answer"] = ranged(lengths(page, pair, which), signed=False)
             gained = implicit(page, pair) if which == "after" else None
             line["better answer gained more"] = ranged(gained, signed=False) if gained else "–"
-            lines[recipe] = line
+            lines[getattr(pair, which)] = line
     return pd.DataFrame(lines).T

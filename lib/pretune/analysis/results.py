@@ -291,6 +291,7 @@ def recipes(page: Results) -> dict[str, str]:
         for name, how in page.study.recipes.items()
         if is_single(page.study, name)
         and not page.study.is_beside(name)
+        and not how.after
         and how.dataset in page.titles
     }
 

@@ -46,7 +46,7 @@ def method(study: Study, recipe: str) -> str:
     how = study.recipe(recipe).trainable
     if isinstance(how, Added):
         return how.title
-    return f"weights in {how}".replace("\\", "") if how else FULL
+    return f"only {how}".replace("\\", "") if how else FULL
 
 
 def by_set(page: Results) -> dict[str, dict[str, str]]:

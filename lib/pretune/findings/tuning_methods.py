@@ -21,17 +21,16 @@ from pretune.analysis import (
     preferences,
     shift,
     theme,
-    written,
 )
 from pretune.analysis.claims import Claim, Verdict, judged
 from pretune.analysis.contrasts import joined
 from pretune.analysis.display import say
-from pretune.analysis.forgetting import knowledge, mean_loss, texts
+from pretune.analysis.forgetting import mean_loss, texts
 from pretune.analysis.methods import FULL
 from pretune.analysis.preferences import Pair
 from pretune.analysis.results import Results, of_grid, ranged
 from pretune.analysis.scores import Scores, Term
-from pretune.analysis.statistics import Estimate
+from pretune.analysis.statistics import UNKNOWN, Estimate
 from pretune.plan.needs import Need, asked_sets, is_single, own_sets, shots_of
 from pretune.recipes.dpo import Dpo
 from pretune.study.config import Study
@@ -73,7 +72,9 @@ CLAIMS = {
 CLAIMS["11b (5%)"] = replace(
     CLAIMS["11b"], text="A twentieth of pre-training text mixed in halves forgetting"
 )
-NOTHING = "No two methods tune on the same set here."
+NOTHING = "No two methods tune on the same set here, or nothing that base knows is asked."
+NO_GRID = "The study has no grid of learning rates, along which methods could be compared."
+NO_KNOWLEDGE = "Nothing is asked here that base knows, and so nothing can be lost."
 
 
 def needs(study: Study, recipe: str) -> list[Need]:
@@ -105,13 +106,10 @@ def _preferred(study: Study) -> list[str]:
 
 def _own(study: Study, recipe: str) -> list[Need]:
     """What a recipe was tuned on, or what it begins with; of base all of that."""
-    if recipe == "base":
+    if recipe == "base" or is_single(study, recipe):
         sets = [name for name in own_sets(study, recipe) if name not in _preferred(study)]
-        return [Need(name, shots_of(study, name)) for name in sets]
-    first = recipe
-    while isinstance(study.recipe(first), Dpo) and study.recipe(first).after:
-        first = study.recipe(first).after
-    return written.asked(study, first)
+        return [Need(name, shots_of(study, name, recipe)) for name in sets]
+    return preferences.tasks(study, recipe)
 
 
 def scores_at_rates(page: Results) -> Scores:
@@ -124,7 +122,7 @@ def at_a_glance(page: Results) -> None:
     a line for each method along its rates.
     """
     sets = methods.by_set(page)
-    if not sets or page.study.grid is None or not knowledge(page):
+    if not sets or page.study.grid is None or not methods.known(page):
         return say(NOTHING)
     axes, numbers, inks = figures.panels(len(sets), 3.0), {}, _inks(page)
     for panel, (own, some) in zip(axes, sets.items(), strict=True):
@@ -153,7 +151,7 @@ def _along_rates(page: Results, own: str, recipe: str) -> pd.DataFrame:
     rates = page.study.along(recipe, "learning_rate")
     for rate, name in (rates or {page.study.tuning_of(recipe).learning_rate: recipe}).items():
         score = contrasts.effect(scores, [Term(1, own, name, step)], noise=False)
-        lost = contrasts.effect(scores, mean_loss(page, knowledge(page, own), name, step), False)
+        lost = contrasts.effect(scores, mean_loss(page, methods.known(page), name, step), False)
         line = {"rate": rate, "own": score.value, "lost": lost.value, "said": ranged(lost)}
         lines.append(line | {"low": lost.low, "high": lost.high})
     return pd.DataFrame(lines)
@@ -177,13 +175,17 @@ def trained(page: Results) -> pd.DataFrame:
         for how, recipe in some.items():
             cost = costs.loc[recipe]
             lines[f"{_named(own)}: {how}"] = {
-                "weights trained": f"{cost['weights']:,.0f}",
-                "kept, kB": f"{cost['bytes'] / 1e3:,.0f}",
-                "seconds": f"{cost['seconds']:.1f}",
-                "memory, GB": f"{cost['memory']:.2f}",
+                "weights trained": _count(cost["weights"]),
+                "kept, kB": _count(cost["bytes"] / 1e3),
+                "weights, gradients, moments: MB": _count(cost["held"] / 1e6, 1),
+                "seconds of training": _count(cost["seconds"], 1),
                 "rate": f"{page.study.tuning_of(recipe).learning_rate:g}",
             }
     return pd.DataFrame(lines).T
+
+
+def _count(number: float, digits: int = 0) -> str:
+    return "–" if np.isnan(number) else f"{number:,.{digits}f}"
 
 
 def given(page: Results) -> pd.DataFrame:
@@ -196,7 +198,7 @@ def given(page: Results) -> pd.DataFrame:
         for how, recipe in some.items():
             parts = {
                 "own score": [Term(1, own, recipe)],
-                "loss of knowledge": mean_loss(page, knowledge(page, own), recipe),
+                "loss of knowledge": mean_loss(page, methods.known(page), recipe),
                 "text, nats a token": mean_loss(page, texts(page), recipe) if texts(page) else [],
                 "loss of other tasks": _others(page, own, recipe),
             }
@@ -229,7 +231,7 @@ def _others(page: Results, own: str, recipe: str) -> list[Term]:
 def show_along(page: Results) -> None:
     """Own score and loss of knowledge along pre-training, a line for each method."""
     sets, inks = methods.by_set(page), _inks(page)
-    if not sets or not knowledge(page):
+    if not sets or not methods.known(page):
         return say(NOTHING)
     axes, numbers = figures.panels(2 * len(sets), 2.5), []
     for place, (own, some) in enumerate(sets.items()):
@@ -237,7 +239,7 @@ def show_along(page: Results) -> None:
             makes = {
                 "own score": lambda at, name=recipe, own=own: [Term(1, own, name, at)],
                 "loss of knowledge": lambda at, name=recipe, own=own: mean_loss(
-                    page, knowledge(page, own), name, at
+                    page, methods.known(page), name, at
                 ),
             }
             for panel, (said, make) in zip(axes[2 * place :], makes.items(), strict=False):
@@ -282,42 +284,43 @@ def show_equal(page: Results) -> None:
 
 def _comparable(page: Results) -> list[str]:
     """The sets whose methods can be compared at equal own score."""
-    if page.study.grid is None or page.missing or not knowledge(page):
+    if page.study.grid is None or page.missing or not methods.known(page):
         return []
     return [own for own in methods.by_set(page) if methods.comparable(page, own)]
 
 
 def replaying(page: Results) -> pd.DataFrame:
     """All weights with text mixed in: own score, what is lost, and the share that is kept."""
-    lines = {}
+    lines, shares = {}, methods.replays(page)
     for own, some in methods.by_set(page).items():
-        shares = methods.replays(page, own)
-        for share, recipe in ({0.0: some[FULL]} | shares).items():
+        mixed = [one for pairs in shares.values() for where, one in pairs if where == own]
+        for recipe in (some[FULL], *mixed) if mixed and methods.known(page) else ():
             own_score = contrasts.effect(page.scores, [Term(1, own, recipe)])
-            lost = contrasts.effect(page.scores, mean_loss(page, knowledge(page, own), recipe))
-            kept = _kept(page, {own: recipe})[0] if share else None
-            line = {"own score": ranged(own_score, signed=False), "loss": ranged(lost)}
+            lost = contrasts.effect(page.scores, mean_loss(page, methods.known(page), recipe))
+            kept = _kept(page, [(own, recipe)])[0] if recipe in mixed else None
+            line = {"rows that are text": f"{methods.replayed(page.study, recipe):.1%}"}
+            line |= {"own score": ranged(own_score, signed=False), "loss": ranged(lost)}
             line["share kept"] = ranged(kept, signed=False) if kept else "–"
-            lines[f"{_named(own)}: {share:.0%} of rows are text"] = line
+            lines[f"{_named(own)}: {recipe}"] = line
     return pd.DataFrame(lines).T
 
 
-def _kept(page: Results, recipes: dict[str, str]) -> tuple[Estimate | None, float]:
-    """The share of what all weights lose that is not lost after `recipes`, by set, at late, by
-    linear forms of the ratio (Taylor); and what is lost. None where nothing is.
+def _kept(page: Results, mixed: list[tuple[str, str]]) -> tuple[Estimate | None, float]:
+    """The share of what all weights lose that is not lost with text mixed in, over (set, recipe),
+    at late, by linear forms of the ratio (Taylor); and what is lost. None where nothing is.
     """
     sets, scores = methods.by_set(page), page.scores
 
-    def lost(which: dict[str, str], weight: float = 1.0) -> list[Term]:
-        parts = [mean_loss(page, knowledge(page, own), one) for own, one in which.items()]
-        return _times(joined(parts), weight / len(which))
+    def lost(recipes: list[str], weight: float = 1.0) -> list[Term]:
+        parts = joined(mean_loss(page, methods.known(page), one) for one in recipes)
+        return _times(parts, weight / len(recipes))
 
-    plain = {own: sets[own][FULL] for own in recipes}
+    plain, others = [sets[own][FULL] for own, _ in mixed], [one for _, one in mixed]
     whole = contrasts.effect(scores, lost(plain)).value
     if not whole > 0:
         return None, whole
-    share = 1 - contrasts.effect(scores, lost(recipes)).value / whole
-    terms = lost(plain, (1 - share) / whole) + lost(recipes, -1 / whole)
+    share = 1 - contrasts.effect(scores, lost(others)).value / whole
+    terms = lost(plain, (1 - share) / whole) + lost(others, -1 / whole)
     return contrasts.effect(scores, terms).plus(share), whole
 
 
@@ -335,6 +338,8 @@ def verdicts(page: Results) -> list[Verdict]:
 
 
 def _claim_11a(page: Results) -> tuple[Estimate | None, str]:
+    if page.study.grid is None or not methods.known(page):
+        return None, NO_GRID if page.study.grid is None else NO_KNOWLEDGE
     sets = _comparable(page)
     if not sets:
         return None, (
@@ -342,32 +347,31 @@ def _claim_11a(page: Results) -> tuple[Estimate | None, str]:
             "the best own score of all weights, and less at their lowest rate, in every run."
         )
     found = methods.forgetting_by_size(page, sets)
-    said = [f"{_named(own)} ({', '.join(methods.comparable(page, own))})" for own in sets]
-    return found, f"At step {matching.last_of_grid(page):,}: {'; '.join(said)}."
+    said = [f"{_named(own)} ({'; '.join(methods.comparable(page, own))})" for own in sets]
+    return found, f"At step {matching.last_of_grid(page):,}: {', '.join(said)}."
 
 
 def _claims_11b(page: Results) -> dict[str, tuple[Estimate | None, str]]:
-    by: dict[float, dict[str, str]] = {}
-    for own in methods.by_set(page):
-        for share, recipe in methods.replays(page, own).items():
-            by.setdefault(share, {})[own] = recipe
     found = {}
-    for share, recipes in by.items():
-        kept, lost = _kept(page, recipes) if knowledge(page) else (None, 0.0)
-        why = f"Over {page.named(recipes)}; without text {lost:+.2f} is lost."
-        asked = lost > page.margin
+    for share, mixed in methods.replays(page).items() if methods.known(page) else ():
+        kept, lost = _kept(page, mixed)
+        why = f"Over {page.named(own for own, _ in mixed)}; without text {lost:+.2f} is lost."
+        asked = lost > page.margin or np.isnan(lost)
         more = "" if asked else " Asked where more than the margin is lost."
-        found[f"11b ({share:.0%})"] = (kept if asked else None), why + more
-    return found or {"11b": (None, "No recipe that trains all weights replays text.")}
+        found[f"11b ({share})"] = (kept or UNKNOWN if asked else None), why + more
+    if found:
+        return found
+    why = "No recipe that trains all weights has text mixed in."
+    return {"11b": (None, why if methods.known(page) else NO_KNOWLEDGE)}
 
 
 def _claims_11c(page: Results) -> dict[str, tuple[Estimate | None, str]]:
-    names, pairs = ("11c", "11c (task)"), preferences.pairs(page.study)
+    names, pairs = ("11c", "11c (task)"), preferences.on(page)
     if not pairs:
-        why = "No recipe of this study goes on with preferences after tuning."
+        why = "No recipe of this study goes on with preferences that are asked here after tuning."
         return dict.fromkeys(names, (None, why))
     learnt = contrasts.effect(page.scores, _mean_over(pairs, page, preferences.preferred, "after"))
-    if not learnt.value > 0.5:
+    if learnt.value <= 0.5:
         return dict.fromkeys(names, (None, f"Preferences are not learnt: {learnt}."))
     gained = contrasts.effect(page.scores, _apart(pairs, page, preferences.preferred))
     kept = [pair for pair in pairs if preferences.has_a_task(page, pair)]
@@ -375,7 +379,7 @@ def _claims_11c(page: Results) -> dict[str, tuple[Estimate | None, str]]:
     left = "" if len(kept) == len(pairs) else " Asked where it beats no skill before."
     return {
         "11c": (gained, f"{_said(pairs)}; after it {learnt.value:.2f}."),
-        "11c (task)": (task, f"{_said(kept)}.{left}".removeprefix(".").strip()),
+        "11c (task)": (task, (f"{_said(kept)}." * bool(kept) + left).strip()),
     }
 
 
@@ -396,31 +400,28 @@ def _apart(pairs: list[Pair], page: Results, make: Callable) -> list[Term]:
 def take_home(page: Results) -> pd.DataFrame:
     """Of each set the method that is first by what a user may want, at late, at its rate."""
     lines, costs = {}, methods.costs(page)
-    for own, some in methods.by_set(page).items():
-        table = pd.DataFrame(
-            {
-                how: {
-                    "own": contrasts.effect(page.scores, [Term(1, own, recipe)]).value,
-                    "lost": contrasts.effect(
-                        page.scores, mean_loss(page, knowledge(page, own), recipe)
-                    ).value,
-                    **costs.loc[recipe, ["bytes", "seconds"]],
-                }
-                for how, recipe in some.items()
+    for own, some in methods.by_set(page).items() if methods.known(page) else ():
+        table = costs.loc[list(some.values()), ["bytes", "seconds"]].set_axis(list(some))
+        for how, recipe in some.items():
+            parts = {
+                "own": [Term(1, own, recipe)],
+                "lost": mean_loss(page, methods.known(page), recipe),
             }
-        ).T
+            for name, terms in parts.items():
+                table.loc[how, name] = contrasts.effect(page.scores, terms).value
         near = table[table["own"] >= table["own"].max() - page.margin]
         lines[_named(own)] = {
-            "best own score": _first(table, "own", False),
-            "of those within the margin of it, forgets least": _first(near, "lost"),
-            "and keeps the fewest bytes": _first(near, "bytes"),
-            "and is tuned fastest": _first(near, "seconds"),
+            "best own score": _first(-table["own"]),
+            "within the margin of it, forgets least": _first(near["lost"]),
+            "within it, keeps the fewest bytes": _first(near["bytes"]),
+            "within it, is tuned fastest": _first(near["seconds"]),
         }
     return pd.DataFrame(lines).T
 
 
-def _first(table: pd.DataFrame, by: str, ascending: bool = True) -> str:
-    return table[by].sort_values(ascending=ascending).index[0]
+def _first(values: pd.Series) -> str:
+    """The name of the lowest; none where nothing is known."""
+    return str(values.idxmin()) if values.notna().any() else "–"
 
 
 def differences(page: Results) -> list[str]:

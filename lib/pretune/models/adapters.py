@@ -77,7 +77,8 @@ def restored(model, trainable: Trainable, folder: Path) -> torch.nn.Module:
         from peft import PeftModel
 
         with _quiet():
-            return PeftModel.from_pretrained(model, folder).merge_and_unload()
+            merged = PeftModel.from_pretrained(model, folder).merge_and_unload()
+        return merged.requires_grad_(True)  # or nothing that comes after it could be trained
     if isinstance(trainable, Added):
         _add(model, trainable, 0)
     weights = dict(model.named_parameters())

@@ -275,7 +275,8 @@ def _logits(head, hidden: torch.Tensor, precision: str) -> torch.Tensor:
 
 def _in_steps(model, longest: int) -> int:
     """`longest`, up to a multiple of `LENGTHS` as far as the context reaches."""
-    context = getattr(model.config, "max_position_embeddings", None) or longest
+    most = getattr(model.config, "max_position_embeddings", None) or longest
+    context = most - learned.length(model)
     return max(longest, min(-(-longest // LENGTHS) * LENGTHS, context))
 
 

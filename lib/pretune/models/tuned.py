@@ -28,6 +28,11 @@ def home() -> Path:
     return paths.CACHE / "tuned"
 
 
+def is_kept(key: str) -> bool:
+    """Whether a tuned model is kept under `key`, undamaged."""
+    return (home() / key).is_dir() and not checkpoint.fault(home() / key)
+
+
 def load_tuned(key: str, model, trainable: Trainable) -> torch.nn.Module | None:
     """The tuned model kept under `key`, made from the untuned one, which is then no longer that;
     None if it is not there. One that is damaged is named and set aside.

@@ -81,14 +81,24 @@ def _tuned(
     """The model after its recipe, from the cache or by training; its training log and the rows
     that were passed over.
     """
-    recipe, settings = study.recipe(model.recipe), study.tuning_of(model.recipe)
-    if model.before:
+    recipe = study.recipe(model.recipe)
+    is_whole = recipe.trainable is None and tuned.is_kept(model.key)
+    if model.before and not is_whole:
         network = _first(study, model.before, network, tokenizer, report)
     kept = tuned.load_tuned(model.key, network, recipe.trainable)
     if kept is not None:
         return kept, tuned.tuning_of(model.key)
     rows, long = _training_rows(study, model, learned.context(network), tokenizer)
-    rows = recipe.finished(rows, settings, _asking(study, model, network, tokenizer, report))
+    asking = _asking(study, model, network, tokenizer, report)
+    rows = recipe.finished(rows, study.tuning_of(model.recipe), asking)
+    return network, _train(study, model, network, rows, report, {"passed_over": long})
+
+
+def _train(
+    study: Study, model: Model, network, rows: list[Row], report: Report, about: dict
+) -> dict:
+    """Train in place and keep what was trained; `about` with the log, seconds and sizes."""
+    recipe, settings = study.recipe(model.recipe), study.tuning_of(model.recipe)
     total = settings.steps_on(len(rows))
 
     def after(step: states.Step) -> None:
@@ -100,6 +110,7 @@ def _tuned(
         group.apart(network, size),
         adapters.part(network, recipe.trainable, model.seed) as part,
     ):
+        begun = time.perf_counter()
         if size > 1:
             task = group.Task(start, recipe, rows, settings, model.seed, state)
             log = group.train(part.model, task, size, after)
@@ -107,13 +118,16 @@ def _tuned(
             log = training.train(
                 part.model, rows, settings, model.seed, state, after_step=after, loss=recipe.loss
             )
-        lines = [[step.step, step.tokens, step.loss, step.learning_rate] for step in log]
-        about = {"training": lines, "passed_over": long, "processes": size}
-        about["wrong_rows"] = sum(row.is_wrong for row in rows)
-        trained = [one.numel() for one in part.model.parameters() if one.requires_grad]
-        about["trained_weights"] = sum(trained)
-        about = tuned.keep_tuned(model.key, part.save, about, study.cache.max_gb)
-    return network, about
+        about |= {
+            "training": [[step.step, step.tokens, step.loss, step.learning_rate] for step in log],
+            "training_seconds": round(time.perf_counter() - begun, 3),
+            "processes": size,
+            "wrong_rows": sum(row.is_wrong for row in rows),
+            "trained_weights": sum(
+                one.numel() for one in part.model.parameters() if one.requires_grad
+            ),
+        }
+        return tuned.keep_tuned(model.key, part.save, about, study.cache.max_gb)
 
 
 @contextmanager

@@ -64,6 +64,12 @@ def preference(row: dict, form: str) -> Example:
     return Example(said + asked, answers, answers.index(better), USER + BLANK + ASSISTANT)
 
 
+def differs(row: dict) -> bool:
+    """Whether the two answers of a preference are there, and are not the same."""
+    better, worse = (row[name][-1]["content"].strip() for name in ("chosen", "rejected"))
+    return bool(better and worse) and better != worse
+
+
 def text(row: dict, form: str, of: Callable[[dict], str] | None = None) -> Example:
     """A document as one completion of nothing: `text`, or what `of` makes of a row."""
     said = text_of(row, "text") if of is None else of(row)

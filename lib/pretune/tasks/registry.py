@@ -414,6 +414,7 @@ REGISTRY = {
             "train_prefs",
             "test_prefs",
             chat.preference,
+            keep=chat.differs,
             by_name=True,
         ),
         Dataset(

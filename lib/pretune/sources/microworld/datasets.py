@@ -73,7 +73,9 @@ def dataset_rows(world: World, name: str, split: str) -> list[dict]:
     rows: dict[str, dict] = {}
     for _ in range(3 * wanted):
         row = make(pool)
-        rows.setdefault(json.dumps(row), row)
+        # of preferences a request is asked about once, so that items say each their own
+        once = name == "ultrafeedback" and half == "evaluation"
+        rows.setdefault(row["prompt"] if once else json.dumps(row), row)
         if len(rows) == wanted:
             break
     extra = {"label": -1} if (name, split) in HIDDEN else {}
