@@ -113,9 +113,9 @@ table(tuning_methods.given(page))
 # %% [markdown]
 # ## Why that is not enough
 #
-# A method that forgets little may have learnt little, and either depends on the rate more than on
-# the method. The picture at the head of this page has a line for each method along its rates: one
-# is better than another where its line runs below.
+# A method that forgets little may have learnt little, and both depend on its rate. The picture at
+# the head of this page has a line for each method along its rates: one is better than another where
+# its line runs below.
 
 # %% [markdown]
 # ## The comparison
