@@ -488,7 +488,7 @@ def test_a_study_that_names_it_measures_every_method_and_makes_its_page(page):
     assert (costs.loc[["mnli_prompt", "mnli_prefix"], "bytes"] < 10_000).all()
     assert costs.loc["mnli", "bytes"] > 4 * costs.loc["mnli", "weights"]
     html = (outputs / "smoke" / "site" / "11_tuning_methods.html").read_text()
-    for said in ("11a", "prompt of 4", "share kept", "better answer gained more", "LoRA, rank 8"):
+    for said in ("11a", "prompt of 4", "better answer gained more", "LoRA, rank 8"):
         assert said in html, said
     assert "Traceback" not in html
 

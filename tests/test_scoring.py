@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pretune.models import prefix, reading, scoring
+from pretune.models import reading, scoring
 from pretune.tasks import prompts
 from small_models import FAMILIES, small
 
@@ -222,7 +222,19 @@ def test_what_does_not_fit_the_memory_alone_is_an_error_with_its_size(
     model, tokenizer, monkeypatch
 ):
     longest = max(len(request.ids) for some in requests(tokenizer) for request in some)
-    short_of_memory(monkeypatch, 0, CPU)
+    real = reading.State.feed
+
+    def fails_where(shared):
+        """Reading what comes after what all share, or that itself."""
+
+        def feed(self, ids, found):
+            if bool(self.root) is not shared:
+                raise CPU
+            return real(self, ids, found)
+
+        monkeypatch.setattr(reading.State, "feed", feed)
+
+    fails_where(shared=False)
     with pytest.raises(
         scoring.ScoringFailed, match=r"out of memory with a single item of \d+ tokens on cpu"
     ):
@@ -233,11 +245,7 @@ def test_what_does_not_fit_the_memory_alone_is_an_error_with_its_size(
         match=rf"out of memory with a single item of {longest + 9} tokens on cpu",
     ):
         scoring.generate(model, tokenizer, [ids], 9)
-
-    def read(*given):
-        raise CPU
-
-    monkeypatch.setattr(prefix, "read", read)
+    fails_where(shared=True)
     with pytest.raises(
         scoring.ScoringFailed,
         match=rf"out of memory with the {longest} tokens that all items share on cpu",

@@ -181,6 +181,7 @@ def test_a_cell_that_fails_is_listed_and_the_others_go_on(tmp_path):
 def test_of_several_pre_training_runs_only_what_is_asked_for_is_made(tmp_path):
     words = ("run", "smoke", "--only", "run-1-step-20", "--no-notebooks")
     changes = ("--set", "checkpoints.runs=[0, 1]", "--set", "recipes={base: {}}")
+    changes += ("--set", "findings=[01_dataset_dichotomy]")
     done = run_here(*words, *changes, outputs=tmp_path)
     assert done.returncode == 0, done.stderr
     [folder] = (tmp_path / "cache" / "pretrained").iterdir()
@@ -346,6 +347,8 @@ def test_the_published_protocol_runs_and_marks_what_it_lets_pass(tmp_path, monke
         "probing.datasets=[mnli, qqp]",
         "--set",
         "recipes={base: {}}",
+        "--set",
+        "findings=[01_dataset_dichotomy]",
     )
     done = run_here("run", "smoke", *words, "--only", "step-0", "--no-notebooks", outputs=tmp_path)
     assert done.returncode == 0, done.stderr

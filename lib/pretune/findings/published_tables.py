@@ -43,10 +43,12 @@ PRINTED = {
 
 
 def needs(study: Study, recipe: str) -> list[Need]:
-    """All that the other findings ask for, to be held against what the reference study printed."""
-    found = {}
-    for name in findings.names():
-        if not findings.is_of_tables(other := findings.find(name)):
+    """All that the other findings ask for, to be held against what the reference study printed; but
+    for those that are asked by name, which ask for more than it measured.
+    """
+    found, others = {}, map(findings.find, findings.names())
+    for other in others:
+        if not findings.is_of_tables(other) and not findings.is_asked_by_name(other):
             found |= dict.fromkeys(other.needs(study, recipe))
     return list(found)
 
