@@ -15,7 +15,7 @@ from trl import DPOConfig, DPOTrainer
 
 from benchmarks import setting
 from benchmarks.setting import Result
-from benchmarks.tuning import BATCH, COUNT, SETTINGS
+from benchmarks.tuning import BATCH, COUNT, SETTINGS, TRAINER
 from pretune.models import scoring, training
 from pretune.recipes import sft
 from pretune.recipes.base import Asking
@@ -68,23 +68,7 @@ def trl(model, tokenizer, made: list[Row], ahead: bool) -> tuple[float, list[flo
                 folder,
                 beta=RECIPE.beta,
                 per_device_train_batch_size=BATCH,
-                num_train_epochs=1,
-                learning_rate=SETTINGS.learning_rate,
-                warmup_steps=0,
-                lr_scheduler_type="linear",
-                adam_beta2=0.95,
-                weight_decay=0.0,
-                max_grad_norm=1.0,
-                logging_steps=1,
-                train_sampling_strategy="sequential",
-                bf16=False,
-                use_cpu=True,
-                save_strategy="no",
-                report_to="none",
-                disable_tqdm=True,
-                gradient_checkpointing=False,
-                optim="adamw_torch_fused",
-                dataloader_pin_memory=False,
+                **TRAINER,
                 precompute_ref_log_probs=ahead,
             ),
             train_dataset=data,

@@ -27,6 +27,27 @@ BATCH, COUNT = 8, {"1 M": 64, "30 M": 32}
 BAR = {"1 M": 1.5, "30 M": 1.1}
 SETTINGS = Tuning(examples=1, learning_rate=1e-4, batch_size=BATCH, warmup=0.0, precision="float32")
 
+# of TRL's trainers, so that they do what is done here
+TRAINER = {
+    "num_train_epochs": 1,
+    "learning_rate": 1e-4,
+    "warmup_steps": 0,
+    "lr_scheduler_type": "linear",
+    "adam_beta2": 0.95,
+    "weight_decay": 0.0,
+    "max_grad_norm": 1.0,
+    "logging_steps": 1,
+    "train_sampling_strategy": "sequential",
+    "bf16": False,
+    "use_cpu": True,
+    "save_strategy": "no",
+    "report_to": "none",
+    "disable_tqdm": True,
+    "gradient_checkpointing": False,
+    "optim": "adamw_torch_fused",
+    "dataloader_pin_memory": False,
+}
+
 
 def rows(tokenizer, count: int) -> list[training.Row]:
     """Examples of MNLI in the order in which they are trained on."""
@@ -59,27 +80,11 @@ def trl(model, tokenizer, made: list[training.Row], packing: bool) -> tuple[floa
             SFTConfig(
                 folder,
                 per_device_train_batch_size=BATCH if not packing else 1,
-                num_train_epochs=1,
-                learning_rate=1e-4,
-                warmup_steps=0,
-                lr_scheduler_type="linear",
-                adam_beta2=0.95,
-                weight_decay=0.0,
-                max_grad_norm=1.0,
-                logging_steps=1,
-                train_sampling_strategy="sequential",
-                bf16=False,
-                use_cpu=True,
-                save_strategy="no",
-                report_to="none",
-                disable_tqdm=True,
-                gradient_checkpointing=False,
+                **TRAINER,
                 packing=packing,
                 packing_strategy="wrapped",
                 max_length=512,
-                optim="adamw_torch_fused",
                 completion_only_loss=True,
-                dataloader_pin_memory=False,
             ),
             train_dataset=data,
             processing_class=tokenizer,

@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torch.nn.functional import gelu
 
+from pretune.models.loading import layers
+
 NAME = "added"  # of the module in what it is added to
 # how architectures call the two parts of a layer
 ATTENTION, INNER = ("self_attn", "attention", "attn"), ("mlp",)
@@ -38,7 +40,7 @@ def add(model, size: int, seed: int) -> bool:
     known name.
     """
     torch.manual_seed(seed)
-    parts = [_parts(layer) for layer in model.modules() if type(layer).__name__ in _kinds(model)]
+    parts = [_parts(layer) for layer in layers(model)]
     for part in chain.from_iterable(parts if all(parts) else ()):
         adapter = Bottleneck(model.config.hidden_size, size).to(model.device)
         part.add_module(NAME, adapter)
@@ -51,8 +53,3 @@ def _parts(layer: nn.Module) -> list[nn.Module]:
     inside = dict(layer.named_children())
     found = [[inside[name] for name in names if name in inside] for names in (ATTENTION, INNER)]
     return list(chain.from_iterable(found)) if all(found) else []
-
-
-def _kinds(model) -> set[str]:
-    """The classes of its layers."""
-    return set(model._no_split_modules or ())

@@ -68,8 +68,7 @@ class Group(Alone):
     def __init__(self, model: torch.nn.Module, spared: int):
         self.size, self.spared = distributed.get_world_size(), spared
         self._place, self._whole = distributed.get_rank(), _Whole(model)
-        layers = [one for one in model.modules() if type(one).__name__ in _kinds(model)]
-        for module in (*layers, self._whole):
+        for module in (*loading.layers(model), self._whole):
             shared: FSDPModule = fully_shard(module)
             shared.set_force_sum_reduction_for_comms(True)
             shared.set_gradient_divide_factor(1.0)
@@ -121,11 +120,6 @@ class _Whole(torch.nn.Module):
 
     def forward(self, do: Callable, *arguments: object) -> tuple:
         return do(self.model, *arguments)
-
-
-def _kinds(model: torch.nn.Module) -> Sequence[str]:
-    """The classes of its layers."""
-    return tuple(model._no_split_modules or ())
 
 
 def size(sharding: str) -> int:

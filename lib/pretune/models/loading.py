@@ -165,6 +165,12 @@ def loaded(folder: Path, use_safetensors: bool = True) -> torch.nn.Module:
     return model
 
 
+def layers(model: torch.nn.Module) -> list[torch.nn.Module]:
+    """The layers of a model, by what transformers says are never to be split."""
+    kinds = model._no_split_modules or ()
+    return [one for one in model.modules() if type(one).__name__ in kinds]
+
+
 def _hold_to_its_word(model: torch.nn.Module, folder: Path) -> None:
     """Refuse a model that is scored or tuned wrongly here because its architecture does more
     than is known.

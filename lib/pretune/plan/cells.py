@@ -214,7 +214,7 @@ def _models(
     seeds = study.seeds(point.run)
     for seed in seeds[:1] if study.variants[recipe].axis == "learning_rate" else seeds:
         teacher = _teacher(study, points, point, recipe, seed, data)
-        before = _before(study, points, point, recipe, seed, data)
+        before = _of_seed(study, points, point, how.after, seed, data) if how.after else None
         more = [*beside, *([teacher.key, study.probing.new_tokens] if teacher else [])]
         more += [before.key] if before else []
         key = short_hash(*made, tuning, seed, rows, study.protocol.too_long, *more)
@@ -235,22 +235,20 @@ def _teacher(
         return None
     place = (point.model, point.run, asked.step)
     [there] = [one for one in points if (one.model, one.run, one.step) == place]
-    models = _models(study, points, there, asked.recipe, data)
-    return next(one for one in models if one.seed == seed)
+    return _of_seed(study, points, there, asked.recipe, seed, data)
 
 
-def _before(
+def _of_seed(
     study: Study,
     points: Sequence[Checkpoint],
     point: Checkpoint,
     recipe: str,
     seed: int,
     data: str,
-) -> Model | None:
-    """The model of the same checkpoint and seed that a recipe goes on from, where one does."""
-    first = study.recipe(recipe).after
-    models = _models(study, points, point, first, data) if first else ()
-    return next((one for one in models if one.seed == seed), None)
+) -> Model:
+    """The model of a recipe on a checkpoint with that seed."""
+    models = _models(study, points, point, recipe, data)
+    return next(one for one in models if one.seed == seed)
 
 
 def _probes(study: Study, model: Model, data: str, needs: dict[Need, None]) -> Iterator[Probe]:

@@ -104,14 +104,19 @@ class Bottleneck(Added):
         return shape.layers * 2 * (2 * shape.width * self.size + shape.width + self.size)
 
 
-class Prefix(Added):
+class Virtual(Added):
+    """Tokens that are none, before all others, and stay there."""
+
+    merges = False
+    num_virtual_tokens: PositiveInt = 20
+
+
+class Prefix(Virtual):
     """Keys and values of tokens that are none, before all others in every layer (Li & Liang, arXiv
     2101.00190), without the network that computes them there.
     """
 
-    merges = False
     peft_type: Literal["PREFIX_TUNING"]
-    num_virtual_tokens: PositiveInt = 20
 
     @property
     def title(self) -> str:
@@ -121,12 +126,10 @@ class Prefix(Added):
         return self.num_virtual_tokens * shape.layers * 2 * shape.width
 
 
-class Prompt(Added):
+class Prompt(Virtual):
     """Embeddings of tokens that are none, before all others (Lester et al., arXiv 2104.08691)."""
 
-    merges = False
     peft_type: Literal["PROMPT_TUNING"]
-    num_virtual_tokens: PositiveInt = 20
 
     @property
     def title(self) -> str:
