@@ -78,6 +78,15 @@ table(overview.table(study, verdicts))
 say(CHANGED)
 
 # %% [markdown]
+# ## What this study does not ask
+#
+# Other findings have studies of their own. What their kept runs say (under `outputs/reference`, not
+# measured here), of each claim the run that can say most:
+
+# %%
+table(overview.elsewhere(study))
+
+# %% [markdown]
 # ## What was run
 
 # %%

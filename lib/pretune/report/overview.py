@@ -11,7 +11,6 @@ import html
 import json
 from collections import defaultdict
 from itertools import chain
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,7 +20,7 @@ from pretune.analysis import claims, display, figures, results, theme
 from pretune.analysis.claims import FAMILY, Verdict
 from pretune.findings import find
 from pretune.plan.cells import Plan
-from pretune.report import pages
+from pretune.report import kept, pages
 from pretune.report.open import results_of
 from pretune.sources import released
 from pretune.study.config import Study
@@ -75,23 +74,11 @@ def _plain(finding: str, verdict: Verdict) -> dict:
     } | numbers
 
 
-def kept(study: str, *folders: Path) -> dict[str, dict]:
-    """Claim to what `findings.json` says of it, in the first of `folders` that has one; by
-    default those of this machine's run of the study and of the reference.
-    """
-    for folder in folders or (paths.study_folder(study), paths.REFERENCE / study):
-        if (folder / "findings.json").is_file():
-            return {
-                line["claim"]: line for line in json.loads((folder / "findings.json").read_text())
-            }
-    return {}
-
-
 def table(study: Study, verdicts: dict[str, list[Verdict]]) -> pd.DataFrame:
     """One line per claim: effect, what it is held against, verdict here and in other studies
     that were run or are kept; below the claim the number that the reference study printed.
     """
-    lines, others = {}, {name: kept(name) for name in paths.BESIDE if name != study.name}
+    lines, others = {}, {name: kept.verdicts(name) for name in paths.BESIDE if name != study.name}
     for finding, some in verdicts.items():
         for verdict in some:
             about = verdict.about
@@ -106,6 +93,23 @@ def table(study: Study, verdicts: dict[str, list[Verdict]]) -> pd.DataFrame:
                 "held against": _held_against(verdict),
                 "verdict": f'<a href="{finding}.html">{verdict.word}</a>',
             } | beside
+    return pd.DataFrame(lines).T
+
+
+def elsewhere(study: Study) -> pd.DataFrame:
+    """One line per claim of the findings that `study` does not ask: what the kept study says that
+    can say most. Empty where it asks all.
+    """
+    lines = {}
+    for name, line in kept.best().items():
+        if line["finding"] not in study.findings:
+            effect = kept.effect(line)
+            lines[name] = {
+                "claim": claims.claim(find(line["finding"]).CLAIMS, name).text,
+                "effect": results.ranged(effect) if effect else "–",
+                "verdict": claims.word(line["verdict"], line["provisional"]),
+                "kept study": line["study"],
+            }
     return pd.DataFrame(lines).T
 
 
@@ -205,7 +209,7 @@ def against_reference(study: Study, verdicts: dict[str, list[Verdict]]) -> str:
     """Whether this run repeats the one that is kept under `outputs/reference`: same verdicts,
     effects in its intervals.
     """
-    before = kept(study.name, paths.REFERENCE / study.name)
+    before = kept.verdicts(study.name, paths.REFERENCE / study.name)
     every = chain.from_iterable(verdicts.values())
     pairs = [(one, before[one.claim]) for one in every if one.claim in before]
     if not pairs:

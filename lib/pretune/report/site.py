@@ -12,13 +12,13 @@ from __future__ import annotations
 import hashlib
 import html
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
 from pretune import paths, storage
 from pretune.analysis import display
-from pretune.report import landing
+from pretune.report import kept, landing
 from pretune.report.pages import Page, heading
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -62,35 +62,30 @@ def publish(folder: Path) -> Path:
     first page on what came out of them; returns that page.
     """
     several = []
-    for study in landing.studies():
-        kept = sorted((paths.REFERENCE / study.name).glob("*.ipynb"))
-        made = {Page(notebook.stem, "all"): notebook for notebook in kept}
+    for study in kept.studies():
+        books = sorted((paths.REFERENCE / study.name).glob("*.ipynb"))
+        made = {Page(notebook.stem, "all"): notebook for notebook in books}
         files = render(study.title, made, folder / study.name)
         links = [
             (f"{study.name}/{file.name}", heading(notebook))
             for file, notebook in zip(files, made.values(), strict=True)
         ]
         several.append((study.title, links))
-    return _list(folder / CONTENTS, TITLE, several, landing.said(), landing.matrices())
+    return _list(folder / CONTENTS, TITLE, several, landing.first_page())
 
 
 def _list(
-    target: Path,
-    title: str,
-    sections: list[tuple[str, list[tuple[str, str]]]],
-    said: Sequence[str] = (),
-    matrices: Sequence[str] = (),
+    target: Path, title: str, sections: list[tuple[str, list[tuple[str, str]]]], first: Mapping = {}
 ) -> Path:
     """A page of links: sections of a heading and (address, label) pairs; above them, where there
-    are, sentences and tables, both HTML.
+    is, what the template says on the `first` page of several studies, all HTML.
     """
     from jinja2 import Environment
 
     text = (TEMPLATES / "report" / "contents.html.j2").read_text()
     style = (TEMPLATES / "report" / "style.css").read_text()
     template = Environment(autoescape=True).from_string(text)
-    given = {"title": title, "sections": sections, "said": said, "matrices": matrices}
-    page = template.render(style=style, **given)
+    page = template.render(style=style, title=title, sections=sections, first=first)
     target.write_text(page, encoding="utf-8")
     return target
 
