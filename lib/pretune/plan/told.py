@@ -22,7 +22,7 @@ def expected(plan: Plan, work: list[Cell]) -> str:
 expected for what is missing
   tokens     {cost.trained_tokens:,} trained on, {cost.scored_tokens:,} scored
   operations {cost.flops:.3g} floating-point operations, {costs.parameters(plan):,} parameters
-  time       {_span(cost.seconds)} of one process, {_span(wall)} with {jobs} \
+  time       {span(cost.seconds)} of one process, {span(wall)} with {jobs} \
 processes, without pages
              (cells wait for their checkpoints; at rates measured on an AMD EPYC; \
 row lengths: {known})
@@ -62,5 +62,6 @@ def _here(plan: Plan) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
+    """Seconds in minutes or hours."""
     return f"{seconds / 60:.1f} minutes" if seconds < 36_000 else f"{seconds / 3600:,.0f} hours"

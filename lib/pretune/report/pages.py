@@ -78,10 +78,10 @@ def fingerprint(plan: Plan, page: Page) -> str:
     digest.update(source_of(page.finding).read_bytes() + _library(page.finding))
     if page.finding == OVERVIEW:  # it stands beside other runs
         beside = [paths.OUTPUTS / name for name in paths.BESIDE if name != plan.study.name]
-        kept = [paths.REFERENCE / name for name in (*paths.BESIDE, plan.study.name)]
-        for folder in (*beside, *kept):
-            file = folder / "findings.json"
+        for file in (one / "findings.json" for one in beside):
             digest.update(file.read_bytes() if file.is_file() else b"-")
+        for file in sorted(paths.REFERENCE.glob("*/findings.json")):
+            digest.update(file.parent.name.encode() + file.read_bytes())
     for about in records.described(shown):
         digest.update(repr(about["sha256"]).encode())
     digest.update(json.dumps(status.failed(whole)).encode())
