@@ -68,6 +68,7 @@ def write(study: str, source: Hub | Local, rows: str | None = None) -> tuple[Pat
         datasets=f"{{source: folder, folder: {json.dumps(rows)}}}" if rows else "{source: hub}",
         recipes="\n".join(f"  {name}: {{dataset: {name}}}" for name in tuned),
     )
+    file.parent.mkdir(exist_ok=True)
     file.write_text(text, encoding="utf-8")
     return file, seen
 

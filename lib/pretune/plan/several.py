@@ -5,10 +5,9 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Mapping, Sequence
 
-from pretune import paths
 from pretune.errors import StudyError
 from pretune.study.config import Study
-from pretune.study.load import ENDINGS, load_study
+from pretune.study.load import known, load_study
 from pretune.study.sources import Saved
 from pretune.tasks.registry import GENERATED
 
@@ -22,15 +21,15 @@ def named(texts: Sequence[str]) -> list[str]:
 
     Raises StudyError where nothing fits a pattern.
     """
-    known = sorted(one.stem for one in paths.PARAMS.iterdir() if one.suffix in ENDINGS)
+    there = sorted(known())
     names: list[str] = []
     for text in texts:
         if text == ALL:
-            fitting = [name for name in known if _is_generated(load_study(name))]
+            fitting = [name for name in there if _is_generated(load_study(name))]
         else:
-            fitting = fnmatch.filter(known, text) if "*" in text else [text]
+            fitting = fnmatch.filter(there, text) if "*" in text else [text]
         if not fitting:
-            raise StudyError(f"{text}: no study fits; known: {', '.join(known)}")
+            raise StudyError(f"{text}: no study fits; known: {', '.join(there)}")
         names += fitting
     return list(dict.fromkeys(names))
 

@@ -21,10 +21,12 @@ def keep_reference(plan: Plan) -> list[Path]:
     """Copy the pages for all checkpoints, the first figure of each, findings and scores to the
     reference that is committed.
 
-    Raises PageError for a study that is not as its file under `params/` says; where its tables
-    come from does not matter.
+    Raises PageError for a study that is not as its file under `params/` says (where its tables
+    come from does not matter), and where there is no checkout to keep them in.
     """
     study, told = plan.study, _as_told(plan.study)
+    if not paths.IS_CHECKOUT:
+        raise PageError("pages are kept in a checkout of the repository; this is the package")
     if study.model_copy(update={"file": told.file}) != told:
         raise PageError(
             f"{study.name} was run with overrides; only a study as in {told.file} is kept"

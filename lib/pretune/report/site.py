@@ -18,6 +18,7 @@ from pathlib import Path
 
 from pretune import paths, storage
 from pretune.analysis import display
+from pretune.errors import RunError
 from pretune.report import kept, landing
 from pretune.report.pages import Page, heading
 
@@ -60,7 +61,11 @@ def render(title: str, made: dict[Page, Path], folder: Path) -> list[Path]:
 def publish(folder: Path) -> Path:
     """A site of every study that is kept under `outputs/reference`, each in its own folder, and a
     first page on what came out of them; returns that page.
+
+    Raises RunError in an installed package, which brings what came out and not the pages.
     """
+    if not paths.IS_CHECKOUT:
+        raise RunError("kept pages are in a checkout of the repository; this is the package")
     several = []
     for study in kept.studies():
         books = sorted((paths.REFERENCE / study.name).glob("*.ipynb"))

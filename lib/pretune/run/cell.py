@@ -205,19 +205,26 @@ def _first(study: Study, model: Model, network, tokenizer, report: Report) -> to
         return _tuned(study, model, network, tokenizer, report)[0]
 
 
+def _commit() -> str | None:
+    """The commit of a checkout, the version of an installed package."""
+    if not paths.IS_CHECKOUT:
+        return f"v{importlib.metadata.version('pretune')}"
+    said = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=paths.ROOT, capture_output=True, text=True, check=False
+    )
+    return said.stdout.strip() or None
+
+
 def _provenance(network, tokenizer, study: Study, model: Model) -> dict:
     """Who measured this, with what."""
     where = device.pick_device()
     packages = ("torch", "transformers", "tokenizers", "datasets", "numpy", "rouge-score")
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=paths.ROOT, capture_output=True, text=True, check=False
-    )
     weights = json.loads(model.checkpoint.about.read_text())["sha256"]
     return {
         "model": model.name,
         "key": model.key,
         "checkpoint_sha256": weights,
-        "commit": commit.stdout.strip() or None,
+        "commit": _commit(),
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in packages},
         "device": torch.cuda.get_device_name()

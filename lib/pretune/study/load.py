@@ -57,19 +57,21 @@ def check_name(name: str) -> None:
         )
 
 
+def known() -> dict[str, Path]:
+    """Name to file of every study: ours, and before them a user's."""
+    files = [*paths.PACKAGED.iterdir(), *(paths.PARAMS.iterdir() if paths.PARAMS.is_dir() else ())]
+    return {file.stem: file for file in files if file.suffix in ENDINGS}
+
+
 def _file(study: str) -> Path:
     """The file of a study, which is named as the file, or given. Raises StudyError."""
-    if study.endswith(ENDINGS):
-        file = Path(study)
-    else:
-        named = (paths.PARAMS / f"{study}{ending}" for ending in ENDINGS)
-        file = next((one for one in named if one.is_file()), None)
+    file = Path(study) if study.endswith(ENDINGS) else known().get(study)
     if file is None or not file.is_file():
-        known = sorted(one.stem for one in paths.PARAMS.iterdir() if one.suffix in ENDINGS)
-        near = difflib.get_close_matches(Path(study).stem, known, 1)
+        there = sorted(known())
+        near = difflib.get_close_matches(Path(study).stem, there, 1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise StudyError(
-            f"{study}: no such study; {hint}known: {', '.join(known)}, or the path of a .yaml file"
+            f"{study}: no such study; {hint}known: {', '.join(there)}, or the path of a .yaml file"
         )
     return file
 
