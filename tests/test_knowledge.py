@@ -578,10 +578,10 @@ def test_a_study_that_names_it_measures_how_facts_get_in(page):
     for said in ("10a", "highly known", "its passage among others", "BM25", "exposures", "told of"):
         assert said in html, said
     table = teaching.ways_in(found)
-    assert table.loc["asked: text", "what is done"] == "text, 2 wordings, 1 epoch"
-    assert table.loc["asked: text@epochs=2", "what is done"] == "text, 2 wordings, 2 epochs"
+    assert table.loc["text", "what is done"] == "text, 2 wordings, 1 epoch"
+    assert table.loc["text@epochs=2", "what is done"] == "text, 2 wordings, 2 epochs"
     rows_of_questions = teaching.unknown_rows(found)
-    assert rows_of_questions.loc["asked: half_unknown", "rows"] == "8 known, 8 “unknown”"
+    assert rows_of_questions.loc["half_unknown", "rows"] == "8 known, 8 “unknown”"
     assert set(teaching.decisions(found).index) == set(teaching.CASES)
     assert "0.05" in teaching.control(found) and "3 of" not in teaching.control(found)
     shares = teaching.by_class(found)["share of facts"]

@@ -166,6 +166,40 @@ def test_how_many_lines_a_study_decides_is_said_as_kept(study, count):
     assert re.search(rf"`{study}`[^`]*decides {count} of (its )?{len(lines)} lines", said)
 
 
+def test_every_number_told_of_a_kept_study_stands_on_its_pages():
+    """Scores and effects of the paragraphs on studies: rounded as there, with the sign as there.
+    What was run before and is not kept has a paragraph of its own.
+    """
+    told = (paths.REFERENCE / "README.md").read_text().partition("## Reading a verdict")[0]
+    told += "\n\n".join(["", *re.findall(r"!\[.*?\*The study.*?\*", README, re.S)])  # its figure
+    kept = {folder.name for folder in paths.REFERENCE.iterdir() if folder.is_dir()}
+    checked = 0
+    for paragraph in told.split("\n\n"):
+        studies = kept & set(re.findall(r"`([\w-]+)`", paragraph))
+        if not studies or paragraph.startswith("Before this"):
+            continue
+        stands = "".join(map(shown_on_pages, sorted(studies)))
+        for sign, number in re.findall(r"(?<![\w.])([+-]?)(\.\d+)", paragraph):
+            anywhere = "[+-]?" if not sign else rf"\{sign}"
+            shown = rf"(?<![\d.]){anywhere}0\{number}0?(?!\d)"
+            assert re.search(shown, stands), (number, paragraph)
+            checked += 1
+    assert checked > 100
+
+
+def shown_on_pages(study):
+    """All that the kept pages of a study show, tables and sentences, as text."""
+    outputs = []
+    for file in (paths.REFERENCE / study).glob("*.ipynb"):
+        for cell in json.loads(file.read_text())["cells"]:
+            outputs += [one.get("data", {}) for one in cell.get("outputs", ())]
+    parts = ["".join(map(str, one.get(kind, ""))) for one in outputs for kind in KINDS]
+    return re.sub(r"<[^>]+>", " ", "\n".join(parts))
+
+
+KINDS = ("text/html", "text/markdown", "application/vnd.pretune.figure+json")
+
+
 def test_no_page_that_is_kept_holds_a_warning():
     """Nor, with it, a path of the machine that made it."""
     for file in paths.REFERENCE.glob("*/*.ipynb"):

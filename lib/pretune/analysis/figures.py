@@ -52,7 +52,8 @@ def _legend(named: dict[str, Artist]) -> str:
     import matplotlib.pyplot as plt
 
     columns = 2 if max(map(len, named)) < 22 else 1
-    figure = plt.figure(figsize=(WIDTH, 0.2 * -(-len(named) // columns) + 0.1))
+    wide = max(WIDTH, 0.4 + 0.075 * max(map(len, named)))  # of a letter
+    figure = plt.figure(figsize=(wide, 0.2 * -(-len(named) // columns) + 0.1))
     place = {"loc": "center left", "ncols": columns, "frameon": False, "borderpad": 0}
     figure.legend(named.values(), named.keys(), **place)
     return _svg(figure)
@@ -319,6 +320,15 @@ def _short(number: float) -> str:
         if number >= size:
             return f"{number / size:.3g}{letter}"
     return f"{number:g}"
+
+
+def beside(axes: Axes, across: float, up: float, name: str) -> Axes:
+    """The name of a point, beside it where there is room."""
+    left, right = axes.get_xlim()
+    turned = across > (left + right) / 2
+    place = {"xytext": (-5 if turned else 5, 5), "ha": "right" if turned else "left"}
+    axes.annotate(name, (across, up), textcoords="offset points", fontsize=7, **place)
+    return axes
 
 
 def scatter(axes: Axes, across: list, up: list, names: list[str], colours: list) -> Axes:

@@ -44,6 +44,7 @@ class Arm(NamedTuple):
     """
 
     name: str
+    kind: str  # one of WAYS
     words: str  # what is done
     take: str  # of passages; empty where it trains
     new: Estimate
@@ -62,7 +63,7 @@ def _open_book(page: Results) -> Iterator[Arm]:
     for model in injected(page):
         for take, name in knowledge.with_passages(page.study, facts.new).items():
             new, never = score(page, name, model), score(page, f"{facts.never}_{take}", model)
-            yield Arm(on(model, TAKEN[take]), "", take, new, NOTHING, never, 0.0)
+            yield Arm(on(page, model, TAKEN[take]), WAYS[0], "", take, new, NOTHING, never, 0.0)
 
 
 def _trained(page: Results) -> Iterator[Arm]:
@@ -71,9 +72,12 @@ def _trained(page: Results) -> Iterator[Arm]:
         new, never = (score(page, one, model, recipe) for one in (facts.new, facts.never))
         old = knowledge.change(page, facts.old, model, recipe)
         took = spent.get(recipe, np.nan)
-        yield Arm(on(model, recipe), way(page, recipe), "", new, old, never, took)
+        done = kind(page, recipe), way(page, recipe)
+        yield Arm(on(page, model, recipe), *done, "", new, old, never, took)
 
 
+WAYS = ("passages before the question", "text", "text, beside old", "questions")
+WAYS += ("questions, beside old",)
 NOTHING = Estimate(0.0, 0.0, 0.0, 0.0, np.inf, 0)  # what is not touched
 
 
@@ -113,14 +117,21 @@ def shown(page: Results, name: str, model: str, recipe: str) -> str:
     return ranged(score(page, name, model, recipe), signed=False)
 
 
-def on(model: str, what: str) -> str:
-    """A line of a table: the model where there are several, and what it is about."""
-    return f"{model}: {what}" if model else what
+def on(page: Results, model: str, what: str) -> str:
+    """A line of a table: the model where facts are put into several, and what it is about."""
+    return f"{model}: {what}" if len(injected(page)) > 1 else what
 
 
 def injected(page: Results) -> list[str]:
     """The models that new facts are put into."""
     return list(dict.fromkeys(model for model, _ in taught(page)))
+
+
+def kind(page: Results, recipe: str) -> str:
+    """Which of `WAYS` a recipe is."""
+    how, facts = page.study.recipe(recipe), sets_of(page.study)
+    old = {how.dataset, *how.beside} & {facts.asked, facts.old_text}
+    return ("text" if isinstance(how, Continued) else "questions") + ", beside old" * bool(old)
 
 
 def way(page: Results, recipe: str) -> str:
@@ -153,7 +164,7 @@ def unknown_rows(page: Results) -> pd.DataFrame:
             line |= {"new": shown(page, facts.new, model, which)}
             if facts.unknown:
                 line |= {"says “unknown” of never told": shown(page, facts.unknown, model, which)}
-            lines[on(model, which)] = line
+            lines[on(page, model, which)] = line
     return pd.DataFrame(lines).T
 
 
@@ -197,7 +208,7 @@ def known(page: Results) -> pd.DataFrame:
             told = _times_told(page, model, name, step)
             line = {"times told": "–" if np.isnan(told) else f"{told:,.0f}"}
             line |= {one: f"{shares.get(one, 0):.0%}" for one in CLASSES}
-            lines[on(model, f"{REGISTRY[name].title}, step {step:,}")] = line
+            lines[on(page, model, f"{REGISTRY[name].title}, step {step:,}")] = line
     return pd.DataFrame(lines).T
 
 
@@ -215,7 +226,7 @@ def by_class(page: Results) -> pd.DataFrame:
         if len(some):
             line = {"share of facts": f"{len(some) / len(of):.0%}"}
             line |= {"recalled once tuned": f"{some['score'].mean():.2f}"}
-            lines[on(model, name)] = line
+            lines[on(page, model, name)] = line
     return pd.DataFrame(lines).T
 
 
@@ -281,8 +292,9 @@ def how_asked(page: Results) -> str:
 
 
 def who_was_told(page: Results) -> str:
-    """What is known of what the models have read."""
+    """What is known of what the models have read, and which of them are taught."""
     if knowledge.parts(page.study):
+        taught_ = ", ".join(f"`{model}`" for model in injected(page) if model)
         return (
             "Several models, pre-trained on the same people and facts, may each be told of them in "
             "another way: in one wording, always the same; in five wordings; in one wording and "
@@ -291,6 +303,8 @@ def who_was_told(page: Results) -> str:
             "effect. *Old* facts are of people told of in pre-training whom no question in tuning "
             "is about, *new* ones of people told of in none; these are taught in one wording of "
             "the question and asked in the other."
+            + f" They are put into {taught_}."
+            * bool(taught_)
         )
     return (
         "What the models have read is not known. *Old* facts are of things that are often read of, "

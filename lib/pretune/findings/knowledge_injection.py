@@ -147,13 +147,18 @@ def by_fact(page: Results) -> pd.DataFrame:
 
 
 def show_ways(page: Results) -> None:
-    """Recall of new facts over what happens to old ones, a point for each way."""
+    """Recall of new facts over what happens to old ones, a point for each way; ways that none
+    beats in both bear their names.
+    """
     some = [one for one in teaching.arms(page) if not np.isnan(one.new.value + one.old.value)]
     if not some:
         return say("No recipe of this study teaches new facts.")
     [axes] = figures.panels(1, 3.2)
-    new, old, names = ([getattr(one, what) for one in some] for what in ("new", "old", "name"))
-    figures.scatter(axes, old, new, names, theme.many_colours(len(some)))
+    inks = dict(zip(teaching.WAYS, theme.many_colours(len(teaching.WAYS)), strict=True))
+    new, old, kinds = ([getattr(one, what) for one in some] for what in ("new", "old", "kind"))
+    figures.scatter(axes, old, new, kinds, [inks[kind] for kind in kinds])
+    for one in filter(partial(_is_unbeaten, some), some):
+        figures.beside(axes, one.old.value, one.new.value, one.name)
     axes.axvline(0, color="0.5", lw=1)
     axes.set(
         xlabel="change of recall of old facts", ylabel="recall of new facts", ylim=(-0.03, 1.03)
@@ -164,6 +169,13 @@ def show_ways(page: Results) -> None:
         "Recall of new facts against the change of recall of old ones, a point for each way.",
         teaching.ways_in(page),
     )
+
+
+def _is_unbeaten(some: Sequence[teaching.Arm], one: teaching.Arm) -> bool:
+    """Whether no other way gives more new facts and leaves as many old ones, or the reverse."""
+    here = (one.new.value, one.old.value)
+    there = {(other.new.value, other.old.value) for other in some} - {here}
+    return not any(new >= here[0] and old >= here[1] for new, old in there)
 
 
 def show_exposures(page: Results) -> None:
@@ -181,8 +193,10 @@ def show_exposures(page: Results) -> None:
                 line = _over_exposures(page, model, recipe, name, step)
                 curve = f"{'old' if dashed else 'new'}, step {step:,}"
                 figures.over_examples(panel, line, ink, curve, dashed)
-                numbers.append(line.assign(panel=teaching.on(model, recipe), curve=curve))
-        panel.set(title=teaching.on(model, recipe), ylabel="recall, 0 to 1", ylim=(-0.03, 1.03))
+                numbers.append(line.assign(panel=teaching.on(page, model, recipe), curve=curve))
+        panel.set(
+            title=teaching.on(page, model, recipe), ylabel="recall, 0 to 1", ylim=(-0.03, 1.03)
+        )
         panel.set_xlabel("exposures of each new fact")
     figures.show(
         axes,
