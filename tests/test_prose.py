@@ -171,7 +171,8 @@ def test_every_number_told_of_a_kept_study_stands_on_its_pages():
     What was run before and is not kept has a paragraph of its own.
     """
     told = (paths.REFERENCE / "README.md").read_text().partition("## Reading a verdict")[0]
-    told += "\n\n".join(["", *re.findall(r"!\[.*?\*The study.*?\*", README, re.S)])  # its figure
+    figures = re.findall(r"!\[.*?\*The study.*?\*", README, re.S)  # with what is told below
+    told = "\n\n".join([told, *(" ".join(one.split()) for one in figures)])
     kept = {folder.name for folder in paths.REFERENCE.iterdir() if folder.is_dir()}
     checked = 0
     for paragraph in told.split("\n\n"):
