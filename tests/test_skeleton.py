@@ -27,6 +27,8 @@ TOP = {
     "tests",
     "environment.yml",
     "README.md",
+    "CHANGELOG.md",
+    "CITATION.cff",
     "pyproject.toml",
     "Makefile",
     "LICENSE",
@@ -153,6 +155,12 @@ def test_the_table_of_speed_is_what_was_measured_and_reaches_what_it_says():
         shown = f"{one['ratio']:.{1 + (one['ratio'] < 10)}f} ({one['to_reach']:.2g})"
         assert line.split(" | ")[2 + (one["model"] == "30 M")] == shown, one
         assert one["ratio"] >= one["to_reach"], one
+
+
+def test_the_citation_and_the_changelog_are_of_this_version():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == version
+    assert re.findall(r"(?m)^## (\S+?),? ", (ROOT / "CHANGELOG.md").read_text())[0] == version
 
 
 def test_the_readme_is_short_and_no_readme_is_wide():
