@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STUDY ?= quick
 
-.PHONY: report test test-long test-cluster rehearsal bench lab notebooks lock
+.PHONY: report test test-long test-cluster rehearsal mutants bench lab notebooks lock
 
 # The main job: measure what is missing, execute the notebooks, render, print the path of the page.
 #   .venv/bin/pretune run quick
@@ -31,6 +31,11 @@ test-cluster: .venv/ready
 #   .venv/bin/pytest -m slow tests/test_rehearsal.py
 rehearsal: .venv/ready
 	$(BIN)/pytest -m slow tests/test_rehearsal.py
+
+# How many changes of the code the tests notice, of a fixed sample; keeps outputs/reference/mutants.json.
+#   .venv-bench/bin/python tests/mutants.py
+mutants: .venv-bench/ready
+	.venv-bench/bin/python tests/mutants.py
 
 # Ours beside what a user would pick instead, in one run; with the peers in an environment of their own.
 # Then the quick study against its floor, in an empty folder, how time and memory grow, and how soon

@@ -174,7 +174,11 @@ def in_batches(
 
 
 def _chosen(logits: torch.Tensor, temperature: float, draw: torch.Generator | None) -> torch.Tensor:
-    """The next token of each row: the likeliest, or one drawn."""
+    """The next token of each row: the likeliest, or one drawn. Raises FloatingPointError where
+    that of nothing would be taken.
+    """
+    if not logits.amax(-1).isfinite().all():
+        raise FloatingPointError("a text is to be written by logits that are not finite")
     if draw is None:
         return logits.argmax(-1)
     return torch.multinomial((logits / temperature).softmax(-1), 1, generator=draw)[:, 0]

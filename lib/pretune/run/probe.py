@@ -26,6 +26,9 @@ from pretune.tasks.prompts import Layout
 from pretune.tasks.registry import REGISTRY
 
 
+LEFT = "its weights, or what is computed from them, left the range of numbers"
+
+
 class NotFinite(ValueError):
     """A model gives numbers that are not finite: the message names model, dataset and row, and
     holds the values.
@@ -64,8 +67,11 @@ def look(study: Study, model: Model, subject: Subject, probe: Probe, seen: Seen)
     measure, dataset, kept = probe.measured_by, REGISTRY[probe.dataset], items.layout.kept
     asked = [items.examples[place] for place in kept]
     given = Asked(dataset, items.layout.prefix, asked, probe.new_tokens, study.protocol)
-    with autocast(study.probing.precision, subject.network.device):
-        measured = list(measure.rows(subject, given))
+    try:
+        with autocast(study.probing.precision, subject.network.device):
+            measured = list(measure.rows(subject, given))
+    except FloatingPointError as error:
+        raise NotFinite(f"{model.name}: {probe.dataset}: {error}: {LEFT}") from error
     baselines = rows.baseline(datasets.data_folder(study), dataset, asked)
     shared = _shared(model, probe) | {"shots": items.layout.shots}
     for place, example, base, one in zip(kept, asked, baselines, measured, strict=True):
@@ -100,7 +106,7 @@ def _hold_finite(model: Model, measure: Measure, where: str, probe: Probe, value
         if pa.types.is_floating(number) and not np.isfinite(values[name]).all():
             raise NotFinite(
                 f"{model.name}: {probe.dataset}: {where}: {name} is {values[name]}, which is not "
-                "finite: its weights, or what is computed from them, left the range of numbers"
+                f"finite: {LEFT}"
             )
 
 
