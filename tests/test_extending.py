@@ -128,7 +128,8 @@ answers.answer(page, toy)
 def house(tmp_path):
     """A copy of the code, and a runner of what stands in it."""
     for part in ("lib", "notebooks", "params"):
-        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / part, tmp_path / part, symlinks=True, ignore=ignored)
     return tmp_path
 
 

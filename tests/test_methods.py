@@ -532,15 +532,15 @@ def made_up(draw, monkeypatch, per_decade=0.0, lost=0.2, kept=0.0, gained=0.2, r
     study = load_study("methods-quick", (f"checkpoints.runs={list(range(runs))}",))
     sizes = {name: _weights(study, name) for name in study.recipes}
     skill = {name: draw.normal(0, 0.25, ITEMS) for name in study.probing.datasets}
-    rows = []
+    models, scores = [], []
 
     def add(recipe, dataset, step, run, level, form="default", shots=4):
-        scores = level + skill[dataset] + draw.normal(0, 0.15, ITEMS) + draw.normal(0, 0.01)
+        scores.append(level + skill[dataset] + draw.normal(0, 0.15, ITEMS) + draw.normal(0, 0.01))
         about = {"recipe": recipe, "dataset": dataset, "step": step, "run": run}
         about |= {"seed": 0 if recipe == "base" else run}
         about |= {"draw": run, "format": form, "shots_asked": shots, "late": step > 100}
         about |= {"tokens": step * 1000, "checkpoint": f"run-{run}-step-{step}", "baseline": 0.25}
-        rows.append(pd.DataFrame({"item": range(ITEMS), "score": scores}).assign(**about))
+        models.append(about)
 
     for run, step in itertools.product(range(runs), study.checkpoints.steps):
         for name in (*KNOWN, "rte"):
@@ -564,7 +564,9 @@ def made_up(draw, monkeypatch, per_decade=0.0, lost=0.2, kept=0.0, gained=0.2, r
                 add(which, "ultrafeedback", step, run, 0.55 + gained * more, shots=0)
             for need in written.asked(study, before):
                 add(after, need.dataset, step, run, 0.9 + task, need.format, 0)
-    frame = results.marked(study, pd.concat(rows, ignore_index=True))
+    frame = pd.DataFrame(models).loc[np.repeat(range(len(models)), ITEMS)].reset_index(drop=True)
+    items = np.tile(range(ITEMS), len(models))
+    frame = results.marked(study, frame.assign(item=items, score=np.concatenate(scores)))
     table = pd.DataFrame(
         {
             "weights": {

@@ -28,7 +28,7 @@ from pretune.models import loading, scoring, tuned
 from pretune.models.checkpoint import Checkpoint
 from pretune.models.scoring import Generation
 from pretune.plan import costs, lengths
-from pretune.plan.cells import Cell, Model
+from pretune.plan.cells import Cell, Model, Plan
 from pretune.plan.needs import Need
 from pretune.recipes.base import Asking
 from pretune.report.open import open_results
@@ -394,7 +394,7 @@ def page_of(draw, score, form=None, runs=3, noise=0.03, study=None):
         **{"format": "default", "shots_asked": 0, "baseline": 0.2, "length": 5, "gold": 0},
         **{"as_asked": True, "named": 1},
     )
-    page = Results(plan_of(study), "09_tuning_data", "all", rows, {})
+    page = Results(Plan(study, (), (), {}), "09_tuning_data", "all", rows, {})
     page._made["writing"] = rows[given]
     return page
 

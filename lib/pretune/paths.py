@@ -9,15 +9,22 @@ else.
 import os
 from pathlib import Path
 
-# in a package these are copies; in a checkout links to what lies at its top
-_DATA = Path(__file__).resolve().parent / "_data"
-IS_CHECKOUT = (_DATA / "params").is_symlink()
-ROOT = _DATA.parents[2] if IS_CHECKOUT else Path.cwd()
+_LIBRARY = Path(__file__).resolve().parent
+IS_CHECKOUT = _LIBRARY.parent.name == "lib" and (_LIBRARY.parents[1] / "notebooks").is_dir()
+ROOT = _LIBRARY.parents[1] if IS_CHECKOUT else Path.cwd()
+_TOP = {"params": "params", "notebooks": "notebooks", "reference": "outputs/reference"}
+
+
+def _of_ours(name: str) -> Path:
+    """Where it lies at the top of a checkout, to which `_data` links; of a package its copy."""
+    return ROOT / _TOP[name] if IS_CHECKOUT else _LIBRARY / "_data" / name
+
+
 PARAMS = ROOT / "params"  # where a user's studies are
-PACKAGED = (_DATA / "params").resolve()  # and ours
-NOTEBOOKS = (_DATA / "notebooks").resolve()
+PACKAGED = _of_ours("params")  # and ours
+NOTEBOOKS = _of_ours("notebooks")
 OUTPUTS = Path(os.environ.get("PRETUNE_OUTPUTS", ROOT / "outputs")).resolve()
-REFERENCE = (_DATA / "reference").resolve()  # what was executed for others to read
+REFERENCE = _of_ours("reference")  # what was executed for others to read
 # pre-trained checkpoints, microworld datasets, tuned weights: shared by all studies
 CACHE = OUTPUTS / "cache"
 # studies whose verdicts stand beside those of any other

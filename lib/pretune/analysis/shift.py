@@ -166,15 +166,17 @@ def predicted(
     single one; `left_out` may be `own`, for all recipes of a set.
     """
     points, away, whole = points.dropna(subset=[across, up]), 0.0, 0.0
-    if points[left_out].nunique() < 2:
+    at, there, names = (points[one].to_numpy() for one in (across, up, left_out))
+    several = pd.unique(names)
+    if len(several) < 2:
         return np.nan
-    for name in points[left_out].unique():
-        out = points[left_out] == name
-        rest, some = points[~out], points[out]
-        law = np.polyfit(rest[across], rest[up], 2)
-        seen = some[across].clip(rest[across].min(), rest[across].max())
-        away += ((some[up] - np.polyval(law, seen)) ** 2).sum()
-        whole += ((some[up] - rest[up].mean()) ** 2).sum()
+    for name in several:
+        out = names == name
+        rest = at[~out]
+        law = np.polyfit(rest, there[~out], 2)
+        seen = at[out].clip(rest.min(), rest.max())
+        away += ((there[out] - np.polyval(law, seen)) ** 2).sum()
+        whole += ((there[out] - there[~out].mean()) ** 2).sum()
     return float(1 - away / whole) if whole else np.nan
 
 

@@ -32,7 +32,7 @@ CONTROL = "control"  # whose model was pre-trained on another world than the dat
 
 def studies() -> list[Study]:
     """The studies that are kept, the main ones first."""
-    there = sorted(path.name for path in paths.REFERENCE.iterdir() if path.is_dir())
+    there = sorted(path.name for path in paths.REFERENCE.glob("*/"))
     order = {name: place for place, name in enumerate(FIRST)}
     return [
         load_study(name) for name in sorted(there, key=lambda name: order.get(name, len(order)))

@@ -25,7 +25,6 @@ from pretune.tasks.example import Example, HiddenLabel, RowError
 from pretune.tasks.prompts import Layout
 from pretune.tasks.registry import REGISTRY
 
-
 LEFT = "its weights, or what is computed from them, left the range of numbers"
 
 
