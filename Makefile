@@ -10,11 +10,11 @@ STUDY ?= quick
 report: .venv/ready
 	$(BIN)/pretune run $(STUDY)
 
-#   .venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/pytest -n 2 --dist loadfile
+#   .venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder
 test: .venv/ready
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Thirty kills of the run, its workers and its kernels, spread over one run.
 #   .venv/bin/pytest -m slow tests/test_kills.py

@@ -46,6 +46,17 @@ REAL_ROWS = Path(os.environ.get("PRETUNE_REAL_ROWS", ROOT.parent / "shared" / "d
 OLMO = Path(os.environ.get("PRETUNE_OLMO_TOKENIZER", ROOT.parent / "shared" / "olmo-1b"))
 
 
+# files of tests that take longest, begun first: so two processes end together
+LONGEST = (
+    "hub group cluster study faults methods tuning_data new divergence families knowledge site"
+)
+
+
+def pytest_collection_modifyitems(items) -> None:
+    order = {f"test_{name}.py": place for place, name in enumerate(LONGEST.split())}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
+
 def run_pretune(
     *words: str,
     outputs: Path = OUTPUTS,

@@ -110,17 +110,30 @@ def item_of(example):
     )
 
 
+def four_words_of(text):
+    """All that four words in a row say in a text."""
+    words = re.findall(r"\w+", text)
+    return set(zip(words, words[1:], words[2:], words[3:], strict=False))
+
+
+def inner(text):
+    """A text without its first and its last word, of which a part may stand elsewhere."""
+    return re.sub(r"^\W*\w+|\w+\W*$", "", text)
+
+
 def test_no_prompt_stands_with_its_answer_in_the_text_or_in_another_split(world, examples):
     """The item alone, its question and answer, in 30,000 documents: more than the quick study
     reads.
     """
     text = "\n".join(itertools.islice(documents(world, 0), 30_000))
-    chats = json.dumps(dataset_rows(world, "tulu_v2", "train"))
+    chats, said = json.dumps(dataset_rows(world, "tulu_v2", "train")), four_words_of(text)
     for (name, split), made in examples.items():
         # a prompt that stood in the text would do so from its first line on
         asked = {one.prompt.removeprefix("Question: ").split("\n")[0] for one in made[:300]}
         asked |= {item_of(one) + one.completion for one in made[:300]}
-        assert not [one for one in asked if one in text], (name, split)
+        # what stands there has its inner words there, which are looked for first: much quicker
+        likely = [one for one in asked if four_words_of(inner(one)) <= said]
+        assert not [one for one in likely if one in text], (name, split)
         if split != "train":
             items = {item_of(one) for one in made[:300]}
             assert not [one for one in items if one in chats], (name, split)
