@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import astuple, dataclass
-from operator import add
+from typing import NamedTuple
 
 from pretune.models.checkpoint import Checkpoint
 from pretune.plan import lengths
@@ -39,8 +38,7 @@ NAMES = {  # how configurations on the Hub call the parts of an architecture
 }
 
 
-@dataclass(frozen=True)
-class Cost:
+class Cost(NamedTuple):
     """Expected cost of one part. `seconds` are of one process."""
 
     trained_tokens: int
@@ -231,10 +229,7 @@ def trained(recipe: Recipe, shape: Architecture) -> int:
 
 
 def _sum(parts: list[Cost]) -> Cost:
-    found = Cost(0, 0, 0.0, 0.0)
-    for one in parts:
-        found = Cost(*map(add, astuple(found), astuple(one)))
-    return found
+    return Cost(*map(sum, zip(Cost(0, 0, 0.0, 0.0), *parts, strict=True)))
 
 
 def _cost(

@@ -9,6 +9,7 @@ resolved.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from types import MappingProxyType
 from typing import Annotated, Literal, NamedTuple
 
@@ -256,6 +257,12 @@ class Study(Frozen):
             return self.checkpoints
         return {self.model: self.checkpoints}
 
+    def model_copy(self, **given) -> Study:
+        """As pydantic's, but what was found out of the fields is found out anew."""
+        made = super().model_copy(**given)
+        made.__dict__.pop("variants", None)
+        return made
+
     def of(self, model: str) -> Study:
         """The same with the checkpoints of one model only."""
         return self.model_copy(update={"checkpoints": self.models[model], "model": model})
@@ -286,7 +293,7 @@ class Study(Frozen):
             return ()
         return getattr(self.recipes[recipe].grid or self.grid, axis) or ()
 
-    @property
+    @cached_property  # asked for by every cell of a plan
     def variants(self) -> dict[str, Variant]:
         """The recipes by name, each followed by itself at the values of its grid that it does not
         use, one axis after the other.
