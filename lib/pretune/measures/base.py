@@ -53,13 +53,14 @@ class Asked:
 
 
 class Measured(NamedTuple):
-    """What was measured on one item: the columns of its row, the generated text or None, and the
-    tokens of its sequences.
+    """What was measured on one item: the columns of its row, the generated text or None, the
+    tokens of its sequences, and whether what was written was chosen by numbers.
     """
 
     values: dict[str, object]
     output: str | None
     tokens: int
+    is_sound: bool = True
 
 
 class Measure(ABC):

@@ -33,7 +33,8 @@ class Generation(Measure):
             values |= prompts.lengths(item, request)
             values |= {"rouge_l": rows.rouge_l(output.text, item.completion)}
             values |= {"length": output.length, "stop": output.stop}
-            yield Measured(values, output.text, sum(len(one.ids) for one in request))
+            tokens = sum(len(one.ids) for one in request)
+            yield Measured(values, output.text, tokens, output.is_sound)
 
     def score(self, rows: pd.DataFrame, normalisation: str) -> pd.DataFrame:
         score, baseline = (rows[name].to_numpy() for name in ("rouge_l", "baseline"))

@@ -49,7 +49,8 @@ class Sampling(Measure):
             right = item.completion.strip()
             values = {"greedy": one.text == right, "drawn": DRAWN}
             values |= {"drawn_right": sum(other.text == right for other in own)}
-            yield Measured(values, one.text, (len(start) + one.length) * (1 + DRAWN))
+            tokens = (len(start) + one.length) * (1 + DRAWN)
+            yield Measured(values, one.text, tokens, all(some.is_sound for some in (one, *own)))
 
     def score(self, rows: pd.DataFrame, normalisation: str) -> pd.DataFrame:
         score, baseline = rows["greedy"].to_numpy(float), rows["baseline"].to_numpy()

@@ -42,7 +42,7 @@ class Writing(Measure):
             named = {one.lower() for one in known.findall(output.text)}
             values = {"length": output.length, "stop": output.stop, "named": len(named)}
             values |= {"right": named == {item.completion.strip().lower()}}
-            yield Measured(values, output.text, len(start) + output.length)
+            yield Measured(values, output.text, len(start) + output.length, output.is_sound)
 
     def score(self, rows: pd.DataFrame, normalisation: str) -> pd.DataFrame:
         score, baseline = rows["right"].to_numpy(float), rows["baseline"].to_numpy()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 
 import numpy as np
@@ -43,7 +43,7 @@ class Generation:
     counts them, `stop` says what ended it: newline, end or length.
 
     `gold` is the summed log-probability of the completion that was wanted, in nats; NaN where
-    none was given.
+    none was given. `is_sound` says whether every token was chosen by numbers.
     """
 
     text: str
@@ -51,6 +51,7 @@ class Generation:
     stop: str
     gold: float
     ids: tuple[int, ...] = ()
+    is_sound: bool = True
 
 
 @torch.inference_mode()
@@ -129,9 +130,9 @@ def generate(
         tails = [golds[i] for i in batch] if golds else []
         state, logits, found = read(model, cache, contexts, tails, new_tokens, budget)
         choose = partial(_chosen, temperature=temperature, draw=draw)
-        tokens = _decode(state, logits, stops, tokenizer.eos_token_id, new_tokens, choose)
-        for i, row, gold in zip(batch, tokens, found, strict=True):
-            made[i] = _finish(tokenizer, row, stops, gold)
+        tokens, sound = _decode(state, logits, stops, tokenizer.eos_token_id, new_tokens, choose)
+        for i, row, gold, is_sound in zip(batch, tokens, found, sound, strict=True):
+            made[i] = replace(_finish(tokenizer, row, stops, gold), is_sound=is_sound)
         after_batch(len(batch))
 
     sizes = [len(prompt) - root + new_tokens for prompt in prompts]
@@ -174,14 +175,16 @@ def in_batches(
 
 
 def _chosen(logits: torch.Tensor, temperature: float, draw: torch.Generator | None) -> torch.Tensor:
-    """The next token of each row: the likeliest, or one drawn. Raises FloatingPointError where
-    that of nothing would be taken.
-    """
-    if not logits.amax(-1).isfinite().all():
-        raise FloatingPointError("a text is to be written by logits that are not finite")
+    """The next token of each row: the likeliest, or one drawn; any where logits are no numbers."""
     if draw is None:
         return logits.argmax(-1)
-    return torch.multinomial((logits / temperature).softmax(-1), 1, generator=draw)[:, 0]
+    told = torch.where(_are_numbers(logits)[:, None], logits, 0.0)
+    return torch.multinomial((told / temperature).softmax(-1), 1, generator=draw)[:, 0]
+
+
+def _are_numbers(logits: torch.Tensor) -> torch.Tensor:
+    """(rows,) Whether the largest of each row is finite."""
+    return logits.amax(-1).isfinite()
 
 
 def _decode(
@@ -191,16 +194,18 @@ def _decode(
     end: int,
     new_tokens: int,
     choose: Callable[[torch.Tensor], torch.Tensor],
-) -> list[list[int]]:
-    """Tokens of each row as `choose` takes them, up to and with the one that ends it. Rows that
-    ended leave when they are a quarter of the batch, since to go on without them copies all that
-    the others have read.
+) -> tuple[list[list[int]], list[bool]]:
+    """Tokens of each row as `choose` takes them, up to and with the one that ends it, and whether
+    all of them were chosen by numbers. Rows that ended leave when they are a quarter of the
+    batch, since to go on without them copies all that the others have read.
     """
     made: list[list[int]] = [[] for _ in range(len(logits))]
     rows = torch.arange(len(logits), device=logits.device)
     going = torch.ones_like(logits[:, 0], dtype=torch.bool)
+    sound = torch.ones_like(going)
     for _ in range(new_tokens):
         chosen = choose(logits)
+        sound[rows] &= _are_numbers(logits) | ~going
         for row, token, wanted in zip(rows.tolist(), chosen.tolist(), going.tolist(), strict=True):
             made[row] += [token] * wanted
         going &= ~(newline[chosen] | (chosen == end))
@@ -211,7 +216,7 @@ def _decode(
             rows, chosen, going = rows[going], chosen[going], going[going]
         one = torch.ones(len(chosen), 1, dtype=torch.bool, device=chosen.device)
         logits = state.head(state.feed(chosen[:, None], one)[:, 0])
-    return made
+    return made, sound.tolist()
 
 
 def _finish(tokenizer, tokens: list[int], newline: torch.Tensor, gold: float) -> Generation:

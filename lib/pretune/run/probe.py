@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from pretune.measures import Measure
-from pretune.measures.base import Asked, Subject
+from pretune.measures.base import Asked, Measured, Subject
 from pretune.models import learned
 from pretune.models.device import autocast
 from pretune.plan.cells import Model, Probe
@@ -24,8 +24,6 @@ from pretune.tasks import prompts, rows
 from pretune.tasks.example import Example, HiddenLabel, RowError
 from pretune.tasks.prompts import Layout
 from pretune.tasks.registry import REGISTRY
-
-LEFT = "its weights, or what is computed from them, left the range of numbers"
 
 
 class NotFinite(ValueError):
@@ -66,16 +64,13 @@ def look(study: Study, model: Model, subject: Subject, probe: Probe, seen: Seen)
     measure, dataset, kept = probe.measured_by, REGISTRY[probe.dataset], items.layout.kept
     asked = [items.examples[place] for place in kept]
     given = Asked(dataset, items.layout.prefix, asked, probe.new_tokens, study.protocol)
-    try:
-        with autocast(study.probing.precision, subject.network.device):
-            measured = list(measure.rows(subject, given))
-    except FloatingPointError as error:
-        raise NotFinite(f"{model.name}: {probe.dataset}: {error}: {LEFT}") from error
+    with autocast(study.probing.precision, subject.network.device):
+        measured = list(measure.rows(subject, given))
     baselines = rows.baseline(datasets.data_folder(study), dataset, asked)
     shared = _shared(model, probe) | {"shots": items.layout.shots}
     for place, example, base, one in zip(kept, asked, baselines, measured, strict=True):
         item = {"item": items.numbers[place], "gold": example.gold, "baseline": base}
-        _hold_finite(model, measure, f"row {item['item']} of {probe.split}", probe, one.values)
+        _hold_finite(model, measure, f"row {item['item']} of {probe.split}", probe, one)
         row = shared | item | {"flag": items.flags[place]} | one.values
         seen.tables[measure.name].append(row)
         text = {"probe": probe.key, "item": item["item"], "output": one.output}
@@ -96,17 +91,21 @@ def _shared(model: Model, probe: Probe) -> dict[str, object]:
     return said | {"probe": probe.key, "shots_asked": probe.shots}
 
 
-def _hold_finite(model: Model, measure: Measure, where: str, probe: Probe, values: dict) -> None:
+def _hold_finite(model: Model, measure: Measure, where: str, probe: Probe, one: Measured) -> None:
     """Raises NotFinite where a number of a row is none: of likelihoods, the first would be the
-    answer.
+    answer, of the logits of a text the first token.
     """
+    said = []
     for name, kind in measure.columns.items():
         number = kind.value_type if pa.types.is_list(kind) else kind
-        if pa.types.is_floating(number) and not np.isfinite(values[name]).all():
-            raise NotFinite(
-                f"{model.name}: {probe.dataset}: {where}: {name} is {values[name]}, which is not "
-                f"finite: {LEFT}"
-            )
+        if pa.types.is_floating(number) and not np.isfinite(one.values[name]).all():
+            said.append(f"{name} is {one.values[name]}")
+    said += [] if one.is_sound else [f"{one.output!r} was written by logits"]
+    if said:
+        raise NotFinite(
+            f"{model.name}: {probe.dataset}: {where}: {said[0]}, which is not finite: its "
+            "weights, or what is computed from them, left the range of numbers"
+        )
 
 
 def _items(study: Study, subject: Subject, probe: Probe) -> _Items:
