@@ -1,9 +1,9 @@
-"""The paths of studies of public models, walked on a CPU: `make rehearsal`, about eighteen minutes
+"""The paths of studies of public models, walked on a CPU: `make rehearsal`, about half an hour
 on two cores.
 
 Small OLMos are pre-trained on plain text, their checkpoints are served by a local Hub under real
-names, and `params/rehearsal.yaml` and `params/pythia-sizes.yaml` are run to their pages on rows of
-the real datasets. Their numbers mean little; their path is that of the real studies: list, pin,
+names, and `params/rehearsal.yaml`, `params/pythia-sizes.yaml`, and those of findings 8, 9 and 11 on
+OLMo-1B in small, are run to their pages on rows of the real datasets. Their numbers mean little; their path is that of the real studies: list, pin,
 fetch, check, tune with every recipe, score every dataset in every format, judge, render.
 """
 
@@ -143,3 +143,68 @@ def test_the_path_of_several_sizes_ends_in_verdicts_on_a_page(sizes, data, tmp_p
     assert set(found) == {"7a", "7b", "7c"}
     assert all(line["verdict"] != "not asked" for line in found.values()), found
     assert (study / "site" / "07_capability_dynamics.html").is_file()
+
+
+SMALLER = {"examples": 16, "skip": 16, "max_steps": 4, "epochs": 1, "batch_size": 4}
+HERE = {"tulu_v2": "alpaca"}  # in the place of a set that is not among the rows
+ABSENT = {"popqa", "xlsum", "ultrafeedback"}
+LAST = "layers.3."  # of a model this small
+
+
+def in_small(study, folder):
+    """The study of a file with few rows, the first and the last checkpoints, two values of every
+    grid, and rows of `folder`; recipes and findings as its file says.
+    """
+    late, steps = study["checkpoints"]["late"], study["checkpoints"]["steps"]
+    steps = study["checkpoints"]["steps"] = [steps[0], *steps[-late:]]
+    study["datasets"] = yaml.safe_load((paths.PARAMS / "rehearsal.yaml").read_text())["datasets"]
+    study["datasets"]["folder"] = str(folder)
+    for part in (*study["recipes"].values(), study["tuning"]):
+        part |= {key: min(value, part[key]) for key, value in SMALLER.items() if key in part}
+        part["dataset"] = HERE.get(part.get("dataset"), part.get("dataset"))
+        part |= {"beside": dict.fromkeys(part["beside"], 8)} if "beside" in part else {}
+        part |= {"trainable": LAST} if isinstance(part.get("trainable"), str) else {}
+    recipes = study["recipes"].items()
+    study["recipes"] = {
+        name: {key: value for key, value in one.items() if value is not None}
+        for name, one in recipes
+        if one.get("dataset") not in ABSENT
+    }
+    del study["tuning"]["dataset"]
+    study["tuning"] |= {"seeds": 1, "max_length": 512}
+    for grid in (study["grid"], *(one.get("grid", {}) for one in study["recipes"].values())):
+        grid |= {"examples": [8, 16]} if "examples" in grid else {}
+        grid |= {"learning_rate": grid["learning_rate"][:2]} if "learning_rate" in grid else {}
+    study["grid"]["steps"] = [step for step in study["grid"]["steps"] if step in steps]
+    study["probing"] |= {"items": 8, "shots": 1, "new_tokens": 6, "precision": "float32"}
+    asked = [HERE.get(name, name) for name in study["probing"]["datasets"]]
+    study["probing"]["datasets"] = [name for name in asked if name not in ABSENT]
+    used = {*asked, *(one.get("dataset") for one in study["recipes"].values())}
+    stand_ins = study["datasets"]["stand_ins"]
+    for split in [one for one in stand_ins if one.partition("/")[0] not in used]:
+        del stand_ins[split]
+    del stand_ins["mnli/validation_mismatched"]
+    return study
+
+
+@pytest.mark.parametrize("name", ["olmo-1b-shift", "olmo-1b-data", "olmo-1b-methods"])
+def test_the_paths_of_later_findings_end_in_verdicts_on_a_page(
+    name, branches, data, tmp_path, monkeypatch
+):
+    study = in_small(yaml.safe_load((paths.PARAMS / f"{name}.yaml").read_text()), data)
+    file = tmp_path / f"{name}.yaml"
+    file.write_text(yaml.safe_dump(study, sort_keys=False))
+    steps, folders = study["checkpoints"]["steps"], list(branches.values())
+    there = [folders[0], *folders[1 - len(steps) :]]
+    named = (f"step{one}-tokens{round(one * 4194304 / 1e9)}B" for one in steps)
+    repo = dict(zip(named, there, strict=True)) | {"main": folders[-1]}
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    with LocalHub({"allenai/OLMo-1B-hf": repo}) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
+        done = run_pretune("run", str(file), outputs=tmp_path / "outputs")
+    assert done.returncode == 0, done.stderr
+    [finding], folder = study["findings"], tmp_path / "outputs" / name
+    lines = json.loads((folder / "findings.json").read_text())
+    assert {line["finding"] for line in lines} == {finding} and len(lines) >= 3
+    html = (folder / "site" / f"{finding}.html").read_text()
+    assert "Traceback" not in html and "models have all the rows this page asks for" in html
