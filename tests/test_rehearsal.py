@@ -3,8 +3,9 @@ on two cores.
 
 Small OLMos are pre-trained on plain text, their checkpoints are served by a local Hub under real
 names, and `params/rehearsal.yaml`, `params/pythia-sizes.yaml`, and those of findings 8, 9 and 11 on
-OLMo-1B in small, are run to their pages on rows of the real datasets. Their numbers mean little; their path is that of the real studies: list, pin,
-fetch, check, tune with every recipe, score every dataset in every format, judge, render.
+OLMo-1B in small, are run to their pages on rows of the real datasets. Their numbers mean little;
+their path is that of the real studies: list, pin, fetch, check, tune with every recipe, score every
+dataset in every format, judge, render.
 """
 
 import json
