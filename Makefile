@@ -16,10 +16,10 @@ test: .venv/ready
 	$(BIN)/ruff format --check
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-# Thirty kills of the run, its workers and its kernels, spread over one run.
-#   .venv/bin/pytest -m slow tests/test_kills.py
+# Thirty kills of the run, its workers and its kernels, spread over one run; a study run by the installed package.
+#   .venv/bin/pytest -m slow tests/test_kills.py tests/test_package.py
 test-long: .venv/ready
-	$(BIN)/pytest -m slow tests/test_kills.py
+	$(BIN)/pytest -m slow tests/test_kills.py tests/test_package.py
 
 # Thirty kills of the workers of a cluster and of the run, with a shared folder and with none; workers that a
 # Slurm of one node starts, where root and Debian's slurm-wlm and munge are there.
