@@ -29,6 +29,7 @@ def test_the_shortest_is_run_first_and_what_takes_too_long_only_by_its_name():
     seconds = {"long": 80_000.0, "short": 60.0, "middling": 4_000.0}
     assert several.in_order(["all"], seconds) == ["short", "middling"]
     assert several.in_order(["all", "long"], seconds) == ["short", "middling", "long"]
+    assert several.in_order(["*g", "short"], seconds) == ["short", "middling", "long"]
 
 
 def test_one_study_that_cannot_be_run_does_not_stop_the_others(smoke, tmp_path):

@@ -45,7 +45,7 @@ ADVICE = {
     },
     "10b": {
         "supported": "Put new facts into the prompt rather than into the weights.",
-        "opposite": "Teach a model this small its new facts: it does not read them in the prompt.",
+        "opposite": "Teach a model this small its new facts: from a prompt it reads fewer of them.",
     },
     "11b (5%)": {
         "supported": "Mix a twentieth of old text into what is tuned on.",
