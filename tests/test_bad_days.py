@@ -6,6 +6,7 @@ import copy
 import json
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -14,7 +15,7 @@ import yaml
 from conftest import ROOT, plan_of, run_here
 from pretune import measures
 from pretune.measures.base import Subject
-from pretune.models import checkpoint, training
+from pretune.models import checkpoint, scoring, training
 from pretune.plan.cells import Probe
 from pretune.run import cell, prepare
 from pretune.run import probe as probes
@@ -170,3 +171,16 @@ def test_what_was_tuned_in_any_way_is_made_again_where_it_is_damaged(run_once, t
     assert all(f"{folder}: " in caplog.text for folder in folders)
     assert len(list((outputs / "cache" / "tuned").glob("*.damaged*"))) == len(folders)
     same(kept(outputs), kept(whole))
+
+
+def test_of_a_batch_only_what_was_written_without_numbers_is_unsound(model, tokenizer):
+    """Also where others end before it: a token that sound rows do not have makes no numbers."""
+    lost, sound = copy.deepcopy(model), [np.array(one) for one in ([5, 6, 8], [9])]
+    head = lost.get_output_embeddings()
+    head.weight = torch.nn.Parameter(head.weight.detach().clone())  # not that of the embedding
+    written = {token for one in scoring.generate(lost, tokenizer, sound, 6) for token in one.ids}
+    bad = min(set(range(10, 100)) - written)
+    with torch.no_grad():
+        lost.get_input_embeddings().weight[bad] = float("nan")
+    made = scoring.generate(lost, tokenizer, [sound[0], np.array([5, bad]), sound[1]], 6)
+    assert [one.is_sound for one in made] == [True, False, True]
