@@ -19,7 +19,6 @@ study = "quick"  # a file under params/, without its ending
 checkpoint = "all"  # this page is on all checkpoints
 
 # %%
-from pretune.analysis.claims import CHANGED
 from pretune.analysis.display import say, table
 from pretune.analysis.theme import use_theme
 from pretune.report import overview
@@ -37,9 +36,9 @@ overview.summary(plan, verdicts)
 #
 # A language model is trained twice: first on a great deal of text, then, a little, on the task it
 # is wanted for. This report takes checkpoints saved along pre-training, each as it is and again
-# after fine-tuning it in the same ways, and asks one question a page. The questions are those of
+# after fine-tuning it in the same ways, and asks one question a page. Findings 1 to 5 are those of
 # Sun & Dredze, "Amuro & Char: Analyzing the Relationship between Pre-Training and Fine-Tuning of
-# Large Language Models" (arXiv 2408.06663).
+# Large Language Models" (arXiv 2408.06663); those from 7 on take up what other studies claim.
 #
 # The figures of the pages follow, where they have one. That of the dataset dichotomy is of the
 # untuned model, shown a few examples: the datasets that pre-training teaches, and those that it
@@ -69,13 +68,8 @@ overview.show_effects(verdicts)
 # %%
 table(overview.table(study, verdicts))
 
-# %% [markdown]
-# The numbers of the reference study are recomputed from the score tables its authors released,
-# which is what makes the comparison possible. They rest on one seed and have no interval over
-# seeds.
-
 # %%
-say(CHANGED)
+say(overview.on_references(study))
 
 # %% [markdown]
 # ## What this study does not ask

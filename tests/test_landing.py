@@ -5,7 +5,7 @@ of findings that its study does not ask.
 import json
 
 from pretune import paths
-from pretune.analysis.claims import VERDICTS
+from pretune.analysis.claims import CHANGED, VERDICTS
 from pretune.report import kept, landing, overview
 from pretune.study.load import load_study
 
@@ -47,6 +47,13 @@ def test_what_a_study_does_not_ask_is_shown_from_what_is_kept(tmp_path, monkeypa
     assert list(table.index) == ["7c"] and table.loc["7c", "kept study"] == "dynamics"
     assert table.loc["7c", "effect"] == "+0.50 (+0.40 to +0.60)"
     assert list(overview.elsewhere(load_study("dynamics")).index) == ["2a"]
+
+
+def test_an_overview_says_of_earlier_numbers_what_is_true_of_the_findings_that_it_asks():
+    said = {name: overview.on_references(load_study(name)) for name in ("quick", "shift", "data")}
+    assert "Sun & Dredze" in said["quick"] and CHANGED in said["quick"]
+    assert "other papers" in said["shift"] and "Sun & Dredze" not in said["shift"]
+    assert CHANGED not in said["shift"]
 
 
 def test_every_claim_of_the_story_was_asked_for_and_has_advice_for_what_is_decided():

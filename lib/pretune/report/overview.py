@@ -1,5 +1,5 @@
-"""The overview: every claim with its verdict, beside the reference study's number and the control's
-verdict.
+"""The overview: every claim with its verdict, beside the number of an earlier study and the
+verdict of the control.
 
 `findings.json` of a study holds its verdicts; the overview writes it and reads the one of the
 control study, if that was run or is kept under `outputs/reference`.
@@ -76,7 +76,7 @@ def _plain(finding: str, verdict: Verdict) -> dict:
 
 def table(study: Study, verdicts: dict[str, list[Verdict]]) -> pd.DataFrame:
     """One line per claim: effect, what it is held against, verdict here and in other studies
-    that were run or are kept; below the claim the number that the reference study printed.
+    that were run or are kept; below the claim the number that an earlier study found.
     """
     lines, others = {}, {name: kept.verdicts(name) for name in paths.BESIDE if name != study.name}
     for finding, some in verdicts.items():
@@ -88,12 +88,33 @@ def table(study: Study, verdicts: dict[str, list[Verdict]]) -> pd.DataFrame:
                 if found
             }
             lines[verdict.claim] = {
-                "claim": f"{about.text} {_note(f'reference study: {about.reference}')}",
+                "claim": f"{about.text} {_note(f'elsewhere: {about.reference}')}",
                 "effect": _effect(verdict, about.unit),
                 "held against": _held_against(verdict),
                 "verdict": f'<a href="{finding}.html">{verdict.word}</a>',
             } | beside
     return pd.DataFrame(lines).T
+
+
+def on_references(study: Study) -> str:
+    """What the numbers of earlier studies, below the claims, rest on, as far as `study` asks what
+    those asked.
+    """
+    asked = [min(find(name).CLAIMS) for name in study.findings if find(name).CLAIMS]
+    said = []
+    if set(asked) & set(claims.CHANGED_IN):
+        said = [
+            "Numbers of Sun & Dredze are recomputed from the score tables that they released, "
+            "which is what makes the comparison possible. They rest on one seed and have no "
+            "interval over seeds.",
+            claims.CHANGED,
+        ]
+    if set(asked) - set(claims.CHANGED_IN):
+        said.append(
+            "Numbers of other papers stand as those print them, for other models than these and "
+            "mostly of a single checkpoint."
+        )
+    return "\n\n".join(said)
 
 
 def elsewhere(study: Study) -> pd.DataFrame:
