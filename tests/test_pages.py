@@ -83,10 +83,14 @@ def test_a_cell_that_raises_is_reported_and_leaves_no_page(study):
 
 
 def test_a_killed_kernel_is_never_taken_for_finished(study):
-    """papermill saves the notebook of a killed kernel as completed."""
-    notebook(paths.NOTEBOOKS, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "print(1)")
+    """papermill saves the notebook of a killed kernel as completed. How far it came is kept."""
+    killed = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    notebook(paths.NOTEBOOKS, "print('so far')", killed, "print('never')")
     failed = execution.execute(plan_of(study), [ALL], 1)
     assert "01_dataset_dichotomy" in failed and not pages.executed(study, ALL).exists()
+    (kept,) = pages.executed(study, ALL).parent.glob("*.failed.ipynb")
+    said = [out.text for cell in nbformat.read(kept, 4).cells for out in cell.get("outputs", ())]
+    assert said == ["so far\n"]
     assert pages.stale(plan_of(study), [ALL]) == [ALL]
 
 

@@ -62,7 +62,6 @@ class Kernel:
         client = self._manager.blocking_client()
         client.start_channels()
         try:
-            client.wait_for_ready(PATIENCE)
             client.execute("get_ipython().reset()", silent=True, reply=True, timeout=PATIENCE)
         finally:
             client.stop_channels()
