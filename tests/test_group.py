@@ -100,15 +100,15 @@ def test_a_cell_of_a_study_is_tuned_by_a_group_where_that_is_asked_for(smoke, tm
 
 def test_a_group_that_is_killed_goes_on_from_its_state(folder):
     """With as many processes or with others."""
-    task = task_of(folder, settings=SETTINGS.model_copy(update={"epochs": 40}), state_every=0.0)
+    task = task_of(folder, settings=SETTINGS.model_copy(update={"epochs": 20}), state_every=0.0)
     whole, log = alone(task)
-    done, others = [], set(psutil.Process().children())
+    done, others = [], set(psutil.Process().children(recursive=True))
 
     def kill(step):
         done.append(step)
         if task.state.is_file():
-            family = set(psutil.Process().children()) - others
-            *_, member = (one for one in family if "spawn_main" in " ".join(one.cmdline()))
+            family = set(psutil.Process().children(recursive=True)) - others
+            member = max(family, key=psutil.Process.create_time)
             member.send_signal(signal.SIGKILL)
 
     with pytest.raises(ProcessExitedException, match="SIGKILL"):

@@ -33,7 +33,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.multiprocessing.spawn import ProcessRaisedException
 
-from pretune.models import adapters, loading, memory, states, training
+from pretune.models import adapters, loading, memory, processes, states, training
 from pretune.models.device import pick_device
 from pretune.models.gradients import Alone, TrainingFailed, can_compute_twice
 from pretune.models.states import Step
@@ -180,11 +180,14 @@ def train(
 
 def _run(task: Task, size: int, spared: int, after_step: Callable) -> list[Step] | None:
     """The log of a training by a group; None where memory ran out on one of its processes."""
-    said = multiprocessing.get_context("spawn").SimpleQueue()
+    begun = processes.start_method(pick_device().type == "cuda", __name__)
+    said = multiprocessing.get_context(begun).SimpleQueue()
     heard: list[object] = []
     with tempfile.TemporaryDirectory() as folder:
         given = (size, Path(folder) / "meeting", task, spared, said)
-        group = multiprocessing.spawn(_member, given, size, join=False)
+        group = multiprocessing.start_processes(
+            _member, given, size, join=False, start_method=begun
+        )
         try:
             while not group.join(timeout=0.1):
                 _hear(said, heard, after_step)

@@ -15,12 +15,16 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.context import BaseContext
 
 from tqdm import tqdm
 
+from pretune.models import processes
 from pretune.plan import devices
 from pretune.plan.devices import VISIBLE
 from pretune.run import work
+
+JOBS = ("pretune.run.cell", "pretune.run.prepare")
 
 
 class Processes:
@@ -32,8 +36,9 @@ class Processes:
     def __init__(self, jobs: int, given: int = 1):
         threads, there = max(1, devices.cores() // jobs), [gpu.place for gpu in devices.gpus()]
         places = [_some(there, number * given, given) for number in range(jobs)]
-        self._cells = [_Worker(place, threads) for place in places]
-        self._aside = _Worker("" if there else None, threads)
+        context = multiprocessing.get_context(processes.start_method(bool(there), *JOBS))
+        self._cells = [_Worker(context, place, threads) for place in places]
+        self._aside = _Worker(context, "" if there else None, threads)
 
     @property
     def free(self) -> int:
@@ -73,8 +78,8 @@ def _some(places: list[str], first: int, many: int) -> str | None:
 class _Worker:
     """One process, begun when it is needed, and anew after it was killed."""
 
-    def __init__(self, device: str | None, threads: int):
-        self._given, self._context = (device, threads), multiprocessing.get_context("spawn")
+    def __init__(self, context: BaseContext, device: str | None, threads: int):
+        self._context, self._given = context, (device, threads)
         self._job: Future | None = None
         self._start()
 
@@ -112,12 +117,15 @@ def _start_worker(messages, device: str | None, threads: int) -> None:
     """
     if device is not None:
         os.environ[VISIBLE] = device  # before torch is loaded, which reads it once
+    import torch
+
     work.say = messages.put
     messages.cancel_join_thread()
     tqdm.set_lock(threading.RLock())  # its own would be left behind by a worker that is killed
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    os.environ["OMP_NUM_THREADS"] = str(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # of processes that this one begins
+    torch.set_num_threads(threads)
     atexit.register(os._exit, 0)  # runs last; taking torch apart would take a second
 
 
