@@ -31,6 +31,12 @@ CACHE = OUTPUTS / "cache"
 BESIDE = ("microworld", "published", "control")
 
 
+def write_to(outputs: Path) -> None:
+    """Write there from now on, as the process that began this one does."""
+    global OUTPUTS, CACHE
+    OUTPUTS, CACHE = outputs, outputs / "cache"
+
+
 def study_folder(name: str) -> Path:
     """Where everything measured and shown of one study lies."""
     return OUTPUTS / name

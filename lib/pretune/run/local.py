@@ -16,9 +16,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.context import BaseContext
+from pathlib import Path
 
 from tqdm import tqdm
 
+from pretune import paths
 from pretune.models import processes
 from pretune.plan import devices
 from pretune.plan.devices import VISIBLE
@@ -86,7 +88,7 @@ class _Worker:
     def _start(self) -> None:
         # a worker that was killed may have left the old one locked
         self._messages = self._context.Queue()
-        given = (self._messages, *self._given)
+        given = (self._messages, *self._given, paths.OUTPUTS, dict(os.environ))
         self._pool = ProcessPoolExecutor(1, self._context, _start_worker, given)
 
     @property
@@ -111,10 +113,15 @@ class _Worker:
         self._messages.close()
 
 
-def _start_worker(messages, device: str | None, threads: int) -> None:
-    """Set a worker up: it leaves Ctrl-C to the parent, ends with the parent, and uses its GPU, if
-    any, and its share of the cores.
+def _start_worker(
+    messages, device: str | None, threads: int, outputs: Path, environment: dict[str, str]
+) -> None:
+    """Set a worker up: it leaves Ctrl-C to the parent, ends with the parent, writes where that
+    does, and uses its GPU, if any, and its share of the cores.
     """
+    # what it was forked from has them of the time when the first worker began
+    os.environ.update(environment)
+    paths.write_to(outputs)
     if device is not None:
         os.environ[VISIBLE] = device  # before torch is loaded, which reads it once
     import torch
