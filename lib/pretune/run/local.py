@@ -11,6 +11,7 @@ import atexit
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -124,15 +125,14 @@ def _start_worker(
     paths.write_to(outputs)
     if device is not None:
         os.environ[VISIBLE] = device  # before torch is loaded, which reads it once
-    import torch
-
     work.say = messages.put
     messages.cancel_join_thread()
     tqdm.set_lock(threading.RLock())  # its own would be left behind by a worker that is killed
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # of processes that this one begins
-    torch.set_num_threads(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # before torch is loaded
+    if torch := sys.modules.get("torch"):  # or as it was, where this is a fork
+        torch.set_num_threads(threads)
     atexit.register(os._exit, 0)  # runs last; taking torch apart would take a second
 
 
