@@ -15,11 +15,22 @@ from statistics import median
 
 import torch
 
-from benchmarks import divergence, generation, preferences, scoring, setting, tasks, tuning
+from benchmarks import (
+    divergence,
+    executors,
+    generation,
+    learned,
+    preferences,
+    retrieval,
+    scoring,
+    setting,
+    tasks,
+    tuning,
+)
 from benchmarks.setting import Result
 
 FILE = setting.ROOT / "outputs" / "reference" / "bench.json"
-PACKAGES = ("torch", "transformers", "lm_eval", "trl")
+PACKAGES = ("torch", "transformers", "lm_eval", "trl", "peft", "bm25s", "rank_bm25", "joblib")
 MEASURES = {
     "scoring": scoring.run,
     "tasks": tasks.run,
@@ -27,6 +38,9 @@ MEASURES = {
     "divergence": divergence.run,
     "tuning": tuning.run,
     "preferences": preferences.run,
+    "prefix": learned.run,
+    "retrieval": retrieval.run,
+    "executors": executors.run,
     "pretraining": tuning.pretraining,
     "memory": tuning.memory,
 }
