@@ -5,7 +5,7 @@ trained and scored, measures, records, and analysis without what is drawn, which
 mutant is held against the tests that run its line, which coverage finds once, the quickest first;
 it is killed when one of them fails, or takes too long. Mutants of annotations are none. What stays
 is listed, in `outputs/reference/mutants.json` too; `EQUIVALENT` says of which it is no matter, and
-why.
+why. A run that was stopped goes on, for the same commit.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import random
 import shlex
 import subprocess
 import sys
-import tempfile
 import xml.etree.ElementTree as xml
 from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
@@ -34,6 +33,8 @@ DRAWN = ("figures.py", "theme.py", "display.py")
 SAMPLE, SEED = 100, 1
 SECONDS = 300  # of tests that a mutant is held against
 COPIES = 2  # of the checkout, in which mutants are tried side by side
+OUTPUTS = ROOT / "outputs" / "mutants"
+TIMES = "times.xml"
 KEPT = ROOT / "outputs" / "reference" / "mutants.json"
 
 # what a mutant changes that no test need notice: "file: the line, the operator": the reason
@@ -41,16 +42,31 @@ EQUIVALENT: dict[str, str] = {}
 
 
 def main() -> int:
-    with tempfile.TemporaryDirectory() as folder:
-        copies = [Path(folder) / str(number) for number in range(COPIES)]
-        for copy in copies:
-            subprocess.run(["git", "clone", "-q", ROOT, copy], check=True)
-        covering = tests_by_line(copies[0])
-        wanted = sample(copies[0])
-        jobs = [(spec, tests_of(spec, copies[0], covering)) for spec in wanted]
-        with ProcessPoolExecutor(COPIES, initializer=_enter, initargs=(copies,)) as pool:
-            lines = list(tqdm(pool.map(_tried, jobs), total=len(jobs), unit="mutant"))
-    return report(lines)
+    folder = OUTPUTS / _git(ROOT, "rev-parse", "HEAD")
+    copies = [folder / str(number) for number in range(COPIES)]
+    for copy in copies:
+        if not copy.is_dir():
+            _git(ROOT, "clone", "-q", str(ROOT), str(copy))
+        _git(copy, "reset", "-q", "--hard", folder.name)  # of a run that was killed
+    covering = tests_by_line(copies[0])
+    jobs = {folder / f"{number}.json": spec for number, spec in enumerate(sample(copies[0]))}
+    left = [
+        (spec, tests_of(spec, copies[0], covering))
+        for file, spec in jobs.items()
+        if not file.is_file()
+    ]
+    places = [file for file in jobs if not file.is_file()]
+    with ProcessPoolExecutor(COPIES, initializer=_enter, initargs=(copies,)) as pool:
+        for file, line in zip(
+            places, tqdm(pool.map(_tried, left), total=len(left), unit="mutant"), strict=True
+        ):
+            file.write_text(json.dumps(line))
+    return report([json.loads(file.read_text()) for file in jobs])
+
+
+def _git(where: Path, *words: str) -> str:
+    done = subprocess.run(["git", *words], cwd=where, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
 
 
 def sample(root: Path) -> list:
@@ -85,11 +101,17 @@ def never_computed(text: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
 
 def tests_by_line(root: Path) -> dict[str, dict[int, list[str]]]:
     """Of each file, and of its lines, the tests that run them, the quickest first."""
-    command = [sys.executable, "-m", "pytest", "-q", "-n", str(COPIES), "--dist", "loadfile"]
-    command += ["--cov=lib/pretune", "--cov-context=test", "--cov-report=", "--junitxml=times.xml"]
-    subprocess.run(command, cwd=root, env=_environment(root), check=True)
+    if not (root / "seconds.json").is_file():
+        command = [sys.executable, "-m", "pytest", "-q", "-n", str(COPIES), "--dist", "loadfile"]
+        command += [
+            "--cov=lib/pretune",
+            "--cov-context=test",
+            "--cov-report=",
+            f"--junitxml={TIMES}",
+        ]
+        subprocess.run(command, cwd=root, env=_environment(root), check=True)
     times = defaultdict(float)
-    for case in xml.parse(root / "times.xml").iter("testcase"):
+    for case in xml.parse(root / TIMES).iter("testcase"):
         name = f"{case.get('classname').replace('.', '/')}.py::{case.get('name')}"
         times[name] += float(case.get("time"))
     data, found = CoverageData(str(root / ".coverage")), {}
