@@ -666,9 +666,10 @@ def test_a_folder_of_checkpoints_is_a_study_and_stays_as_it_is(smoke, tmp_path, 
     there = records.load(plan_of(load_study(str(file))), where={"recipe": "base"})
     assert sorted(there["step"].unique()) == [one.step for one in checkpoints(smoke)[-2:]]
     weights = next(mine.glob("step38-*")) / "model.safetensors"
-    content = bytearray(weights.read_bytes())
+    content, then = bytearray(weights.read_bytes()), weights.stat()
     content[-1] ^= 1
     weights.write_bytes(content)
+    os.utime(weights, ns=(then.st_atime_ns, then.st_mtime_ns))  # as on a disk that fails
     shutil.rmtree(tmp_path / "outputs" / "own" / "records")
     done = run_here(
         "run",
@@ -762,6 +763,19 @@ def test_a_folder_with_other_weights_than_were_pinned_is_a_checkpoint_of_its_own
     assert not point.exists()
     fetch.fetch_checkpoint(own, checkpoints(own)[0])
     assert checkpoints(own)[0].revision == weights_checksum(weights.parent) != point.revision
+
+
+def test_weights_that_changed_under_a_study_that_is_finished_are_measured_anew(made, tmp_path):
+    """They have as many bytes as those before."""
+    own = load_study(str(own_study(tmp_path, copies(made, tmp_path / "mine", 20, 36))))
+    before = checkpoints(own)
+    weights = tmp_path / "mine" / "step20" / "model.safetensors"
+    found.remember(own, before[0], "0" * 64)
+    weights.write_bytes(flipped(weights.read_bytes()))
+    after = checkpoints(own)
+    assert after[0].revision == weights_checksum(weights.parent) != before[0].revision
+    assert "sha256" not in found.pinned(own)["checkpoints"][0]
+    assert after[1].revision == before[1].revision
 
 
 def test_a_folder_that_is_gone_when_it_is_looked_at_is_named(made, tmp_path):

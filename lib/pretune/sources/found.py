@@ -49,7 +49,7 @@ def _listed(study: Study) -> dict:
     """
     source, kept, asked = study.checkpoints, _kept(study), _asked(study)
     old = kept.get("checkpoints", ()) if isinstance(source, Local) else ()
-    known = {(one["repo"], one["bytes"]): one for one in old}
+    known = {(one["repo"], one["bytes"], one.get("changed")): one for one in old}
     try:
         found = []
         for number, run in enumerate(getattr(source, "runs", ("",))):
@@ -185,7 +185,8 @@ def _entry(
     taken = {name: one for name, one in there.items() if pickled or not name.endswith(".bin")}
     size = sum(file.size for file in taken.values())
     listed = {name: file.sha256 for name, file in taken.items() if file.sha256}
-    old = known.get((repo, size), {})
+    changed = max((file.changed for file in taken.values()), default=0)
+    old = known.get((repo, size, changed), {})
     commit = commit or old.get("commit") or weights_checksum(Path(repo))
     return old | {
         "run": run,
@@ -193,6 +194,7 @@ def _entry(
         "step": one.step,
         "tokens": tokens(source, one),
         "bytes": size,
+        "changed": changed,
         "stage": one.stage or "pretraining",
         "repo": repo,
         "commit": commit,
@@ -205,7 +207,7 @@ def _files(source: Hub | Local, repo: str, commit: str) -> dict[str, hub.Listed]
     """What a checkpoint consists of, by name."""
     if isinstance(source, Local):
         return {
-            file.name: hub.Listed(file.stat().st_size)
+            file.name: hub.Listed(file.stat().st_size, changed=file.stat().st_mtime_ns)
             for file in Path(repo).iterdir()
             if file.is_file() and file.suffix != ".bin"
         }

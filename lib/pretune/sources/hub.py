@@ -77,10 +77,13 @@ def parquet_commit(repo: str) -> str:
 
 
 class Listed(NamedTuple):
-    """A file as a listing has it: its bytes, and of a large one its SHA-256, else nothing."""
+    """A file as a listing has it: its bytes, and of a large one its SHA-256, else nothing; of one
+    in a folder when it was written, in ns.
+    """
 
     size: int
     sha256: str = ""
+    changed: int = 0
 
 
 def files(
