@@ -119,11 +119,13 @@ def along(curves: pd.DataFrame, across: str = "step") -> pd.DataFrame:
     return table if len(table) >= len(table.columns) else table.T  # upright, never wide
 
 
-def plain_curve(axes: Axes, line: pd.DataFrame, colour, label: str, dashed: bool = False) -> Axes:
+def plain_curve(
+    axes: Axes, line: pd.DataFrame, colour: object, label: str, dashed: bool = False, mark="o"
+) -> Axes:
     """One of several curves of a panel: score against tokens with interval. `colour` is a name
     of `COLOURS` or a colour.
     """
-    _curve(axes, line, "tokens", colour, label, dashed)
+    _curve(axes, line, "tokens", colour, label, dashed, mark)
     return axes if line.empty else token_axis(axes, line["tokens"])
 
 
@@ -140,10 +142,16 @@ def over_examples(
 
 
 def _curve(
-    axes: Axes, line: pd.DataFrame, across: str, colour: object, label: str, dashed: bool
+    axes: Axes,
+    line: pd.DataFrame,
+    across: str,
+    colour: object,
+    label: str,
+    dashed: bool,
+    mark: str = "o",
 ) -> None:
     ink = COLOURS.get(colour, colour) if isinstance(colour, str) else colour
-    style = {"color": ink, "marker": "o", "ms": 3.5, "lw": 1.4, "ls": "--" if dashed else "-"}
+    style = {"color": ink, "marker": mark, "ms": 3.5, "lw": 1.4, "ls": "--" if dashed else "-"}
     if line.empty:  # nothing was measured: its name stands in the legend without a line
         axes.plot([], [], label=label, **style)
         return

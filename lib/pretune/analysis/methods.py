@@ -16,8 +16,8 @@ import pandas as pd
 from pretune import records
 from pretune.analysis import forgetting, matching, shift
 from pretune.analysis.matching import Unit, Weights
-from pretune.analysis.results import Results, of_grid
-from pretune.analysis.statistics import Estimate
+from pretune.analysis.results import Results, of_grid, ranged
+from pretune.analysis.statistics import Estimate, estimate
 from pretune.plan.needs import is_single
 from pretune.recipes.sft import Sft
 from pretune.study.config import Study
@@ -245,7 +245,8 @@ def _off_the_line(page: Results, own: str, share: float) -> tuple[float, float]:
 
 def at_equal_score(page: Results, own: str) -> pd.DataFrame:
     """A line for each method that can be compared: `weights` that it trains, `forgot` at the own
-    score that all reach within each run, the mean over runs, and `rates` around it on average.
+    score that all reach within each run, the mean over runs with its interval (`low`, `high`, and
+    as it is `said`), and `rates` around it on average.
     """
     names, lines = comparable(page, own), {}
     rows = of_grid(page.study, _of_knowledge(page))
@@ -261,5 +262,8 @@ def at_equal_score(page: Results, own: str) -> pd.DataFrame:
     for how in names:
         rates = [f"{page.study.tuning_of(name).learning_rate:g}" for name in between.get(how, ())]
         size = costs(page).loc[alike(page, own)[how], "weights"]
-        lines[how] = {"weights": size, "forgot": np.mean(lost[how]), "rates": " to ".join(rates)}
+        of_runs = np.var(lost[how], ddof=1) / len(lost[how]) if len(lost[how]) > 1 else np.nan
+        mean = estimate(np.mean(lost[how]), [(of_runs, len(lost[how]) - 1)], len(lost[how]))
+        lines[how] = {"weights": size, "forgot": mean.value, "low": mean.low, "high": mean.high}
+        lines[how] |= {"said": ranged(mean), "rates": " to ".join(rates)}
     return pd.DataFrame(lines).T

@@ -38,6 +38,7 @@ MARKERS = {
     "not supported": "X",
     "undecided": "D",
 }
+SHAPES = "osD^v"  # of things of one kind, whose colour they share
 LABEL_COLOURS = ["#3d4f6b", "#8fa3c2", "#cfd8e6"]  # answers, of which none is better
 BAND = "#e5e5e5"  # what is too small to count
 

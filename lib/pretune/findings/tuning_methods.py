@@ -7,8 +7,10 @@ by naming it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import cycle
 
 import numpy as np
 import pandas as pd
@@ -124,14 +126,14 @@ def at_a_glance(page: Results) -> None:
     sets = methods.by_set(page)
     if not sets or page.study.grid is None or not methods.known(page):
         return say(NOTHING)
-    axes, numbers, inks = figures.panels(len(sets), 3.0), {}, _inks(page)
+    axes, numbers, looks = figures.panels(len(sets), 3.0), {}, _looks(page)
     for panel, (own, some) in zip(axes, sets.items(), strict=True):
         for how, recipe in some.items():
             line = _along_rates(page, own, recipe)
-            drawn = {"color": inks[how], "ms": 3.5, "lw": 1.2}
-            panel.plot(line["own"], line["lost"], "o-", label=how, **drawn)
+            ink, mark = looks[how]
+            panel.plot(line["own"], line["lost"], mark + "-", color=ink, ms=3.5, lw=1.2, label=how)
             for _, one in line.iterrows():
-                panel.plot([one["own"]] * 2, [one["low"], one["high"]], color=inks[how], lw=0.6)
+                panel.plot([one["own"]] * 2, [one["low"], one["high"]], color=ink, lw=0.6)
                 said = {"own score": one["own"], "loss of knowledge": one["said"]}
                 numbers[f"{_named(own)}, {how}, rate {one['rate']:g}"] = said
         panel.axhline(0, color="0.5", lw=1)
@@ -161,11 +163,16 @@ def _named(own: str) -> str:
     return REGISTRY[own].title
 
 
-def _inks(page: Results) -> dict[str, object]:
-    """A colour for every method, all weights first."""
+def _looks(page: Results) -> dict[str, tuple[object, str]]:
+    """A colour for every kind of method, all weights first, and a mark for each of a kind."""
     names = [how for some in methods.by_set(page).values() for how in some]
-    some = sorted(dict.fromkeys(names), key=lambda how: how != FULL)
-    return dict(zip(some, theme.many_colours(len(some)), strict=True))
+    kinds: dict[str, list[str]] = {}
+    for how in sorted(dict.fromkeys(names), key=lambda how: how != FULL):
+        kinds.setdefault(re.split(r", | of ", how)[0], []).append(how)
+    looks, inks = {}, theme.many_colours(len(kinds))
+    for ink, some in zip(inks, kinds.values(), strict=True):
+        looks |= {how: (ink, mark) for how, mark in zip(some, cycle(theme.SHAPES), strict=False)}
+    return looks
 
 
 def trained(page: Results) -> pd.DataFrame:
@@ -230,7 +237,7 @@ def _others(page: Results, own: str, recipe: str) -> list[Term]:
 
 def show_along(page: Results) -> None:
     """Own score and loss of knowledge along pre-training, a line for each method."""
-    sets, inks = methods.by_set(page), _inks(page)
+    sets, looks = methods.by_set(page), _looks(page)
     if not sets or not methods.known(page):
         return say(NOTHING)
     axes, numbers = figures.panels(2 * len(sets), 2.5), []
@@ -244,7 +251,8 @@ def show_along(page: Results) -> None:
             }
             for panel, (said, make) in zip(axes[2 * place :], makes.items(), strict=False):
                 line = contrasts.along(page.scores, page.tokens, make)
-                figures.plain_curve(panel, line, inks[how], how, dashed=how != FULL)
+                ink, mark = looks[how]
+                figures.plain_curve(panel, line, ink, how, dashed=how != FULL, mark=mark)
                 numbers.append(line.assign(panel=f"{_named(own)}: {said}", curve=how))
                 panel.set(title=_named(own), ylabel=said)
     figures.show(
@@ -260,11 +268,13 @@ def show_equal(page: Results) -> None:
     found = {own: methods.at_equal_score(page, own) for own in _comparable(page)}
     if not found:
         return say(f"At most {methods.LEAST - 1} methods reach an own score in common.")
-    axes, inks, numbers = figures.panels(len(found), 2.7), _inks(page), {}
+    axes, looks, numbers = figures.panels(len(found), 2.7), _looks(page), {}
     for panel, (own, lines) in zip(axes, found.items(), strict=True):
         for how, one in lines.iterrows():
-            panel.plot(one["weights"], one["forgot"], "o", color=inks[how], ms=5, label=how)
-            said = {"weights": f"{one['weights']:,.0f}", "forgot": float(one["forgot"])}
+            ink, mark = looks[how]
+            panel.plot(one["weights"], one["forgot"], mark, color=ink, ms=5, label=how)
+            panel.plot([one["weights"]] * 2, [one["low"], one["high"]], color=ink, lw=0.8)
+            said = {"weights": f"{one['weights']:,.0f}", "forgot": one["said"]}
             numbers[f"{_named(own)}: {how}"] = said | {"rates": one["rates"]}
         sizes = np.log10(lines["weights"].astype(float))
         line = np.polyfit(sizes, lines["forgot"].astype(float), 1)
@@ -275,7 +285,8 @@ def show_equal(page: Results) -> None:
         panel.set(ylabel="loss of knowledge, of score")
     figures.show(
         axes,
-        f"What is forgotten at equal own score, by how many weights are trained{page.world}",
+        f"What is forgotten at equal own score, by how many weights are trained{page.world}: "
+        "95 % intervals over runs",
         "Loss of knowledge over the number of trained weights, a dot for each method, and the "
         "line through them.",
         pd.DataFrame(numbers).T,
