@@ -707,7 +707,11 @@ def test_methods_are_compared_where_all_weights_are_too_good_throughout(monkeypa
     assert "all weights" not in names and len(names) == 4
     found = {one.claim: one for one in tuning_methods.verdicts(page)}["11a"]
     assert found.effect.value == pytest.approx(0.08, abs=0.03)
-    assert set(methods.at_equal_score(page, "mnli").index) == set(names)
+    equal = methods.at_equal_score(page, "mnli")
+    assert set(equal.index) == set(names)
+    assert ((equal["low"] < equal["forgot"]) & (equal["forgot"] < equal["high"])).all()
+    looks = tuning_methods._looks(page)
+    assert len(set(looks.values())) == len(looks) > len(names)
 
 
 def page_with(monkeypatch, **more):

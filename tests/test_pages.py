@@ -8,6 +8,7 @@ from dataclasses import replace
 import nbformat
 import psutil
 import pytest
+from jupyter_core.utils import run_sync
 
 from conftest import plan_of
 from pretune import paths
@@ -137,6 +138,17 @@ def test_one_page_that_fails_does_not_stop_the_others(study):
     some = [Page("01_dataset_dichotomy", name) for name in ("step-0", "step-20", "step-36")]
     assert list(execution.execute(plan_of(study), some, 2)) == ["01_dataset_dichotomy.step-0"]
     assert pages.executed(study, some[2]).exists()
+
+
+def test_a_kernel_that_does_not_answer_is_ended_and_another_takes_its_place(monkeypatch):
+    monkeypatch.setattr(kernels, "PATIENCE", 1)
+    kernel = kernels.Kernel()
+    first = kernel.manager()
+    run_sync(first.start_kernel)(extra_arguments=kernels.ARGUMENTS)
+    stopped = psutil.Process(first.provisioner.pid)
+    stopped.suspend()
+    assert kernel.manager() is not first and not stopped.is_running()
+    kernel.stop()
 
 
 @pytest.mark.parametrize(

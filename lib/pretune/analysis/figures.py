@@ -120,7 +120,12 @@ def along(curves: pd.DataFrame, across: str = "step") -> pd.DataFrame:
 
 
 def plain_curve(
-    axes: Axes, line: pd.DataFrame, colour: object, label: str, dashed: bool = False, mark="o"
+    axes: Axes,
+    line: pd.DataFrame,
+    colour: object,
+    label: str,
+    dashed: bool = False,
+    mark: str = "o",
 ) -> Axes:
     """One of several curves of a panel: score against tokens with interval. `colour` is a name
     of `COLOURS` or a colour.

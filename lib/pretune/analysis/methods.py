@@ -245,8 +245,8 @@ def _off_the_line(page: Results, own: str, share: float) -> tuple[float, float]:
 
 def at_equal_score(page: Results, own: str) -> pd.DataFrame:
     """A line for each method that can be compared: `weights` that it trains, `forgot` at the own
-    score that all reach within each run, the mean over runs with its interval (`low`, `high`, and
-    as it is `said`), and `rates` around it on average.
+    score that all reach within each run, the mean over runs (or seeds) with its interval (`low`,
+    `high`, and as it is `said`), and `rates` around it on average.
     """
     names, lines = comparable(page, own), {}
     rows = of_grid(page.study, _of_knowledge(page))

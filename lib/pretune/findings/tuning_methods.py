@@ -285,8 +285,8 @@ def show_equal(page: Results) -> None:
         panel.set(ylabel="loss of knowledge, of score")
     figures.show(
         axes,
-        f"What is forgotten at equal own score, by how many weights are trained{page.world}: "
-        "95 % intervals over runs",
+        f"What is forgotten at equal own score, by how many weights are trained{page.world}"
+        f"{': 95 % intervals' * (page.study.replicates > 1)}",
         "Loss of knowledge over the number of trained weights, a dot for each method, and the "
         "line through them.",
         pd.DataFrame(numbers).T,

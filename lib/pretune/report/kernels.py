@@ -38,13 +38,13 @@ class Kernel:
         self._manager: _Manager | None = None
 
     def manager(self) -> AsyncKernelManager:
-        """The manager of a kernel whose namespace is empty. Raises RuntimeError when the kernel
-        does not answer.
+        """The manager of a kernel whose namespace is empty: of a new one where there is none that
+        answers.
         """
-        if self._manager is None or not self._alive():
+        if self._manager is not None and not self._emptied():
+            self.stop()
+        if self._manager is None:
             self._manager = _Manager(kernel_name=NAME)
-        else:
-            self._empty()
         return self._manager
 
     def stop(self) -> None:
@@ -57,11 +57,16 @@ class Kernel:
     def _alive(self) -> bool:
         return self._manager.has_kernel and run_sync(self._manager.is_alive)()
 
-    def _empty(self) -> None:
+    def _emptied(self) -> bool:
+        if not self._alive():
+            return False
         self._manager.close()
         client = self._manager.blocking_client()
         client.start_channels()
         try:
             client.execute("get_ipython().reset()", silent=True, reply=True, timeout=PATIENCE)
+        except TimeoutError:
+            return False
         finally:
             client.stop_channels()
+        return True
