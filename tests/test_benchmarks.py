@@ -6,7 +6,15 @@ from unittest import mock
 
 import pytest
 
-PEERS = ("trl", "lm_eval", "lm_eval.api", "lm_eval.api.instance", "lm_eval.api.task")
+PEERS = (
+    "joblib",
+    "rank_bm25",
+    "trl",
+    "lm_eval",
+    "lm_eval.api",
+    "lm_eval.api.instance",
+    "lm_eval.api.task",
+)
 
 
 @pytest.fixture
@@ -33,7 +41,10 @@ def test_rows_are_read_and_scored_as_the_library_does_it_now(without_peers, real
 
 @pytest.mark.parametrize(
     "name",
-    ["run", "floor", "scaling", "reach", "generation", "divergence", "tasks", "gpu", "preferences"],
+    [
+        *("run", "floor", "scaling", "reach", "generation", "divergence", "tasks", "gpu"),
+        *("preferences", "learned", "retrieval", "executors"),
+    ],
 )
 def test_every_benchmark_can_be_loaded(without_peers, name):
     assert importlib.import_module(f"benchmarks.{name}").__doc__

@@ -3,11 +3,17 @@ one.
 """
 
 import os
+import shutil
 import signal
+import subprocess
+import sys
+import tempfile
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
+from pretune.models import processes
 from pretune.plan import devices
 from pretune.run import local
 
@@ -22,6 +28,21 @@ def test_workers_have_the_gpus_in_turn_as_the_environment_names_them(monkeypatch
         loaded = "'torch' in __import__('sys').modules"
         assert [one.result() for one in seen] == ["GPU-1f", "MIG-2a/1/0", "GPU-1f"]
         assert aside.result() == "" and not workers.submit(eval, loaded).result()
+
+
+@pytest.mark.parametrize(("deep", "begun"), [(2, "forkserver"), (60, "spawn")])
+def test_workers_begin_wherever_temporary_files_lie(deep, begun, monkeypatch):
+    """A socket's path may have 107 bytes."""
+    folder = Path(tempfile.mkdtemp(dir="/tmp")) / ("d" * deep)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    assert processes.start_method(False) == begun
+    monkeypatch.setitem(os.environ, "TMPDIR", str(folder))
+    code = "import os; from pretune.run.local import Processes; w = Processes(1); "
+    code += "print(w.submit(os.getpid).result() != os.getpid()); w.close()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    shutil.rmtree(folder.parent)
+    assert done.stdout == "True\n", done.stderr
 
 
 @pytest.mark.parametrize("said", ["", "-1", "NoDevFiles"])
