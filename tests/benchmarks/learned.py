@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import copy
 
-import numpy as np
 import torch
 from peft import get_peft_config, get_peft_model
 
 from benchmarks import setting
 from benchmarks.setting import Result
-from benchmarks.tuning import BATCH, COUNT, SETTINGS, bare, ours, rows
-from pretune.models import adapters, learned, training
+from benchmarks.tuning import BATCH, COUNT, beside_the_loop
+from pretune.models import adapters, learned
+from pretune.recipes import sft
 from pretune.recipes.trainable import Prefix
 
 PREFIX = Prefix(peft_type="PREFIX_TUNING", num_virtual_tokens=16)
@@ -33,25 +33,8 @@ def peft(model) -> torch.nn.Module:
 
 
 def run(name: str) -> list[Result]:
-    tokenizer, fresh = setting.tokenizer(), setting.model(name)
-    made = rows(tokenizer, COUNT[name])  # in the order of training, which the bare loop draws
-    order = np.concatenate(training.batch_order(len(made), SETTINGS, 0))
-    given = [made[place] for place in np.argsort(order)]
-    ours_s, peer_s, mine, theirs = setting.in_turn(
-        lambda: ours(prefixed(copy.deepcopy(fresh)), made),
-        lambda: bare(peft(copy.deepcopy(fresh)), given),
-    )
-    apart = setting.farthest([mine], [theirs])
-    assert apart < 1e-3, f"losses are {apart:g} apart"
-    return [
-        Result(
-            f"prefix of {PREFIX.num_virtual_tokens} on MNLI, batch {BATCH}",
-            name,
-            "peft, bare loop",
-            ours_s,
-            peer_s,
-            f"losses within {apart:.0e}",
-            1.0,
-            {"tokens": sum(row.tokens for row in made)},
-        )
-    ]
+    tokenizer, model = setting.tokenizer(), setting.model(name)
+    made = [sft.training_row(tokenizer, one) for one in setting.items("mnli", COUNT[name], 0)[1]]
+    what = f"prefix of {PREFIX.num_virtual_tokens} on MNLI, batch {BATCH}"
+    other = peft(copy.deepcopy(model))
+    return beside_the_loop(what, name, "peft, bare loop", made, prefixed(model), other)

@@ -132,28 +132,23 @@ def pretraining(name: str) -> list[Result]:
     length, count = 256, 96
     ids = np.random.default_rng(0).integers(1000, 50000, (count, length)).astype(np.int32)
     made = [training.Row(row, np.arange(length) > 0) for row in ids]
-    fresh, order = (
-        setting.model(name),
-        [i for batch in training.batch_order(count, SETTINGS, 0) for i in batch],
-    )
+    fresh, what = setting.model(name), f"pre-training, {BATCH} rows of {length}"
+    return beside_the_loop(what, name, "bare transformers loop", made, fresh, fresh)
+
+
+def beside_the_loop(
+    what: str, name: str, peer: str, made: list[training.Row], model, other
+) -> list[Result]:
+    """Training of `model` by ours, of `other` by the bare loop, which draws the order of rows."""
+    order = [i for batch in training.batch_order(len(made), SETTINGS, 0) for i in batch]
     ours_s, peer_s, mine, theirs = setting.in_turn(
-        lambda: ours(copy.deepcopy(fresh), [made[i] for i in order]),
-        lambda: bare(copy.deepcopy(fresh), made),
+        lambda: ours(copy.deepcopy(model), [made[i] for i in order]),
+        lambda: bare(copy.deepcopy(other), made),
     )
     apart = setting.farthest([mine], [theirs])
     assert apart < 1e-3, f"losses are {apart:g} apart"
-    return [
-        Result(
-            f"pre-training, {BATCH} rows of {length}",
-            name,
-            "bare transformers loop",
-            ours_s,
-            peer_s,
-            f"losses within {apart:.0e}",
-            1.0,
-            {"tokens": count * length},
-        )
-    ]
+    same, read = f"losses within {apart:.0e}", {"tokens": sum(row.tokens for row in made)}
+    return [Result(what, name, peer, ours_s, peer_s, same, 1.0, read)]
 
 
 def memory(name: str) -> list[Result]:

@@ -269,6 +269,7 @@ def show_equal(page: Results) -> None:
     if not found:
         return say(f"At most {methods.LEAST - 1} methods reach an own score in common.")
     axes, looks, numbers = figures.panels(len(found), 2.7), _looks(page), {}
+    over = "runs" if page.study.runs > 1 else "seeds"
     for panel, (own, lines) in zip(axes, found.items(), strict=True):
         for how, one in lines.iterrows():
             ink, mark = looks[how]
@@ -286,7 +287,7 @@ def show_equal(page: Results) -> None:
     figures.show(
         axes,
         f"What is forgotten at equal own score, by how many weights are trained{page.world}"
-        f"{': 95 % intervals' * (page.study.replicates > 1)}",
+        f"{f': 95 % intervals over {over}' * (page.study.replicates > 1)}",
         "Loss of knowledge over the number of trained weights, a dot for each method, and the "
         "line through them.",
         pd.DataFrame(numbers).T,
